@@ -1,0 +1,1 @@
+//! Programs that embed the SDK; each file shows one idea.

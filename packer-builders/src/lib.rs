@@ -1,0 +1,1 @@
+//! Builders: what starts a machine and turns it into an artifact.

@@ -1,0 +1,1 @@
+//! Post-processors: what handles an artifact.

@@ -1,0 +1,1 @@
+//! Provisioners: what changes a machine while it is up.
