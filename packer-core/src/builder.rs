@@ -1,0 +1,155 @@
+//! The builder's contract: `launch`, `capture`, `release`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::artifact::Artifact;
+use crate::communicator::Communicator;
+use crate::context::{Context, PrepareContext};
+use crate::diagnostic::Diagnostics;
+use crate::error::{Error, Result};
+use crate::facts::Facts;
+use crate::ledger::Resource;
+
+/// Starts machines of one kind and turns them into artifacts.
+///
+/// A builder is a struct that deserializes from its block; it is immutable and may be used by several builds
+/// at once. The engine owns everything between the verbs: provisioning, retries, pauses, timeouts, on-error
+/// policy and cleanup.
+///
+/// # Behavior
+/// - Order of calls for one build: `prepare`, `launch`, (provisioners), `capture`, `release` of everything that
+///   the ledger still holds, newest first. `release` runs after success, failure and cancellation alike.
+/// - Everything that outlives a call is announced through [`Context::own`] *before* the call that creates it. What an
+///   artifact lists in [`Artifact::resources`] is not released at the end of the build.
+/// - On cancellation the engine drops the future of `launch` or `capture` at an await point; nothing but the ledger
+///   is then relied on. `release` is never dropped by that first cancellation, only when the host abandons
+///   cleanup.
+/// - Nothing here writes to standard output, reads the environment or installs handlers: see [`Context`].
+#[async_trait]
+pub trait Builder: Send + Sync {
+    /// Checks what can be checked without side effects. Called for every build before any starts, and by
+    /// `validate`. Everything wrong is reported at once; warnings go into [`Prepared::warnings`].
+    async fn prepare(&self, cx: &PrepareContext) -> Result<Prepared, Diagnostics>;
+
+    /// Brings up a machine and connects to it.
+    async fn launch(&self, cx: &Context) -> Result<Box<dyn Machine>>;
+
+    /// Destroys one resource of this builder's.
+    ///
+    /// Idempotent: a resource that is gone, or never came to be, is success. May run in a later process on a
+    /// builder made from [`Resource::config`], so it may use nothing that `launch` left in memory.
+    async fn release(&self, cx: &Context, resource: &Resource) -> Result<()>;
+
+    /// Launches from a checkpoint instead of from the source. Only called with what
+    /// [`Machine::checkpoint`] of this builder returned.
+    async fn resume(&self, _cx: &Context, checkpoint: &Resource) -> Result<Box<dyn Machine>> {
+        Err(Error::user(format!("this builder cannot start from the checkpoint {checkpoint}")))
+    }
+
+    /// Names of the `build.*` values that this builder provides beside the common ones; templates may refer to
+    /// them before the machine exists.
+    fn variables(&self) -> Vec<Cow<'static, str>> {
+        Vec::new()
+    }
+
+    /// The name of this kind of builder in output where no template gives one.
+    fn type_name(&self) -> Cow<'static, str> {
+        type_name_of::<Self>()
+    }
+}
+
+/// What [`Builder::prepare`] found out.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Prepared {
+    /// What the user should know although the build can run.
+    pub warnings: Diagnostics,
+}
+
+impl Prepared {
+    /// Nothing to say.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// A machine that is up: what its builder needs to finish lives in its fields.
+///
+/// # Behavior
+/// - `communicator` returns the same communicator each time; provisioners may use it at once.
+/// - `capture` is called at most once, after the last provisioner succeeded. Whatever it creates it owns through
+///   [`Context::own`]; what the artifact is to keep it lists in [`Artifact::resources`].
+/// - Dropping a machine releases nothing outside this process: that is [`Builder::release`]'s part.
+#[async_trait]
+pub trait Machine: Send + Sync {
+    /// The way into the machine.
+    fn communicator(&self) -> Arc<dyn Communicator>;
+
+    /// What is known about the machine, as `build.*` shows it.
+    fn facts(&self) -> &Facts;
+
+    /// Turns the provisioned machine into an artifact.
+    async fn capture(&self, cx: &Context) -> Result<Artifact>;
+
+    /// Saves the present state under `key`; `None` where this builder cannot.
+    async fn checkpoint(&self, _cx: &Context, _key: &CheckpointKey) -> Result<Option<Resource>> {
+        Ok(None)
+    }
+
+    /// How Packer's output names the phases of this machine's life; see [`Lifecycle`].
+    fn lifecycle(&self) -> Lifecycle {
+        Lifecycle::Steps
+    }
+}
+
+/// How failures of a build around this machine are told and treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lifecycle {
+    /// The machine is torn down in steps: the on-error policy and the error-cleanup provisioner apply.
+    Steps,
+    /// There is no machine to tear down or to look into (the `file` builder): a failed provisioner ends the
+    /// build at once, whatever the policy, and the error-cleanup provisioner does not run.
+    Flat,
+}
+
+impl fmt::Debug for dyn Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Machine({:?})", self.facts())
+    }
+}
+
+/// Names a state of a machine: a hash over everything that led to it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CheckpointKey(pub String);
+
+/// The last part of a type's path in kebab case: `ShellLocal` is `shell-local`.
+pub(crate) fn type_name_of<T: ?Sized>() -> Cow<'static, str> {
+    let path = std::any::type_name::<T>();
+    let path = path.split('<').next().unwrap_or(path);
+    let name = path.rsplit("::").next().unwrap_or(path);
+    let mut kebab = String::with_capacity(name.len() + 4);
+    for (i, c) in name.chars().enumerate() {
+        if c.is_uppercase() && i > 0 {
+            kebab.push('-');
+        }
+        kebab.extend(c.to_lowercase());
+    }
+    Cow::Owned(kebab)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn type_names_are_kebab_case() {
+        struct ShellLocal;
+        struct Generic<T>(T);
+        assert_eq!(super::type_name_of::<ShellLocal>(), "shell-local");
+        assert_eq!(super::type_name_of::<Generic<std::string::String>>(), "generic");
+        let _ = (ShellLocal, Generic(1).0);
+    }
+}

@@ -1,0 +1,461 @@
+//! The context: the only thing through which a component reaches the world around its build.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::event::{EventKind, Events, Level};
+use crate::facts::Facts;
+use crate::ledger::{Ledger, Resource};
+use crate::secrets::Secrets;
+
+/// What a running component knows and may do. Cheap to clone.
+///
+/// Two cancellation scopes run through it: *stop working*, which [`step`](Self::step), [`own`](Self::own) and
+/// [`sleep`](Self::sleep) heed by themselves, and *abandon cleanup*, the only one that reaches a context in which
+/// resources are released.
+#[derive(Clone)]
+pub struct Context(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    build: Arc<BuildInfo>,
+    run: Arc<RunContext>,
+    facts: Arc<Facts>,
+    post_processor: Option<Arc<str>>,
+    /// The type of the component whose resources this context owns.
+    component: Arc<str>,
+    stop: CancellationToken,
+}
+
+/// What all contexts of a run share.
+#[derive(Debug)]
+pub(crate) struct RunContext {
+    pub(crate) run_id: String,
+    pub(crate) events: Events,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) secrets: Secrets,
+    pub(crate) clock: Clock,
+    pub(crate) host: Host,
+    pub(crate) ids: AtomicU64,
+    /// When the run began: what `{{timestamp}}` and `{{isotime}}` show.
+    pub(crate) started: jiff::Timestamp,
+    /// Ends the second scope: cleanup.
+    pub(crate) abandon: CancellationToken,
+}
+
+/// What is known about a build before it runs; the same for each of its components.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct BuildInfo {
+    /// How the build is called in output: `web.null.a`.
+    pub display_name: Arc<str>,
+    /// `packer_build_name`: the name of the source.
+    pub name: String,
+    /// `packer_builder_type`.
+    pub builder_type: String,
+    /// `build.name`: the name of the template's build block.
+    pub build_block: String,
+    /// The version of this library, as components see it.
+    pub core_version: String,
+    /// Whether the host asked for one step at a time.
+    pub debug: bool,
+    /// Whether existing outputs may be replaced.
+    pub force: bool,
+    /// The on-error policy, as components see it: empty, `cleanup`, `abort`, `ask`, `run-cleanup-provisioner`.
+    pub on_error: String,
+    /// Where the template is, for legacy JSON templates; empty otherwise.
+    pub template_path: String,
+    /// Values behind `{{user}}` (legacy templates).
+    pub user_variables: BTreeMap<String, String>,
+    /// Names of the variables that are sensitive.
+    pub sensitive_variables: Vec<String>,
+}
+
+/// What a component knows while its configuration is checked.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct PrepareContext {
+    /// The build it is checked for.
+    pub build: Arc<BuildInfo>,
+}
+
+impl PrepareContext {
+    /// For a build.
+    pub fn new(build: Arc<BuildInfo>) -> Self {
+        Self { build }
+    }
+}
+
+/// What the host lends to components. The library itself reads no environment variable: a host that wants
+/// components to see its own calls [`Host::from_process`].
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Host {
+    /// Where temporary files go.
+    pub temp_dir: PathBuf,
+    /// Where downloads and the like stay between runs.
+    pub cache_dir: PathBuf,
+    /// Variables that components read (`HOME`, `SSH_AUTH_SOCK`, proxies); local commands inherit the process's own beside them.
+    pub env: BTreeMap<String, String>,
+    /// Who answers questions.
+    pub prompt: Arc<dyn Prompt>,
+}
+
+impl Host {
+    /// The system's usual folder for temporary files, no variables, nobody to ask.
+    pub fn new() -> Self {
+        let temp = if cfg!(windows) { "C:\\Windows\\Temp" } else { "/tmp" };
+        Self {
+            temp_dir: PathBuf::from(temp),
+            cache_dir: Path::new(temp).join("packer-cache"),
+            env: BTreeMap::new(),
+            prompt: Arc::new(NobodyToAsk),
+        }
+    }
+
+    /// The environment of this process: `TMPDIR`, `PACKER_CACHE_DIR`, `XDG_CACHE_HOME`, `HOME` and all else.
+    pub fn from_process() -> Self {
+        // Names and values that are no Unicode cannot be said in a template either.
+        let env: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+            .collect();
+        let folder = |name: &str| env.get(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let cache_dir = folder("PACKER_CACHE_DIR")
+            .or_else(|| folder("XDG_CACHE_HOME").map(|d| d.join("packer")))
+            .or_else(|| folder("HOME").map(|d| d.join(".cache/packer")))
+            .unwrap_or_else(|| PathBuf::from("packer_cache"));
+        Self { temp_dir: std::env::temp_dir(), cache_dir, env, ..Self::new() }
+    }
+
+    /// Says who answers questions.
+    #[must_use]
+    pub fn prompt(mut self, prompt: impl Prompt + 'static) -> Self {
+        self.prompt = Arc::new(prompt);
+        self
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Variables may hold secrets.
+        write!(f, "Host({}, {} variables)", self.temp_dir.display(), self.env.len())
+    }
+}
+
+/// Answers questions of a run: a terminal, a window, a test.
+#[async_trait]
+pub trait Prompt: Send + Sync {
+    /// Shows the question and returns the answer without its line end.
+    ///
+    /// # Errors
+    /// Where nobody can be asked. The future is dropped when the run is cancelled.
+    async fn ask(&self, question: &str) -> Result<String>;
+}
+
+struct NobodyToAsk;
+
+#[async_trait]
+impl Prompt for NobodyToAsk {
+    async fn ask(&self, _: &str) -> Result<String> {
+        Err(Error::user("there is nobody to ask: the host has no terminal"))
+    }
+}
+
+impl Context {
+    pub(crate) fn new(
+        run: Arc<RunContext>,
+        build: Arc<BuildInfo>,
+        component: &str,
+        stop: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            build,
+            run,
+            facts: Arc::default(),
+            post_processor: None,
+            component: component.into(),
+            stop,
+        }))
+    }
+
+    fn changed(&self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = (*self.0).clone();
+        change(&mut inner);
+        Self(Arc::new(inner))
+    }
+
+    /// The same for a component of another type, which owns what it makes from here on.
+    pub(crate) fn for_component(&self, component: &str) -> Self {
+        self.changed(|inner| inner.component = component.into())
+    }
+
+    /// The same with the facts of a machine.
+    pub(crate) fn with_facts(&self, facts: Facts) -> Self {
+        self.changed(|inner| inner.facts = Arc::new(facts))
+    }
+
+    /// The same with output that says which post-processor it comes from.
+    pub(crate) fn for_post_processor(&self, kind: &str) -> Self {
+        self.changed(|inner| {
+            inner.post_processor = Some(kind.into());
+            inner.component = kind.into();
+        })
+    }
+
+    /// The same in another cancellation scope.
+    pub(crate) fn in_scope(&self, stop: CancellationToken) -> Self {
+        self.changed(|inner| inner.stop = stop)
+    }
+
+    /// The scope for cleanup: not ended by *stop working*.
+    pub(crate) fn for_cleanup(&self) -> Self {
+        self.in_scope(self.0.run.abandon.clone())
+    }
+
+    pub(crate) fn run(&self) -> &Arc<RunContext> {
+        &self.0.run
+    }
+
+    /// The build this is about.
+    pub fn build(&self) -> &BuildInfo {
+        &self.0.build
+    }
+
+    /// What is known about the machine: for provisioners the machine's facts, for post-processors what the artifact's
+    /// builder left.
+    pub fn facts(&self) -> &Facts {
+        &self.0.facts
+    }
+
+    /// Names the run: `PACKER_RUN_UUID`.
+    pub fn run_id(&self) -> &str {
+        &self.0.run.run_id
+    }
+
+    /// When the run began.
+    pub fn started(&self) -> jiff::Timestamp {
+        self.0.run.started
+    }
+
+    /// Tells an event of this build.
+    pub fn emit(&self, kind: EventKind) {
+        let build = (!self.0.build.display_name.is_empty()).then(|| self.0.build.display_name.clone());
+        self.0.run.events.emit(build, self.0.post_processor.clone(), kind);
+    }
+
+    /// Shows a text to people.
+    pub fn say(&self, text: impl Into<String>) {
+        self.emit(EventKind::Say { level: Level::Info, text: text.into() });
+    }
+
+    /// Shows a text about a failure to people.
+    pub fn say_error(&self, text: impl Into<String>) {
+        self.emit(EventKind::Say { level: Level::Error, text: text.into() });
+    }
+
+    /// Shows a line that a command printed.
+    pub fn output(&self, level: Level, line: impl Into<String>) {
+        self.emit(EventKind::Output { level, line: line.into() });
+    }
+
+    /// Runs a named piece of work: timed, visible as events, ended by cancellation; with debugging on the run
+    /// pauses behind it.
+    pub async fn step<T>(&self, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let step = self.0.run.ids.fetch_add(1, Ordering::Relaxed);
+        self.emit(EventKind::StepStarted { step, name: name.into() });
+        let began = Instant::now();
+        let result = self.until_cancelled(work).await.map_err(|e| e.in_step(name));
+        let error = result.as_ref().err().map(|e| e.to_string());
+        self.emit(EventKind::StepFinished { step, name: name.into(), elapsed: began.elapsed(), error });
+        if self.0.build.debug && result.is_ok() {
+            self.pause(&format!("Pausing after run of step '{name}'. Press enter to continue. ")).await?;
+        }
+        result
+    }
+
+    /// Runs `work` until it is done or the scope is cancelled, whichever comes first.
+    pub async fn until_cancelled<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.0.stop.cancelled() => Err(Error::cancelled()),
+            result = work => result,
+        }
+    }
+
+    /// Waits; ended early by cancellation, which is an error.
+    pub async fn sleep(&self, duration: Duration) -> Result<()> {
+        self.until_cancelled(async {
+            tokio::time::sleep(duration).await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Writes a resource into the ledger, then runs the work that creates it.
+    ///
+    /// The entry stays whether or not the work succeeds: a create call that failed or was cancelled may have
+    /// created something all the same, and releasing what is not there is no error.
+    pub async fn own<T>(&self, resource: Resource, create: impl Future<Output = Result<T>>) -> Result<T> {
+        self.record(resource)?;
+        self.until_cancelled(create).await
+    }
+
+    /// Writes a resource into the ledger, or what became known of it since.
+    pub fn record(&self, mut resource: Resource) -> Result<()> {
+        if !resource.is_local() {
+            resource.component = self.0.component.to_string();
+        }
+        resource.build = self.0.build.display_name.to_string();
+        self.0.run.ledger.record(&resource)?;
+        self.emit(EventKind::ResourceOwned { resource });
+        Ok(())
+    }
+
+    /// Strikes a resource out of the ledger that the component has destroyed itself.
+    pub fn released(&self, resource: &Resource) -> Result<()> {
+        self.0.run.ledger.released(resource.id)?;
+        self.emit(EventKind::ResourceReleased { resource: resource.clone() });
+        Ok(())
+    }
+
+    /// Whether the work should stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.stop.is_cancelled()
+    }
+
+    /// Returns when the work should stop.
+    pub async fn cancelled(&self) {
+        self.0.stop.cancelled().await;
+    }
+
+    /// The scope's token, for code that passes it on.
+    pub fn cancellation(&self) -> CancellationToken {
+        self.0.stop.clone()
+    }
+
+    /// Starts telling the progress of long work.
+    pub fn progress(&self, title: impl Into<String>, total: Option<u64>) -> Progress {
+        let id = self.0.run.ids.fetch_add(1, Ordering::Relaxed);
+        Progress { cx: self.clone(), id, title: title.into(), total, done: 0, told: None }
+    }
+
+    /// A new folder for temporary files, removed with the build.
+    pub fn temp_dir(&self) -> Result<PathBuf> {
+        let path = self.0.run.host.temp_dir.join(format!("packer-{}", uuid::Uuid::new_v4()));
+        self.record(Resource::directory(&path))?;
+        std::fs::create_dir_all(&path).map_err(|e| Error::io("mkdir", &path, e))?;
+        Ok(path)
+    }
+
+    /// A new path for a temporary file of this prefix (`packer-shell`), in the ledger already and removed with the
+    /// build. Nothing is created yet.
+    pub fn temp_path(&self, prefix: &str) -> Result<(PathBuf, Resource)> {
+        let number = uuid::Uuid::new_v4().as_u128() as u64;
+        let path = self.0.run.host.temp_dir.join(format!("{prefix}{number}"));
+        let resource = Resource::file(&path);
+        self.record(resource.clone())?;
+        Ok((path, resource))
+    }
+
+    /// Where downloads and the like stay between runs.
+    pub fn cache_dir(&self) -> &Path {
+        &self.0.run.host.cache_dir
+    }
+
+    /// A variable that the host lends.
+    pub fn env(&self, name: &str) -> Option<&str> {
+        self.0.run.host.env.get(name).map(String::as_str)
+    }
+
+    /// Asks whoever sits before the host.
+    ///
+    /// # Errors
+    /// Where nobody can be asked, or the work is cancelled meanwhile.
+    pub async fn ask(&self, question: &str) -> Result<String> {
+        self.emit(EventKind::Asked { question: question.into() });
+        self.until_cancelled(self.0.run.host.prompt.ask(question)).await
+    }
+
+    /// Asks for a key press; where nobody can be asked the work goes on.
+    pub async fn pause(&self, question: &str) -> Result<()> {
+        match self.ask(question).await {
+            Err(e) if e.is_cancelled() => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// The secrets of the run: what is added here is scrubbed from every event and error.
+    pub fn secrets(&self) -> &Secrets {
+        &self.0.run.secrets
+    }
+
+    /// The clock of the run.
+    pub fn clock(&self) -> &Clock {
+        &self.0.run.clock
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Context({})", self.0.build.display_name)
+    }
+}
+
+/// The progress of one piece of long work; told at most ten times a second. Dropping it ends it.
+#[derive(Debug)]
+pub struct Progress {
+    cx: Context,
+    id: u64,
+    title: String,
+    total: Option<u64>,
+    done: u64,
+    told: Option<Instant>,
+}
+
+impl Progress {
+    /// Counts more of the work as done.
+    pub fn advance(&mut self, more: u64) {
+        self.done += more;
+        if self.told.is_none_or(|told| told.elapsed() >= Duration::from_millis(100)) {
+            self.told = Some(Instant::now());
+            self.tell(false);
+        }
+    }
+
+    /// Says how much of the work is done.
+    pub fn set(&mut self, done: u64) {
+        self.advance(done.saturating_sub(self.done));
+    }
+
+    fn tell(&self, finished: bool) {
+        self.cx.emit(EventKind::Progress {
+            id: self.id,
+            title: self.title.clone(),
+            done: self.done,
+            total: self.total,
+            finished,
+        });
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.tell(true);
+    }
+}

@@ -1,0 +1,1 @@
+//! The engine: runs the builds of a pipeline.

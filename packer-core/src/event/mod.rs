@@ -1,0 +1,389 @@
+//! Events: everything a run tells, as typed data; how it looks is a sink's part.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use tokio::sync::mpsc;
+
+use crate::artifact::Artifact;
+use crate::clock::Clock;
+use crate::diagnostic::Diagnostic;
+use crate::ledger::Resource;
+use crate::secrets::Secrets;
+
+/// Something that happened in a run.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Event {
+    /// When.
+    pub time: Timestamp,
+    /// Its place in the run, from 0 without gaps: two events of one instant keep their order.
+    pub sequence: u64,
+    /// The display name of the build it belongs to; `None` where it belongs to the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build: Option<Arc<str>>,
+    /// The type of the post-processor it comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub post_processor: Option<Arc<str>>,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened. Texts are scrubbed of secrets before a sink sees them.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The run begins: the display names of its builds, in order.
+    RunStarted {
+        /// Names the run; `PACKER_RUN_UUID` of its children.
+        run_id: String,
+        /// Display names.
+        builds: Vec<String>,
+    },
+    /// The run is over; the report has the rest.
+    RunFinished {
+        /// How many builds failed.
+        failed: usize,
+        /// Whether it was cancelled.
+        cancelled: bool,
+        /// How long it took.
+        #[serde(serialize_with = "seconds", rename = "seconds")]
+        elapsed: std::time::Duration,
+    },
+    /// Somebody asked the run to stop.
+    Cancelling {
+        /// What asked: `interrupt`, `terminated`, or the host's own words.
+        reason: String,
+    },
+    /// Somebody asked for cleanup to be left undone; what is left in the world.
+    CleanupAbandoned {
+        /// What nobody will release.
+        left: Vec<Resource>,
+    },
+    /// A build begins.
+    BuildStarted {
+        /// The builder's type.
+        builder: String,
+    },
+    /// A build succeeded.
+    BuildFinished {
+        /// How long it took.
+        #[serde(serialize_with = "seconds", rename = "seconds")]
+        elapsed: std::time::Duration,
+        /// What it made, in order.
+        artifacts: Vec<Artifact>,
+    },
+    /// A build failed.
+    BuildFailed {
+        /// How long it took.
+        #[serde(serialize_with = "seconds", rename = "seconds")]
+        elapsed: std::time::Duration,
+        /// Why.
+        error: String,
+        /// Artifacts that stay in place although the build failed.
+        artifacts: Vec<Artifact>,
+    },
+    /// A build was not started.
+    BuildSkipped {
+        /// Why.
+        reason: String,
+    },
+    /// A named piece of work begins.
+    StepStarted {
+        /// Names the step among all of the run.
+        step: u64,
+        /// What it does.
+        name: String,
+    },
+    /// A named piece of work is over.
+    StepFinished {
+        /// The number that `StepStarted` gave.
+        step: u64,
+        /// What it did.
+        name: String,
+        /// How long it took.
+        #[serde(serialize_with = "seconds", rename = "seconds")]
+        elapsed: std::time::Duration,
+        /// Why it failed; `None` where it did not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// A line for people, from the engine or a component.
+    Say {
+        /// Whether it tells of a failure.
+        level: Level,
+        /// The text; may have several lines.
+        text: String,
+    },
+    /// A line that a command printed.
+    Output {
+        /// [`Level::Error`] for its error output.
+        level: Level,
+        /// The line without its end.
+        line: String,
+    },
+    /// Long work goes on.
+    Progress {
+        /// Names the work among all of the run.
+        id: u64,
+        /// What is moved or made.
+        title: String,
+        /// How much is done, in bytes unless the title says otherwise.
+        done: u64,
+        /// How much there is, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        total: Option<u64>,
+        /// Whether this is the last event of the work.
+        finished: bool,
+    },
+    /// A finding about the template or a build's configuration.
+    Diagnostic {
+        /// The finding.
+        diagnostic: Diagnostic,
+    },
+    /// A provisioner begins.
+    ProvisionerStarted {
+        /// Its type.
+        provisioner: String,
+        /// Its name in the template; may be empty.
+        name: String,
+    },
+    /// A provisioner failed and is tried again.
+    Retrying {
+        /// Why it failed.
+        error: String,
+        /// How many tries are left.
+        left: u32,
+    },
+    /// A provisioner failed; the build goes on because it was told to.
+    FailureIgnored {
+        /// Why it failed.
+        error: String,
+    },
+    /// A provisioner ran out of time.
+    TimedOut {
+        /// Its limit.
+        #[serde(serialize_with = "seconds", rename = "seconds")]
+        limit: std::time::Duration,
+    },
+    /// A post-processor begins.
+    PostProcessorStarted {
+        /// Its type.
+        kind: String,
+        /// Its name in the template; may be empty.
+        name: String,
+    },
+    /// A resource was written into the ledger: it is about to exist.
+    ResourceOwned {
+        /// The resource.
+        resource: Resource,
+    },
+    /// A resource was released.
+    ResourceReleased {
+        /// The resource.
+        resource: Resource,
+    },
+    /// A resource could not be released and stays in the ledger.
+    ResourceLeft {
+        /// The resource.
+        resource: Resource,
+        /// Why.
+        error: String,
+    },
+    /// A question to whoever sits before the host.
+    Asked {
+        /// The question.
+        question: String,
+    },
+    /// Something for programs that follow the run: a category and its fields, as in Packer's machine-readable lines.
+    Data {
+        /// The category.
+        category: String,
+        /// The fields.
+        fields: BTreeMap<String, String>,
+    },
+}
+
+/// Whether a text tells of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// It goes as it should.
+    Info,
+    /// It does not.
+    Error,
+}
+
+fn seconds<S: Serializer>(elapsed: &std::time::Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(elapsed.as_secs_f64())
+}
+
+/// Receives every event of a run.
+///
+/// Called from the task that emits, one event at a time and in order of `sequence`; what takes long here slows
+/// the builds down. It must not call back into the run.
+pub trait EventSink: Send + Sync {
+    /// Takes one event.
+    fn event(&self, event: &Event);
+}
+
+impl<F: Fn(&Event) + Send + Sync> EventSink for F {
+    fn event(&self, event: &Event) {
+        self(event);
+    }
+}
+
+/// The way events take from a run to its sinks: numbered, stamped and scrubbed. Cheap to clone.
+#[derive(Clone)]
+pub struct Events(Arc<Hub>);
+
+struct Hub {
+    clock: Clock,
+    secrets: Secrets,
+    sequence: AtomicU64,
+    /// Locked while an event is delivered, so that sinks see events in order.
+    outlets: RwLock<Outlets>,
+    order: std::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Outlets {
+    sinks: Vec<Arc<dyn EventSink>>,
+    streams: Vec<mpsc::UnboundedSender<Event>>,
+}
+
+impl Events {
+    /// Events that go to these sinks.
+    pub fn new(clock: Clock, secrets: Secrets, sinks: Vec<Arc<dyn EventSink>>) -> Self {
+        Self(Arc::new(Hub {
+            clock,
+            secrets,
+            sequence: AtomicU64::new(0),
+            outlets: RwLock::new(Outlets { sinks, streams: Vec::new() }),
+            order: std::sync::Mutex::new(()),
+        }))
+    }
+
+    /// A receiver of every event from now on. It is closed when the run is over; one that is dropped costs nothing.
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Event> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut outlets = self.0.outlets.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        outlets.streams.push(sender);
+        receiver
+    }
+
+    /// Ends every subscription.
+    pub(crate) fn close(&self) {
+        let mut outlets = self.0.outlets.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        outlets.streams.clear();
+    }
+
+    /// Tells an event.
+    pub fn emit(&self, build: Option<Arc<str>>, post_processor: Option<Arc<str>>, kind: EventKind) {
+        let kind = scrubbed(kind, &self.0.secrets);
+        let outlets = self.0.outlets.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if outlets.sinks.is_empty() && outlets.streams.is_empty() {
+            return;
+        }
+        let _in_order = self.0.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let event = Event {
+            time: self.0.clock.now(),
+            sequence: self.0.sequence.fetch_add(1, Ordering::Relaxed),
+            build,
+            post_processor,
+            kind,
+        };
+        for sink in &outlets.sinks {
+            sink.event(&event);
+        }
+        for stream in &outlets.streams {
+            // A receiver that is gone does not want the event.
+            let _ = stream.send(event.clone());
+        }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Events({} so far)", self.0.sequence.load(Ordering::Relaxed))
+    }
+}
+
+/// The event with every secret in its texts replaced.
+fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
+    if secrets.is_empty() {
+        return kind;
+    }
+    let clean = |text: &mut String| {
+        if let std::borrow::Cow::Owned(scrubbed) = secrets.scrub(text.as_str()) {
+            *text = scrubbed;
+        }
+    };
+    match &mut kind {
+        EventKind::Say { text, .. } => clean(text),
+        EventKind::Output { line, .. } => clean(line),
+        EventKind::BuildFailed { error, artifacts, .. } => {
+            clean(error);
+            artifacts.iter_mut().for_each(|a| scrub_artifact(a, &clean));
+        }
+        EventKind::BuildFinished { artifacts, .. } => {
+            artifacts.iter_mut().for_each(|a| scrub_artifact(a, &clean));
+        }
+        EventKind::BuildSkipped { reason } | EventKind::Cancelling { reason } => clean(reason),
+        EventKind::StepStarted { name, .. } => clean(name),
+        EventKind::StepFinished { name, error, .. } => {
+            clean(name);
+            error.iter_mut().for_each(clean);
+        }
+        EventKind::Progress { title, .. } => clean(title),
+        EventKind::Retrying { error, .. } | EventKind::FailureIgnored { error } => clean(error),
+        EventKind::Asked { question } => clean(question),
+        EventKind::Diagnostic { diagnostic } => {
+            clean(&mut diagnostic.summary);
+            clean(&mut diagnostic.detail);
+            diagnostic.help.iter_mut().for_each(clean);
+            diagnostic.values.iter_mut().for_each(clean);
+        }
+        EventKind::Data { fields, .. } => fields.values_mut().for_each(clean),
+        EventKind::ResourceOwned { resource } | EventKind::ResourceReleased { resource } => {
+            clean(&mut resource.name);
+        }
+        EventKind::ResourceLeft { resource, error } => {
+            clean(&mut resource.name);
+            clean(error);
+        }
+        EventKind::CleanupAbandoned { left } => left.iter_mut().for_each(|r| clean(&mut r.name)),
+        EventKind::BuildStarted { .. }
+        | EventKind::PostProcessorStarted { .. }
+        | EventKind::ProvisionerStarted { .. }
+        | EventKind::RunFinished { .. }
+        | EventKind::RunStarted { .. }
+        | EventKind::TimedOut { .. } => {}
+    }
+    kind
+}
+
+pub(crate) fn scrub_artifact(artifact: &mut Artifact, clean: &impl Fn(&mut String)) {
+    clean(&mut artifact.id);
+    clean(&mut artifact.description);
+    artifact
+        .metadata
+        .values_mut()
+        .chain(artifact.generated_data.values_mut())
+        .for_each(|v| scrub_json(v, clean));
+}
+
+fn scrub_json(value: &mut serde_json::Value, clean: &impl Fn(&mut String)) {
+    match value {
+        serde_json::Value::String(text) => clean(text),
+        serde_json::Value::Array(items) => items.iter_mut().for_each(|v| scrub_json(v, clean)),
+        serde_json::Value::Object(map) => map.values_mut().for_each(|v| scrub_json(v, clean)),
+        _ => {}
+    }
+}

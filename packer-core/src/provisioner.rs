@@ -1,0 +1,92 @@
+//! The provisioner's contract: change a machine while it is up.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::builder::{Machine, type_name_of};
+use crate::context::{Context, PrepareContext};
+use crate::diagnostic::Diagnostics;
+use crate::error::Result;
+use crate::pipeline::ProvisionStep;
+
+/// Changes a machine.
+///
+/// # Behavior
+/// - `prepare` is called before any build starts, `provision` once for each try. The machine a try finds is the
+///   machine the last one left: a provisioner that can be retried must bear that.
+/// - Pauses, timeouts, retries and `continue_on_error` are the engine's. A timeout or a cancellation drops the
+///   future at an await point; what must be undone belongs into the ledger ([`Context::own`]).
+/// - One value may provision several machines at once.
+#[async_trait]
+pub trait Provisioner: Send + Sync {
+    /// Checks what can be checked without a machine. The default finds nothing wrong.
+    fn prepare(&self, _cx: &PrepareContext) -> Diagnostics {
+        Diagnostics::new()
+    }
+
+    /// Does the work on one machine.
+    async fn provision(&self, cx: &Context, machine: &dyn Machine) -> Result<()>;
+
+    /// What this step's outcome depends on; feeds the key under which a finished step may be reused.
+    fn inputs(&self) -> Inputs {
+        Inputs::Volatile
+    }
+
+    /// The name of this kind of provisioner in output where no template gives one.
+    fn type_name(&self) -> Cow<'static, str> {
+        type_name_of::<Self>()
+    }
+}
+
+/// What the outcome of a step depends on beside its configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Inputs {
+    /// The content of these files and folders, and nothing else.
+    Files(Vec<PathBuf>),
+    /// More than can be known: the step is never reused.
+    Volatile,
+}
+
+/// Settings of a step, written behind a provisioner: `Shell::inline(["true"]).max_retries(2)`.
+pub trait ProvisionerExt: Provisioner + Sized + 'static {
+    /// Names the step.
+    fn named(self, name: impl Into<String>) -> ProvisionStep {
+        ProvisionStep::new(self).named(name)
+    }
+
+    /// Waits before each try.
+    fn pause_before(self, pause: Duration) -> ProvisionStep {
+        ProvisionStep::new(self).pause_before(pause)
+    }
+
+    /// Limits each try.
+    fn timeout(self, timeout: Duration) -> ProvisionStep {
+        ProvisionStep::new(self).timeout(timeout)
+    }
+
+    /// Tries this many times more after a failure.
+    fn max_retries(self, retries: u32) -> ProvisionStep {
+        ProvisionStep::new(self).max_retries(retries)
+    }
+
+    /// Lets the build go on when the step fails.
+    fn continue_on_error(self) -> ProvisionStep {
+        ProvisionStep::new(self).continue_on_error()
+    }
+
+    /// Runs the step only in builds made from these sources (`TYPE.NAME`).
+    fn only<S: Into<String>>(self, sources: impl IntoIterator<Item = S>) -> ProvisionStep {
+        ProvisionStep::new(self).only(sources)
+    }
+
+    /// Leaves the step out in builds made from these sources (`TYPE.NAME`).
+    fn except<S: Into<String>>(self, sources: impl IntoIterator<Item = S>) -> ProvisionStep {
+        ProvisionStep::new(self).except(sources)
+    }
+}
+
+impl<P: Provisioner + 'static> ProvisionerExt for P {}

@@ -1,0 +1,111 @@
+//! Secrets: texts that must not leave the process in clear, and the scrubbing of everything that does.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, RwLock};
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+/// What a secret becomes in any output.
+pub const REDACTED: &str = "<sensitive>";
+
+/// The secrets of a run. Cheap to clone; every clone knows what any of them learned.
+///
+/// Registering a text registers each of its lines too, because output is scrubbed line by line. Longer
+/// secrets are replaced first, so that an overlap leaves no fragment.
+///
+/// ```
+/// let secrets = packer_core::Secrets::new();
+/// secrets.add("hunter2");
+/// assert_eq!(secrets.scrub("password is hunter2"), "password is <sensitive>");
+/// ```
+#[derive(Clone, Default)]
+pub struct Secrets(Arc<RwLock<Known>>);
+
+#[derive(Default)]
+struct Known {
+    texts: BTreeSet<String>,
+    finder: Option<AhoCorasick>,
+}
+
+impl Secrets {
+    /// No secrets yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers a text; an empty one is ignored.
+    ///
+    /// Of a text of several lines each line of three characters or more is a secret by itself: a line such
+    /// as `}` would scrub every brace of the output.
+    pub fn add(&self, text: &str) {
+        let mut known = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let before = known.texts.len();
+        let whole = text.trim_end_matches(['\r', '\n']);
+        if !whole.is_empty() {
+            known.texts.insert(whole.to_owned());
+            known.texts.insert(whole.replace("\r\n", "\n"));
+        }
+        if whole.contains('\n') {
+            let lines = whole.lines().filter(|line| line.trim().chars().count() > 2);
+            known.texts.extend(lines.map(str::to_owned));
+        }
+        if known.texts.len() != before {
+            // Building fails only on more than 2^31 bytes of secrets; without a finder everything is scrubbed whole.
+            known.finder =
+                AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&known.texts).ok();
+        }
+    }
+
+    /// The text with every secret in it replaced by [`REDACTED`].
+    pub fn scrub<'a>(&self, text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
+        let text = text.into();
+        let known = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if known.texts.is_empty() {
+            return text;
+        }
+        let Some(finder) = &known.finder else { return Cow::Borrowed(REDACTED) };
+        if !finder.is_match(text.as_ref()) {
+            return text;
+        }
+        let mut scrubbed = String::with_capacity(text.len());
+        finder.replace_all_with(&text, &mut scrubbed, |_, _, out| {
+            out.push_str(REDACTED);
+            true
+        });
+        Cow::Owned(scrubbed)
+    }
+
+    /// Whether any secret is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).texts.is_empty()
+    }
+}
+
+/// Says how many, never which.
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        write!(f, "Secrets({})", known.texts.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scrubs_the_longest_match_and_each_line() {
+        let secrets = Secrets::new();
+        secrets.add("");
+        assert!(secrets.is_empty());
+        secrets.add("abc");
+        secrets.add("abcdef");
+        secrets.add("-----BEGIN-----\r\nline two\n}\n");
+        assert_eq!(secrets.scrub("xabcdefx abc"), "x<sensitive>x <sensitive>");
+        assert_eq!(secrets.scrub("only line two here }"), "only <sensitive> here }");
+        assert_eq!(format!("{secrets:?}"), "Secrets(6)");
+        assert!(matches!(secrets.scrub("nothing"), Cow::Borrowed(_)));
+    }
+}
