@@ -1,1 +1,3 @@
 //! Templates: from text to a pipeline.
+
+pub(crate) mod go_time;
