@@ -77,6 +77,25 @@ impl Secrets {
         Cow::Owned(scrubbed)
     }
 
+    /// The text with every byte of a secret in it replaced by `*`, so that places in it stay; `None` where there is
+    /// no secret in it.
+    pub(crate) fn mask(&self, text: &str) -> Option<String> {
+        let known = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let blank = |bytes: usize| "*".repeat(bytes);
+        let Some(finder) = &known.finder else { return (!known.texts.is_empty()).then(|| blank(text.len())) };
+        let mut masked = String::new();
+        let mut done = 0;
+        for found in finder.find_iter(text) {
+            masked.push_str(&text[done..found.start()]);
+            // Line ends stay, or the lines would be others.
+            let secret = &text[found.range()];
+            masked.extend(secret.bytes().map(|b| if b == b'\n' { '\n' } else { '*' }));
+            done = found.end();
+        }
+        masked.push_str(&text[done..]);
+        (done > 0).then_some(masked)
+    }
+
     /// Whether any secret is known.
     pub fn is_empty(&self) -> bool {
         self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).texts.is_empty()
@@ -105,6 +124,8 @@ mod tests {
         secrets.add("-----BEGIN-----\r\nline two\n}\n");
         assert_eq!(secrets.scrub("xabcdefx abc"), "x<sensitive>x <sensitive>");
         assert_eq!(secrets.scrub("only line two here }"), "only <sensitive> here }");
+        assert_eq!(secrets.mask("é abc\n").as_deref(), Some("é ***\n"));
+        assert_eq!(secrets.mask("ab"), None);
         assert_eq!(format!("{secrets:?}"), "Secrets(6)");
         assert!(matches!(secrets.scrub("nothing"), Cow::Borrowed(_)));
     }

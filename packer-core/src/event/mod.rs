@@ -1,5 +1,10 @@
 //! Events: everything a run tells, as typed data; how it looks is a sink's part.
 
+mod json_lines;
+mod machine_readable;
+mod packer_lines;
+mod transcript;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +13,11 @@ use std::sync::{Arc, RwLock};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use tokio::sync::mpsc;
+
+pub use json_lines::JsonLines;
+pub use machine_readable::{MachineReadable, machine_line};
+pub use packer_lines::PackerLines;
+pub use transcript::{Entry, Transcript, duration_text};
 
 use crate::artifact::Artifact;
 use crate::clock::Clock;
@@ -287,6 +297,10 @@ impl Events {
     /// Tells an event.
     pub fn emit(&self, build: Option<Arc<str>>, post_processor: Option<Arc<str>>, kind: EventKind) {
         let kind = scrubbed(kind, &self.0.secrets);
+        let build = build.map(|name| match self.0.secrets.scrub(&*name) {
+            std::borrow::Cow::Owned(scrubbed) => scrubbed.into(),
+            std::borrow::Cow::Borrowed(_) => name.clone(),
+        });
         let outlets = self.0.outlets.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         if outlets.sinks.is_empty() && outlets.streams.is_empty() {
             return;
@@ -326,6 +340,7 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         }
     };
     match &mut kind {
+        EventKind::RunStarted { builds, .. } => builds.iter_mut().for_each(clean),
         EventKind::Say { text, .. } => clean(text),
         EventKind::Output { line, .. } => clean(line),
         EventKind::BuildFailed { error, artifacts, .. } => {
@@ -344,12 +359,7 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         EventKind::Progress { title, .. } => clean(title),
         EventKind::Retrying { error, .. } | EventKind::FailureIgnored { error } => clean(error),
         EventKind::Asked { question } => clean(question),
-        EventKind::Diagnostic { diagnostic } => {
-            clean(&mut diagnostic.summary);
-            clean(&mut diagnostic.detail);
-            diagnostic.help.iter_mut().for_each(clean);
-            diagnostic.values.iter_mut().for_each(clean);
-        }
+        EventKind::Diagnostic { diagnostic } => diagnostic.scrub(secrets),
         EventKind::Data { fields, .. } => fields.values_mut().for_each(clean),
         EventKind::ResourceOwned { resource } | EventKind::ResourceReleased { resource } => {
             clean(&mut resource.name);
@@ -363,15 +373,22 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         | EventKind::PostProcessorStarted { .. }
         | EventKind::ProvisionerStarted { .. }
         | EventKind::RunFinished { .. }
-        | EventKind::RunStarted { .. }
         | EventKind::TimedOut { .. } => {}
     }
     kind
 }
 
+/// Takes the secrets out of what an event tells of an artifact; the artifact in the report keeps its paths.
 pub(crate) fn scrub_artifact(artifact: &mut Artifact, clean: &impl Fn(&mut String)) {
     clean(&mut artifact.id);
     clean(&mut artifact.description);
+    for file in &mut artifact.files {
+        let mut text = file.to_string_lossy().into_owned();
+        clean(&mut text);
+        if text != file.to_string_lossy() {
+            *file = text.into();
+        }
+    }
     artifact
         .metadata
         .values_mut()

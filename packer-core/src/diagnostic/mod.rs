@@ -4,6 +4,10 @@
 //! line) reports [`Diagnostic`]s and goes on, so that one run names every mistake. They are data: how they
 //! look is the host's choice.
 
+mod layout;
+#[cfg(feature = "render")]
+mod snippet;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -11,6 +15,12 @@ use std::sync::{Arc, OnceLock};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use unicode_segmentation::UnicodeSegmentation;
+
+pub use layout::{packer_layout, packer_layout_all};
+#[cfg(feature = "render")]
+pub use snippet::snippet_layout;
+
+use crate::secrets::Secrets;
 
 /// A piece of text that was read, with its name; shared by everything that points into it.
 pub struct SourceFile {
@@ -281,6 +291,24 @@ impl Diagnostic {
         self
     }
 
+    /// Takes the secrets out of every text, also out of the source text that the places show.
+    pub fn scrub(&mut self, secrets: &Secrets) {
+        if secrets.is_empty() {
+            return;
+        }
+        let texts = [&mut self.summary, &mut self.detail];
+        for text in texts.into_iter().chain(&mut self.help).chain(&mut self.values) {
+            if let std::borrow::Cow::Owned(scrubbed) = secrets.scrub(text.as_str()) {
+                *text = scrubbed;
+            }
+        }
+        for location in self.location.iter_mut().chain(self.related.iter_mut().map(|(_, l)| l)) {
+            if let Some(masked) = secrets.mask(location.source.text()) {
+                location.source = SourceFile::new(location.source.name(), masked);
+            }
+        }
+    }
+
     /// Whether this is an error.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
@@ -354,6 +382,11 @@ impl Diagnostics {
     /// Shortens the list to its first `len`: takes back what a branch not taken had to say.
     pub fn truncate(&mut self, len: usize) {
         self.0.truncate(len);
+    }
+
+    /// Takes the secrets out of every finding.
+    pub fn scrub(&mut self, secrets: &Secrets) {
+        self.0.iter_mut().for_each(|d| d.scrub(secrets));
     }
 
     /// Gives every finding without a place this one.
