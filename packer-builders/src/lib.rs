@@ -1,1 +1,28 @@
-//! Builders: what starts a machine and turns it into an artifact.
+//! Builders of Packer's own, and its data sources. Each is a cargo feature of its name.
+//!
+//! ```
+//! let mut registry = packer_core::Registry::new();
+//! packer_builders::register(&mut registry);
+//! assert!(registry.get_builder("null").is_some());
+//! ```
+
+use packer_core::Registry;
+
+#[cfg(feature = "file")]
+mod file;
+#[cfg(feature = "null")]
+mod null;
+
+#[cfg(feature = "file")]
+pub use file::FileBuilder;
+#[cfg(feature = "null")]
+pub use null::Null;
+
+/// Registers every builder and data source that the crate's features hold, under the names of Packer's templates.
+pub fn register(registry: &mut Registry) {
+    #[cfg(feature = "file")]
+    registry.builder::<FileBuilder>("file");
+    #[cfg(feature = "null")]
+    registry.builder::<Null>("null");
+    let _ = registry; // without any feature there is nothing to register
+}

@@ -366,8 +366,13 @@ impl Context {
     /// A new path for a temporary file of this prefix (`packer-shell`), in the ledger already and removed with the
     /// build. Nothing is created yet.
     pub fn temp_path(&self, prefix: &str) -> Result<(PathBuf, Resource)> {
+        self.temp_path_with_suffix(prefix, "")
+    }
+
+    /// The same with a suffix (`.cmd`) behind the random part of the name.
+    pub fn temp_path_with_suffix(&self, prefix: &str, suffix: &str) -> Result<(PathBuf, Resource)> {
         let number = uuid::Uuid::new_v4().as_u128() as u64;
-        let path = self.0.run.host.temp_dir.join(format!("{prefix}{number}"));
+        let path = self.0.run.host.temp_dir.join(format!("{prefix}{number}{suffix}"));
         let resource = Resource::file(&path);
         self.record(resource.clone())?;
         Ok((path, resource))
@@ -381,6 +386,11 @@ impl Context {
     /// A variable that the host lends.
     pub fn env(&self, name: &str) -> Option<&str> {
         self.0.run.host.env.get(name).map(String::as_str)
+    }
+
+    /// All variables that the host lends.
+    pub fn envs(&self) -> &BTreeMap<String, String> {
+        &self.0.run.host.env
     }
 
     /// Asks whoever sits before the host.

@@ -71,6 +71,14 @@ impl Facts {
         self.0.get(name)
     }
 
+    /// The value of a name as text: as templates insert it.
+    pub fn text(&self, name: &str) -> Option<String> {
+        match self.get(name)?.to_json() {
+            serde_json::Value::String(text) => Some(text),
+            other => Some(other.to_string()),
+        }
+    }
+
     /// All names and values, by name.
     pub fn iter(&self) -> Iter<'_, String, Value> {
         self.0.iter()

@@ -1,6 +1,7 @@
 //! Builds machine images in-process: the traits, the engine and the template language.
 
 pub mod artifact;
+pub mod blocking;
 pub mod builder;
 pub mod clock;
 pub mod communicator;
@@ -17,9 +18,13 @@ pub mod pipeline;
 pub mod post_processor;
 pub mod provisioner;
 pub mod registry;
+pub mod render;
 pub mod secrets;
+pub mod shell;
+mod temp;
 pub mod template;
 pub mod value;
+mod whole_file;
 
 /// The version of this library, as components and templates see it (`packer.version`): the version of Packer whose
 /// templates it understands.
@@ -42,4 +47,6 @@ pub use post_processor::{Keep, PostProcessor, PostProcessorExt, Processed};
 pub use provisioner::{Inputs, Provisioner, ProvisionerExt};
 pub use registry::Registry;
 pub use secrets::Secrets;
+pub use temp::TempFile;
 pub use value::{Type, Value};
+pub use whole_file::WholeFile;

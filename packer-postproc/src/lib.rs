@@ -1,1 +1,30 @@
-//! Post-processors: what handles an artifact.
+//! Post-processors of Packer's own. Each is a cargo feature of its name.
+//!
+//! ```
+//! let mut registry = packer_core::Registry::new();
+//! packer_postproc::register(&mut registry);
+//! assert!(registry.get_post_processor("manifest").is_some());
+//! ```
+
+use packer_core::Registry;
+
+#[cfg(feature = "manifest")]
+mod manifest;
+#[cfg(feature = "shell-local")]
+mod shell_local;
+
+#[cfg(feature = "manifest")]
+pub use manifest::Manifest;
+#[cfg(feature = "shell-local")]
+pub use packer_core::shell::LocalShell;
+#[cfg(feature = "shell-local")]
+pub use shell_local::ShellLocal;
+
+/// Registers every post-processor that the crate's features hold, under the names of Packer's templates.
+pub fn register(registry: &mut Registry) {
+    #[cfg(feature = "manifest")]
+    registry.post_processor::<Manifest>("manifest");
+    #[cfg(feature = "shell-local")]
+    registry.post_processor::<ShellLocal>("shell-local");
+    let _ = registry; // without any feature there is nothing to register
+}

@@ -1,1 +1,24 @@
-//! Provisioners: what changes a machine while it is up.
+//! Provisioners of Packer's own. Each is a cargo feature of its name.
+//!
+//! ```
+//! let mut registry = packer_core::Registry::new();
+//! packer_provisioners::register(&mut registry);
+//! assert!(registry.get_provisioner("shell-local").is_some());
+//! ```
+
+use packer_core::Registry;
+
+#[cfg(feature = "shell-local")]
+mod shell_local;
+
+#[cfg(feature = "shell-local")]
+pub use packer_core::shell::LocalShell;
+#[cfg(feature = "shell-local")]
+pub use shell_local::ShellLocal;
+
+/// Registers every provisioner that the crate's features hold, under the names of Packer's templates.
+pub fn register(registry: &mut Registry) {
+    #[cfg(feature = "shell-local")]
+    registry.provisioner::<ShellLocal>("shell-local");
+    let _ = registry; // without any feature there is nothing to register
+}

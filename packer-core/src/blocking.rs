@@ -1,0 +1,64 @@
+//! Blocking work (hashing, compressing, copying) off the async threads, with an end when nobody waits for it.
+
+use std::io::{self, Read};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::context::{Context, Progress};
+use crate::error::{Error, Result};
+
+/// Tells blocking work that nobody waits for it any more: the build was cancelled, or its future dropped.
+#[derive(Debug, Clone)]
+pub struct Stop(CancellationToken);
+
+impl Stop {
+    /// An error where the work should end.
+    pub fn check(&self) -> Result<()> {
+        if self.0.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) }
+    }
+
+    /// A reader that fails as soon as the work should end, and tells how far it is.
+    pub fn reader<R: Read>(&self, inner: R, progress: Option<Progress>) -> StopReader<R> {
+        StopReader { inner, stop: self.clone(), progress }
+    }
+}
+
+/// See [`Stop::reader`].
+#[derive(Debug)]
+pub struct StopReader<R> {
+    inner: R,
+    stop: Stop,
+    progress: Option<Progress>,
+}
+
+impl<R: Read> Read for StopReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stop.check().map_err(io::Error::other)?;
+        let read = self.inner.read(buffer)?;
+        if let Some(progress) = &mut self.progress {
+            progress.advance(read as u64);
+        }
+        Ok(read)
+    }
+}
+
+impl Context {
+    /// Runs work that blocks its thread. The work looks at its [`Stop`] from time to time, or reads through
+    /// [`Stop::reader`], and ends early when this context is cancelled or the future is dropped.
+    ///
+    /// # Errors
+    /// The work's own; cancellation.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Stop) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let token = self.cancellation().child_token();
+        let _ends_with_this_future = token.clone().drop_guard();
+        let stop = Stop(token);
+        let task = tokio::task::spawn_blocking(move || work(&stop));
+        self.until_cancelled(async {
+            task.await.map_err(|e| Error::internal(format!("blocking work: {e}")))?
+        })
+        .await
+    }
+}
