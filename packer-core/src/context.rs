@@ -87,12 +87,19 @@ pub struct BuildInfo {
 pub struct PrepareContext {
     /// The build it is checked for.
     pub build: Arc<BuildInfo>,
+    /// What the host lends.
+    pub host: Host,
 }
 
 impl PrepareContext {
-    /// For a build.
-    pub fn new(build: Arc<BuildInfo>) -> Self {
-        Self { build }
+    /// For a build, with what the host lends.
+    pub fn new(build: Arc<BuildInfo>, host: Host) -> Self {
+        Self { build, host }
+    }
+
+    /// A variable that the host lends; a `~` in a path is `HOME`.
+    pub fn env(&self, name: &str) -> Option<&str> {
+        self.host.env.get(name).map(String::as_str)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod config;
 pub mod context;
 pub mod data_source;
 pub mod diagnostic;
+pub mod duration;
 pub mod engine;
 pub mod error;
 pub mod event;
@@ -34,10 +35,14 @@ pub use artifact::Artifact;
 pub use async_trait::async_trait;
 pub use builder::{Builder, CheckpointKey, Lifecycle, Machine, Prepared};
 pub use clock::Clock;
-pub use communicator::{Command, Communicator, CommunicatorExt, ExitStatus, Globs, NoCommunicator, Source};
+pub use communicator::{
+    Command, Communicator, CommunicatorConfig, CommunicatorExt, ExitStatus, Globs, NoCommunicator, Source,
+    Target,
+};
 pub use context::{BuildInfo, Context, Host, PrepareContext, Progress, Prompt};
 pub use data_source::DataSource;
 pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity, SourceFile, Span};
+pub use duration::GoDuration;
 pub use error::{Error, Fault, Result};
 pub use event::{Event, EventKind, EventSink, Level};
 pub use facts::Facts;
@@ -46,7 +51,7 @@ pub use pipeline::{Build, Late, Pipeline, PostProcessStep, ProvisionStep, RunVal
 pub use post_processor::{Keep, PostProcessor, PostProcessorExt, Processed};
 pub use provisioner::{Inputs, Provisioner, ProvisionerExt};
 pub use registry::Registry;
-pub use secrets::Secrets;
+pub use secrets::{Secret, Secrets};
 pub use temp::TempFile;
 pub use value::{Type, Value};
 pub use whole_file::WholeFile;

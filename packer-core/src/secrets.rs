@@ -110,6 +110,63 @@ impl fmt::Debug for Secrets {
     }
 }
 
+/// A text in a configuration that must not be shown: a password, a key. `Debug` hides it, and it is not
+/// serializable, so that it cannot end in a ledger or an artifact by accident.
+///
+/// Whoever uses it registers it first: `cx.secrets().add(password.reveal())`.
+#[derive(Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text in clear.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the text is empty, which in a configuration means that it is not set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl schemars::JsonSchema for Secret {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "writeOnly": true })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

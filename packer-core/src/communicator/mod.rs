@@ -9,9 +9,14 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use crate::context::Context;
 use crate::error::{Error, Result};
 
+mod check;
+mod config;
 mod none;
 mod output;
+#[cfg(feature = "ssh")]
+pub mod ssh;
 
+pub use config::{CommunicatorConfig, Target};
 pub use none::NoCommunicator;
 pub use output::LineWriter;
 

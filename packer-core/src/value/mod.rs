@@ -18,6 +18,11 @@ impl From<&str> for Value {
         Value(s.into())
     }
 }
+impl From<bool> for Value {
+    fn from(v: bool) -> Self {
+        Self(v.into())
+    }
+}
 impl From<i64> for Value {
     fn from(s: i64) -> Self {
         Value(s.into())
