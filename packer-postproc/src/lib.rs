@@ -8,11 +8,19 @@
 
 use packer_core::Registry;
 
+#[cfg(feature = "artifice")]
+mod artifice;
+#[cfg(feature = "checksum")]
+mod checksum;
 #[cfg(feature = "manifest")]
 mod manifest;
 #[cfg(feature = "shell-local")]
 mod shell_local;
 
+#[cfg(feature = "artifice")]
+pub use artifice::Artifice;
+#[cfg(feature = "checksum")]
+pub use checksum::Checksum;
 #[cfg(feature = "manifest")]
 pub use manifest::Manifest;
 #[cfg(feature = "shell-local")]
@@ -22,6 +30,10 @@ pub use shell_local::ShellLocal;
 
 /// Registers every post-processor that the crate's features hold, under the names of Packer's templates.
 pub fn register(registry: &mut Registry) {
+    #[cfg(feature = "artifice")]
+    registry.post_processor::<Artifice>("artifice");
+    #[cfg(feature = "checksum")]
+    registry.post_processor::<Checksum>("checksum");
     #[cfg(feature = "manifest")]
     registry.post_processor::<Manifest>("manifest");
     #[cfg(feature = "shell-local")]

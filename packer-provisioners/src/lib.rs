@@ -8,9 +8,17 @@
 
 use packer_core::Registry;
 
+#[cfg(feature = "breakpoint")]
+mod breakpoint;
+#[cfg(feature = "file")]
+mod file;
 #[cfg(feature = "shell-local")]
 mod shell_local;
 
+#[cfg(feature = "breakpoint")]
+pub use breakpoint::Breakpoint;
+#[cfg(feature = "file")]
+pub use file::{FileProvisioner, Upload};
 #[cfg(feature = "shell-local")]
 pub use packer_core::shell::LocalShell;
 #[cfg(feature = "shell-local")]
@@ -18,6 +26,10 @@ pub use shell_local::ShellLocal;
 
 /// Registers every provisioner that the crate's features hold, under the names of Packer's templates.
 pub fn register(registry: &mut Registry) {
+    #[cfg(feature = "breakpoint")]
+    registry.provisioner::<Breakpoint>("breakpoint");
+    #[cfg(feature = "file")]
+    registry.provisioner::<FileProvisioner>("file");
     #[cfg(feature = "shell-local")]
     registry.provisioner::<ShellLocal>("shell-local");
     let _ = registry; // without any feature there is nothing to register
