@@ -2,44 +2,86 @@
 
 use std::sync::Arc;
 
+use packer_core::communicator::{CommunicatorConfig, Target};
 use packer_core::{
-    Artifact, Builder, Communicator, Context, Diagnostics, Facts, Machine, NoCommunicator, PrepareContext,
+    Artifact, Builder, Communicator, Context, Diagnostic, Diagnostics, Facts, Machine, PrepareContext,
     Prepared, Resource, Result, async_trait,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Connects to a machine that exists (or to none) and runs provisioners; makes nothing.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+///
+/// ```
+/// use packer_builders::Null;
+/// use packer_core::communicator::CommunicatorConfig;
+/// let here = Null::local();
+/// let there = Null::from(CommunicatorConfig::ssh("admin").host("192.0.2.7").key_file("id_ed25519"));
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Null {
-    /// How to enter the machine: `none`.
-    pub communicator: String,
+    /// How the machine is entered.
+    #[serde(flatten)]
+    pub communicator: CommunicatorConfig,
 }
 
 impl Null {
     /// Enters no machine: for builds that only run things on this computer.
     pub fn local() -> Self {
-        Self { communicator: "none".into() }
+        CommunicatorConfig::none().into()
+    }
+
+    /// Enters a machine by SSH with a private key.
+    pub fn ssh(host: impl Into<String>, user: impl Into<String>, key_file: impl Into<String>) -> Self {
+        CommunicatorConfig::ssh(user).host(host).key_file(key_file).into()
+    }
+}
+
+impl From<CommunicatorConfig> for Null {
+    fn from(communicator: CommunicatorConfig) -> Self {
+        Self { communicator }
     }
 }
 
 #[async_trait]
 impl Builder for Null {
-    async fn prepare(&self, _: &PrepareContext) -> Result<Prepared, Diagnostics> {
-        Ok(Prepared::new())
+    async fn prepare(&self, cx: &PrepareContext) -> Result<Prepared, Diagnostics> {
+        let config = &self.communicator;
+        let mut found = config.prepare(cx);
+        if config.kind() == "none" {
+            return found.into_result(Prepared::new());
+        }
+        let mut refuse = |what: &str| found.push(Diagnostic::error(what));
+        if config.endpoint(&Target::default()).is_none() {
+            refuse("a Host must be specified, please reference your communicator documentation");
+        }
+        if config.username(&Target::default()).is_none() {
+            refuse("a Username must be specified, please reference your communicator documentation");
+        }
+        let password = config.login_password(&Target::default()).is_some();
+        let key = config.ssh_private_key_file.as_ref().is_some_and(|path| !path.is_empty());
+        match [config.ssh_agent_auth, password, key].iter().filter(|given| **given).count() {
+            0 => refuse(
+                "one authentication method must be specified, please reference your communicator documentation",
+            ),
+            1 => {}
+            _ => {
+                refuse("only one of ssh_agent_auth, ssh_password, and ssh_private_key_file must be specified")
+            }
+        }
+        if !found.has_errors() {
+            found.extend(config.unsupported());
+        }
+        found.into_result(Prepared::new())
     }
 
     async fn launch(&self, cx: &Context) -> Result<Box<dyn Machine>> {
-        cx.step("StepConnect", async {
-            let machine: Box<dyn Machine> = Box::new(Connected {
-                communicator: Arc::new(NoCommunicator::new()),
-                facts: Facts::new().id("Null"),
-            });
-            Ok(machine)
-        })
-        .await
+        let target = Target::default();
+        let communicator = cx.step("StepConnect", self.communicator.connect(cx, &target)).await?;
+        let facts = self.communicator.facts(&target).id("Null");
+        Ok(Box::new(Connected { communicator, facts }))
     }
 
     /// There is nothing to release: the machine is not ours.
