@@ -117,7 +117,7 @@ pub enum Lifecycle {
     Flat,
 }
 
-impl fmt::Debug for dyn Machine {
+impl fmt::Debug for dyn Machine + '_ {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Machine({:?})", self.facts())
     }

@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::event::{EventKind, Events, Level};
 use crate::facts::Facts;
-use crate::ledger::{Ledger, Resource};
+use crate::ledger::{Ledger, MemoryLedger, Resource, Role};
 use crate::secrets::Secrets;
 
 /// What a running component knows and may do. Cheap to clone.
@@ -32,9 +33,51 @@ struct Inner {
     run: Arc<RunContext>,
     facts: Arc<Facts>,
     post_processor: Option<Arc<str>>,
-    /// The type of the component whose resources this context owns.
+    /// The type of the component whose resources this context owns, and what kind of component it is.
     component: Arc<str>,
+    role: Role,
+    record: Arc<BuildRecord>,
     stop: CancellationToken,
+}
+
+/// What is remembered of one build while it runs.
+#[derive(Debug, Default)]
+pub(crate) struct BuildRecord {
+    /// What the build has brought into the world: its part of the ledger.
+    pub(crate) owned: MemoryLedger,
+    steps: Mutex<Vec<StepTime>>,
+}
+
+impl BuildRecord {
+    fn add_step(&self, step: StepTime) {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).push(step);
+    }
+
+    /// The finished steps, in the order in which they ended.
+    pub(crate) fn steps(&self) -> Vec<StepTime> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A named piece of work of a build, and how long it took.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct StepTime {
+    /// What it did.
+    pub name: String,
+    /// How long after the beginning of the run it began.
+    #[serde(serialize_with = "seconds", rename = "began_seconds")]
+    pub began: Duration,
+    /// How long it took.
+    #[serde(serialize_with = "seconds", rename = "seconds")]
+    pub elapsed: Duration,
+    /// Why it failed; `None` where it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+pub(crate) fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 /// What all contexts of a run share.
@@ -49,8 +92,36 @@ pub(crate) struct RunContext {
     pub(crate) ids: AtomicU64,
     /// When the run began: what `{{timestamp}}` and `{{isotime}}` show.
     pub(crate) started: jiff::Timestamp,
+    /// The same for measuring.
+    pub(crate) began: Instant,
     /// Ends the second scope: cleanup.
     pub(crate) abandon: CancellationToken,
+}
+
+impl RunContext {
+    /// A run that begins now.
+    pub(crate) fn new(
+        run_id: String,
+        events: Events,
+        ledger: Arc<dyn Ledger>,
+        secrets: Secrets,
+        clock: Clock,
+        host: Host,
+    ) -> Self {
+        let started = clock.now();
+        Self {
+            run_id,
+            events,
+            ledger,
+            secrets,
+            clock,
+            host,
+            ids: AtomicU64::new(0),
+            started,
+            began: Instant::now(),
+            abandon: CancellationToken::new(),
+        }
+    }
 }
 
 /// What is known about a build before it runs; the same for each of its components.
@@ -197,6 +268,8 @@ impl Context {
             facts: Arc::default(),
             post_processor: None,
             component: component.into(),
+            role: Role::Builder,
+            record: Arc::default(),
             stop,
         }))
     }
@@ -207,9 +280,12 @@ impl Context {
         Self(Arc::new(inner))
     }
 
-    /// The same for a component of another type, which owns what it makes from here on.
-    pub(crate) fn for_component(&self, component: &str) -> Self {
-        self.changed(|inner| inner.component = component.into())
+    /// The same for another component, which owns what it makes from here on.
+    pub(crate) fn for_component(&self, role: Role, component: &str) -> Self {
+        self.changed(|inner| {
+            inner.component = component.into();
+            inner.role = role;
+        })
     }
 
     /// The same with the facts of a machine.
@@ -222,6 +298,7 @@ impl Context {
         self.changed(|inner| {
             inner.post_processor = Some(kind.into());
             inner.component = kind.into();
+            inner.role = Role::PostProcessor;
         })
     }
 
@@ -237,6 +314,10 @@ impl Context {
 
     pub(crate) fn run(&self) -> &Arc<RunContext> {
         &self.0.run
+    }
+
+    pub(crate) fn record_of_build(&self) -> &BuildRecord {
+        &self.0.record
     }
 
     /// The build this is about.
@@ -284,15 +365,28 @@ impl Context {
     /// Runs a named piece of work: timed, visible as events, ended by cancellation; with debugging on the run
     /// pauses behind it.
     pub async fn step<T>(&self, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let result = self.timed(name, work).await;
+        if self.0.build.debug && result.is_ok() {
+            self.pause(&format!("Pausing after run of step '{name}'. Press enter to continue. ")).await?;
+        }
+        result
+    }
+
+    /// A step without a pause behind it.
+    pub(crate) async fn timed<T>(&self, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
         let step = self.0.run.ids.fetch_add(1, Ordering::Relaxed);
         self.emit(EventKind::StepStarted { step, name: name.into() });
         let began = Instant::now();
         let result = self.until_cancelled(work).await.map_err(|e| e.in_step(name));
         let error = result.as_ref().err().map(|e| e.to_string());
-        self.emit(EventKind::StepFinished { step, name: name.into(), elapsed: began.elapsed(), error });
-        if self.0.build.debug && result.is_ok() {
-            self.pause(&format!("Pausing after run of step '{name}'. Press enter to continue. ")).await?;
-        }
+        let elapsed = began.elapsed();
+        self.0.record.add_step(StepTime {
+            name: name.into(),
+            began: began.duration_since(self.0.run.began),
+            elapsed,
+            error: error.clone(),
+        });
+        self.emit(EventKind::StepFinished { step, name: name.into(), elapsed, error });
         result
     }
 
@@ -325,11 +419,18 @@ impl Context {
 
     /// Writes a resource into the ledger, or what became known of it since.
     pub fn record(&self, mut resource: Resource) -> Result<()> {
-        if !resource.is_local() {
+        if resource.is_local() {
+            // A later process may have another working folder.
+            if let Ok(path) = std::path::absolute(&resource.name) {
+                resource.name = path.to_string_lossy().into_owned();
+            }
+        } else {
             resource.component = self.0.component.to_string();
+            resource.role = self.0.role;
         }
         resource.build = self.0.build.display_name.to_string();
         self.0.run.ledger.record(&resource)?;
+        self.0.record.owned.record(&resource)?;
         self.emit(EventKind::ResourceOwned { resource });
         Ok(())
     }
@@ -337,6 +438,7 @@ impl Context {
     /// Strikes a resource out of the ledger that the component has destroyed itself.
     pub fn released(&self, resource: &Resource) -> Result<()> {
         self.0.run.ledger.released(resource.id)?;
+        self.0.record.owned.released(resource.id)?;
         self.emit(EventKind::ResourceReleased { resource: resource.clone() });
         Ok(())
     }

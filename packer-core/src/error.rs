@@ -145,6 +145,13 @@ impl Error {
         self
     }
 
+    /// The message with other words; everything else stays.
+    #[must_use]
+    pub(crate) fn map_message(mut self, change: impl FnOnce(&str) -> String) -> Self {
+        self.0.message = change(&self.0.message);
+        self
+    }
+
     /// The message with every text changed by `change` (how the engine scrubs secrets).
     #[must_use]
     pub(crate) fn map_text(mut self, change: impl Fn(&str) -> String) -> Self {

@@ -79,6 +79,11 @@ impl Facts {
         }
     }
 
+    /// The facts an artifact carries on to post-processors.
+    pub fn from_json(data: &BTreeMap<String, serde_json::Value>) -> Self {
+        Self(data.iter().map(|(name, value)| (name.clone(), Value::from_json(value))).collect())
+    }
+
     /// All names and values, by name.
     pub fn iter(&self) -> Iter<'_, String, Value> {
         self.0.iter()

@@ -22,6 +22,20 @@ use crate::error::{Error, Result};
 #[serde(transparent)]
 pub struct ResourceId(Uuid);
 
+/// What kind of component a resource belongs to: the same type name may stand for several (`file`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Role {
+    /// A builder.
+    #[default]
+    Builder,
+    /// A provisioner.
+    Provisioner,
+    /// A post-processor.
+    PostProcessor,
+}
+
 /// Something that exists outside this process and has to be released.
 ///
 /// It must say everything that releasing needs, without a secret: [`Builder::release`] may be called by a later
@@ -37,6 +51,9 @@ pub struct Resource {
     /// engine releases itself: files and folders.
     #[serde(default)]
     pub component: String,
+    /// What kind of component that is; the engine fills it in.
+    #[serde(default)]
+    pub role: Role,
     /// What it is: `container`, `image`, `file`, `directory`.
     pub kind: String,
     /// What it is called where it lives: a container's name, a path.
@@ -59,6 +76,7 @@ impl Resource {
         Self {
             id: ResourceId(Uuid::new_v4()),
             component: String::new(),
+            role: Role::default(),
             kind: kind.into(),
             name: name.into(),
             details: serde_json::Value::Null,

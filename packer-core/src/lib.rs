@@ -43,6 +43,7 @@ pub use context::{BuildInfo, Context, Host, PrepareContext, Progress, Prompt};
 pub use data_source::DataSource;
 pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity, SourceFile, Span};
 pub use duration::GoDuration;
+pub use engine::{Engine, OnError, Report, Run};
 pub use error::{Error, Fault, Result};
 pub use event::{Event, EventKind, EventSink, Level};
 pub use facts::Facts;

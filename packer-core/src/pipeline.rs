@@ -189,6 +189,11 @@ impl<T: ?Sized> Late<T> {
         &self.preview
     }
 
+    /// Whether it is made again before it is used.
+    pub fn is_deferred(&self) -> bool {
+        self.make.is_some()
+    }
+
     /// The component with everything known.
     ///
     /// # Errors

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use crate::builder::{Machine, type_name_of};
 use crate::context::{Context, PrepareContext};
 use crate::diagnostic::Diagnostics;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::ledger::Resource;
 use crate::pipeline::ProvisionStep;
 
 /// Changes a machine.
@@ -29,6 +30,12 @@ pub trait Provisioner: Send + Sync {
 
     /// Does the work on one machine.
     async fn provision(&self, cx: &Context, machine: &dyn Machine) -> Result<()>;
+
+    /// Destroys one resource of this provisioner's. Idempotent, like
+    /// [`Builder::release`](crate::Builder::release).
+    async fn release(&self, _cx: &Context, resource: &Resource) -> Result<()> {
+        Err(Error::internal(format!("nothing is known about how to release {resource}")))
+    }
 
     /// What this step's outcome depends on; feeds the key under which a finished step may be reused.
     fn inputs(&self) -> Inputs {

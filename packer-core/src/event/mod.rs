@@ -317,8 +317,10 @@ impl Events {
             sink.event(&event);
         }
         for stream in &outlets.streams {
-            // A receiver that is gone does not want the event.
-            let _ = stream.send(event.clone());
+            if !stream.is_closed() {
+                // One that goes this very moment does not want the event either.
+                let _ = stream.send(event.clone());
+            }
         }
     }
 }

@@ -9,6 +9,9 @@ impl Value {
     pub fn to_json(&self) -> serde_json::Value {
         self.0.clone()
     }
+    pub fn from_json(json: &serde_json::Value) -> Self {
+        Value(json.clone())
+    }
     pub fn sensitive(self) -> Self {
         self
     }

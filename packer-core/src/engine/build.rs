@@ -1,0 +1,303 @@
+//! One build: launch, provision, capture, clean up, post-process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::artifact::Artifact;
+use crate::builder::{Builder, Lifecycle, Machine};
+use crate::context::{Context, PrepareContext};
+use crate::engine::cleanup::{self, Component, Owners};
+use crate::engine::on_error::{Decision, Failure, FailureHandler, Phase};
+use crate::engine::report::{BuildReport, Left, Status};
+use crate::engine::{guard, post_process, prepare, provision};
+use crate::error::{Error, Result};
+use crate::event::EventKind;
+use crate::facts::Facts;
+use crate::ledger::Ledger;
+use crate::pipeline::{Build, RunValues};
+
+/// Runs a build to its end, whatever happens.
+pub(crate) async fn run(
+    build: Build,
+    cx: Context,
+    handler: Arc<dyn FailureHandler>,
+    needed: BTreeMap<String, Vec<Artifact>>,
+) -> BuildReport {
+    let began = Instant::now();
+    cx.emit(EventKind::BuildStarted { builder: build.info.builder_type.clone() });
+    let mut life = Life {
+        build: &build,
+        cx: &cx,
+        handler: handler.as_ref(),
+        values: RunValues { facts: Facts::new(), artifacts: needed },
+        owners: Owners::default(),
+        tries: 0,
+    };
+    // The parts that call components catch their panics; this one catches the engine's own.
+    let end = guard::unwound(life.live()).await.unwrap_or_else(|message| End {
+        artifacts: Vec::new(),
+        error: Some(Error::internal(format!("the engine panicked: {message}"))),
+        leave: false,
+    });
+    let End { artifacts, mut error, leave } = end;
+    let left = if leave {
+        let reason = "the build failed and was left as it is";
+        let outstanding = cx.record_of_build().owned.outstanding();
+        outstanding.into_iter().map(|resource| Left { resource, reason: reason.to_owned() }).collect()
+    } else {
+        let owners: Vec<&Artifact> = artifacts.iter().collect();
+        let left = cleanup::release_all(&cx, &life.owners, &owners).await;
+        if let Err(e) = cleanup::keep_all(&cx, &artifacts) {
+            error.get_or_insert(e.context("The ledger could not be told that the artifacts stay"));
+        }
+        left
+    };
+    let elapsed = began.elapsed();
+    let status = match &error {
+        None => Status::Succeeded,
+        Some(_) if cx.is_cancelled() => Status::Cancelled,
+        Some(_) => Status::Failed,
+    };
+    cx.emit(match &error {
+        None => EventKind::BuildFinished { elapsed, artifacts: artifacts.clone() },
+        Some(e) => EventKind::BuildFailed { elapsed, error: e.to_string(), artifacts: artifacts.clone() },
+    });
+    let steps = cx.record_of_build().steps();
+    BuildReport {
+        name: build.name().to_owned(),
+        builder: build.info.builder_type.clone(),
+        status,
+        artifacts,
+        error,
+        steps,
+        elapsed,
+        left,
+    }
+}
+
+/// How the life of a build ended.
+struct End {
+    artifacts: Vec<Artifact>,
+    error: Option<Error>,
+    /// Whether everything is to be left as it is.
+    leave: bool,
+}
+
+struct Life<'a> {
+    build: &'a Build,
+    cx: &'a Context,
+    handler: &'a dyn FailureHandler,
+    values: RunValues,
+    owners: Owners,
+    tries: u32,
+}
+
+impl Life<'_> {
+    async fn live(&mut self) -> End {
+        let captured = match self.make_builder().await {
+            Ok(builder) => self.build_artifact(builder.as_ref()).await,
+            Err(error) => Err(Stop::clean(error)),
+        };
+        let artifact = match captured {
+            Ok(artifact) => artifact,
+            Err(Stop { error, leave }) => return End { artifacts: Vec::new(), error: Some(error), leave },
+        };
+        // What only the machine needed goes before the artifact is worked on.
+        let left = cleanup::release_all(self.cx, &self.owners, &[&artifact]).await;
+        drop(left); // still in the ledger: the end of the build tries again and reports
+        let outcome = post_process::all(self.build, artifact, self.cx, &self.values, &mut self.owners).await;
+        End { artifacts: outcome.artifacts, error: outcome.error, leave: false }
+    }
+
+    async fn make_builder(&mut self) -> Result<Arc<dyn Builder>> {
+        let late = &self.build.builder;
+        let builder = guard::unwound_call(|| late.make(&self.values))
+            .map_err(|message| Error::internal(format!("making the builder panicked: {message}")))??;
+        if late.is_deferred() {
+            let cx = PrepareContext::new(self.build.info.clone());
+            let place = self.build.location.as_ref();
+            prepare::builder(&builder, &cx, place).await.into_result(())?;
+        }
+        self.owners.builder = Some(Component::Builder(builder.clone()));
+        Ok(builder)
+    }
+
+    /// Launches, provisions and captures.
+    async fn build_artifact(&mut self, builder: &dyn Builder) -> Result<Artifact, Stop> {
+        let cx = self.cx;
+        let machine = loop {
+            match guarded(cx, "launch", builder.launch(cx)).await {
+                Ok(machine) => break machine,
+                Err(error) => match self.failed(&error, Phase::Launch, None).await {
+                    Decision::Retry | Decision::RetryProvisioner => {
+                        cleanup::release_all(cx, &self.owners, &[]).await;
+                    }
+                    decision => return Err(self.stop(error, Phase::Launch, decision, None).await),
+                },
+            }
+        };
+        let machine = machine.as_ref();
+        self.debug_pause("after run of", "StepConnect").await?;
+        self.values.facts = facts(cx, machine);
+        let provisioning = cx.with_facts(self.values.facts.clone());
+        self.provision(&provisioning, machine).await?;
+        self.debug_pause("after run of", "StepProvision").await?;
+        let artifact = loop {
+            match guarded(cx, "capture", machine.capture(cx)).await {
+                Ok(artifact) => break artifact,
+                Err(error) => match self.failed(&error, Phase::Capture, Some(machine)).await {
+                    Decision::Retry | Decision::RetryProvisioner => {}
+                    decision => return Err(self.stop(error, Phase::Capture, decision, Some(machine)).await),
+                },
+            }
+        };
+        let mut artifact = artifact;
+        cleanup::adopt(cx, &mut artifact);
+        self.debug_pause("before cleanup of", "StepProvision").await?;
+        self.debug_pause("before cleanup of", "StepConnect").await?;
+        Ok(artifact)
+    }
+
+    async fn provision(&mut self, cx: &Context, machine: &dyn Machine) -> Result<(), Stop> {
+        let mut from = 0;
+        loop {
+            let result = provision::all(self.build, from, cx, machine, &self.values, &mut self.owners).await;
+            let Err((at, error)) = result else { return Ok(()) };
+            from = match self.failed(&error, Phase::Provision, Some(machine)).await {
+                Decision::Retry => 0,
+                Decision::RetryProvisioner => at,
+                Decision::SkipProvisioner => at + 1,
+                decision => return Err(self.stop(error, Phase::Provision, decision, Some(machine)).await),
+            };
+        }
+    }
+
+    /// Asks what to do about a failure.
+    async fn failed(&mut self, error: &Error, phase: Phase, machine: Option<&dyn Machine>) -> Decision {
+        let flat = machine.is_some_and(|m| m.lifecycle() == Lifecycle::Flat);
+        if self.cx.is_cancelled() || flat {
+            return Decision::CleanUp;
+        }
+        let step = step_name(error, phase);
+        let failure = Failure { error, phase, step: &step, machine, cx: self.cx, tries: self.tries };
+        let asking =
+            guard::caught("the failure handler", async { Ok(self.handler.on_failure(&failure).await) });
+        let decision = self.cx.until_cancelled(asking).await.unwrap_or(Decision::CleanUp);
+        self.tries += 1;
+        decision
+    }
+
+    /// Ends the build as decided.
+    async fn stop(
+        &mut self,
+        error: Error,
+        phase: Phase,
+        decision: Decision,
+        machine: Option<&dyn Machine>,
+    ) -> Stop {
+        let cx = self.cx;
+        let flat = machine.is_some_and(|m| m.lifecycle() == Lifecycle::Flat);
+        if cx.is_cancelled() || flat {
+            return Stop::clean(error);
+        }
+        if decision == Decision::Abort {
+            if phase == Phase::Capture {
+                cx.say_error("aborted: skipping cleanup of step \"StepProvision\"");
+            }
+            if phase != Phase::Launch {
+                cx.say_error("aborted: skipping cleanup of step \"StepConnect\"");
+            }
+            return Stop { error, leave: true };
+        }
+        let message = error.to_string();
+        let error = match machine {
+            Some(machine) => self.error_cleanup(error, machine).await,
+            None => error,
+        };
+        if decision == Decision::RunCleanupProvisioner {
+            cx.say_error(message);
+            let step = if phase == Phase::Launch { step_name(&error, phase) } else { "StepConnect".into() };
+            cx.say_error(format!("Step {step:?} failed, aborting..."));
+            return Stop { error, leave: true };
+        }
+        for step in ["StepProvision", "StepConnect"] {
+            if machine.is_some() && self.debug_pause("before cleanup of", step).await.is_err() {
+                break;
+            }
+        }
+        Stop::clean(error)
+    }
+
+    /// Runs the error-cleanup provisioner, which a cancellation does not stop.
+    async fn error_cleanup(&mut self, error: Error, machine: &dyn Machine) -> Error {
+        self.cx.say("Provisioning step had errors: Running the cleanup provisioner, if present...");
+        let Some(step) = &self.build.error_cleanup else { return error };
+        if !step.filter.admits(&self.build.source) {
+            return error;
+        }
+        let cx = self.cx.with_facts(self.values.facts.clone()).for_cleanup();
+        match provision::one(self.build, step, &cx, machine, &self.values, &mut self.owners).await {
+            Ok(()) => error,
+            Err(second) => error.map_message(|first| {
+                format!("Cleanup failed: {second}. Original Provisioning error: {first}")
+            }),
+        }
+    }
+
+    async fn debug_pause(&self, when: &str, step: &str) -> Result<(), Stop> {
+        if !self.build.info.debug {
+            return Ok(());
+        }
+        let question = format!("Pausing {when} step '{step}'. Press enter to continue. ");
+        self.cx.pause(&question).await.map_err(Stop::clean)
+    }
+}
+
+/// Why a build ended before it had an artifact.
+struct Stop {
+    error: Error,
+    leave: bool,
+}
+
+impl Stop {
+    fn clean(error: Error) -> Self {
+        Self { error, leave: false }
+    }
+}
+
+/// Runs one of the builder's verbs as a step; a panic in it is an error.
+async fn guarded<T>(cx: &Context, verb: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let who = format!("the builder {:?} during {verb}", cx.build().builder_type);
+    cx.timed(verb, guard::caught(&who, work)).await
+}
+
+/// The name of a failed step as Packer's output has it.
+fn step_name(error: &Error, phase: Phase) -> String {
+    let (own, usual) = match phase {
+        Phase::Launch => (error.step().filter(|s| *s != "launch"), "StepConnect"),
+        Phase::Provision => (None, "StepProvision"),
+        Phase::Capture => (error.step().filter(|s| *s != "capture"), "StepCapture"),
+    };
+    own.unwrap_or(usual).to_owned()
+}
+
+/// The facts of a machine and what the engine knows beside them.
+fn facts(cx: &Context, machine: &dyn Machine) -> Facts {
+    let mut facts = machine.facts().clone();
+    if machine.lifecycle() == Lifecycle::Flat {
+        return facts;
+    }
+    for (name, value) in [
+        ("ID", "ERR_ID_NOT_IMPLEMENTED_BY_BUILDER"),
+        ("PackerRunUUID", cx.run_id()),
+        ("PackerHTTPIP", "ERR_HTTP_IP_NOT_IMPLEMENTED_BY_BUILDER"),
+        ("PackerHTTPPort", "ERR_HTTP_PORT_NOT_IMPLEMENTED_BY_BUILDER"),
+        ("PackerHTTPAddr", "ERR_HTTP_ADDR_NOT_IMPLEMENTED_BY_BUILDER"),
+    ] {
+        if facts.get(name).is_none() {
+            facts.set(name, value);
+        }
+    }
+    facts
+}

@@ -1,0 +1,105 @@
+//! Preparation: every build is checked before any starts, and everything wrong is told at once.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::builder::Builder;
+use crate::context::PrepareContext;
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::engine::guard;
+use crate::pipeline::Build;
+use crate::post_processor::PostProcessor;
+use crate::provisioner::Provisioner;
+
+/// A build and what its preparation found.
+pub(crate) struct Prepared {
+    pub(crate) build: Build,
+    pub(crate) findings: Diagnostics,
+}
+
+/// Prepares builds, side by side; the result has their order.
+pub(crate) async fn all(builds: Vec<Build>) -> Vec<Prepared> {
+    let mut tasks = JoinSet::new();
+    for (i, build) in builds.iter().cloned().enumerate() {
+        tasks.spawn(async move { (i, findings(&build).await) });
+    }
+    let mut found = vec![None; builds.len()];
+    while let Some(task) = tasks.join_next().await {
+        if let Ok((i, findings)) = task {
+            found[i] = Some(findings);
+        }
+    }
+    let lost = || Diagnostics::from(Diagnostic::error("The preparation of the build was lost"));
+    let prepared =
+        |(build, findings): (Build, Option<_>)| Prepared { build, findings: findings.unwrap_or_else(lost) };
+    builds.into_iter().zip(found).map(prepared).collect()
+}
+
+async fn findings(build: &Build) -> Diagnostics {
+    let cx = PrepareContext::new(build.info.clone());
+    let mut findings = builder(build.builder.preview(), &cx, build.location.as_ref()).await;
+    let steps = build.provisioners.iter().chain(&build.error_cleanup);
+    for step in steps.filter(|s| s.filter.admits(&build.source)) {
+        let what = format!("Failed preparing provisioner-block {:?} {:?}", step.kind, step.name);
+        let found = provisioner(step.provisioner.preview().as_ref(), &cx);
+        findings.append(under(what, found, step.location.as_ref()));
+    }
+    for step in build.post_processors.iter().flatten().filter(|s| s.filter.admits(&build.source)) {
+        let what = format!("Failed preparing post-processor-block {:?} {:?}", step.kind, step.name);
+        let found = post_processor(step.post_processor.preview().as_ref(), &cx);
+        findings.append(under(what, found, step.location.as_ref()));
+    }
+    findings
+}
+
+/// What a builder has to say, at the place of its build.
+pub(crate) async fn builder(
+    builder: &Arc<dyn Builder>,
+    cx: &PrepareContext,
+    place: Option<&Location>,
+) -> Diagnostics {
+    let found = match guard::unwound(builder.prepare(cx)).await {
+        Ok(Ok(prepared)) => prepared.warnings,
+        Ok(Err(findings)) => findings,
+        Err(message) => panicked("builder", &cx.build.builder_type, &message),
+    };
+    match place {
+        Some(place) => found.or_at(place),
+        None => found,
+    }
+}
+
+/// What a provisioner has to say.
+pub(crate) fn provisioner(provisioner: &dyn Provisioner, cx: &PrepareContext) -> Diagnostics {
+    guard::unwound_call(|| provisioner.prepare(cx))
+        .unwrap_or_else(|message| panicked("provisioner", &provisioner.type_name(), &message))
+}
+
+/// What a post-processor has to say.
+pub(crate) fn post_processor(post_processor: &dyn PostProcessor, cx: &PrepareContext) -> Diagnostics {
+    guard::unwound_call(|| post_processor.prepare(cx))
+        .unwrap_or_else(|message| panicked("post-processor", &post_processor.type_name(), &message))
+}
+
+fn panicked(what: &str, name: &str, message: &str) -> Diagnostics {
+    Diagnostic::error(format!("The {what} {name:?} panicked")).detail(message).into()
+}
+
+/// Errors of a step under one summary, with the component's own text as detail; warnings as they are.
+fn under(summary: String, findings: Diagnostics, place: Option<&Location>) -> Diagnostics {
+    let placed = |mut finding: Diagnostic| {
+        if finding.is_error() {
+            let own = std::mem::replace(&mut finding.summary, summary.clone());
+            finding.detail = match finding.detail.as_str() {
+                "" => own,
+                detail => format!("{own}: {detail}"),
+            };
+        }
+        match place {
+            Some(place) => finding.or_at(place),
+            None => finding,
+        }
+    };
+    findings.into_iter().map(placed).collect()
+}

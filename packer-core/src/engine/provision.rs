@@ -1,0 +1,155 @@
+//! Provisioning: the steps of a build in order, each with its pause, limit, retries and pardon.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::builder::Machine;
+use crate::context::{Context, PrepareContext};
+use crate::duration::GoDuration;
+use crate::engine::cleanup::{Component, Owners};
+use crate::engine::{guard, prepare};
+use crate::error::{Error, Fault, Result};
+use crate::event::EventKind;
+use crate::ledger::Role;
+use crate::pipeline::{Build, ProvisionStep, RunValues};
+use crate::provisioner::Provisioner;
+
+/// Runs the provisioners of a build from number `from` on.
+///
+/// # Errors
+/// Of the first that fails, with its number.
+pub(crate) async fn all(
+    build: &Build,
+    from: usize,
+    cx: &Context,
+    machine: &dyn Machine,
+    values: &RunValues,
+    owners: &mut Owners,
+) -> Result<(), (usize, Error)> {
+    for (i, step) in build.provisioners.iter().enumerate().skip(from) {
+        if !step.filter.admits(&build.source) {
+            continue;
+        }
+        if build.info.debug {
+            let question =
+                format!("Pausing before the next provisioner {}. Press enter to continue. ", step.name);
+            cx.pause(&question).await.map_err(|e| (i, e))?;
+        }
+        one(build, step, cx, machine, values, owners).await.map_err(|e| (i, e))?;
+    }
+    Ok(())
+}
+
+/// Runs one step with all that belongs to it.
+pub(crate) async fn one(
+    build: &Build,
+    step: &ProvisionStep,
+    cx: &Context,
+    machine: &dyn Machine,
+    values: &RunValues,
+    owners: &mut Owners,
+) -> Result<()> {
+    cx.emit(EventKind::ProvisionerStarted { provisioner: step.kind.clone(), name: step.name.clone() });
+    let name = match step.name.as_str() {
+        "" => format!("provision with {}", step.kind),
+        name => format!("provision with {} {name}", step.kind),
+    };
+    let result = cx.timed(&name, with_retries(build, step, cx, machine, values, owners)).await;
+    let result = match (result, &step.location) {
+        (Err(error), Some(place)) => Err(error.at(place)),
+        (result, _) => result,
+    };
+    match result {
+        Err(error) if step.continue_on_error && !cx.is_cancelled() => {
+            cx.say(format!(
+                "Warning: Provisioner failed with \"{error}\", but continue_on_error is set; continuing the build."
+            ));
+            cx.emit(EventKind::FailureIgnored { error: error.to_string() });
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Tries a step until it succeeds or no try is left; the error is that of the first try.
+async fn with_retries(
+    build: &Build,
+    step: &ProvisionStep,
+    cx: &Context,
+    machine: &dyn Machine,
+    values: &RunValues,
+    owners: &mut Owners,
+) -> Result<()> {
+    let mut first: Option<Error> = None;
+    let mut left = step.max_retries;
+    loop {
+        let Err(error) = attempt(build, step, cx, machine, values, owners).await else { return Ok(()) };
+        if cx.is_cancelled() {
+            return Err(error);
+        }
+        let first = first.get_or_insert(error);
+        if left == 0 {
+            break;
+        }
+        cx.say(format!("Provisioner failed with \"{first}\", retrying with {left} trie(s) left"));
+        cx.emit(EventKind::Retrying { error: first.to_string(), left });
+        left -= 1;
+    }
+    if step.max_retries > 0 {
+        cx.say("retry limit reached.");
+    }
+    Err(first.unwrap_or_else(|| Error::internal("a provisioner failed without an error")))
+}
+
+/// One try: pause, then the work within its limit.
+async fn attempt(
+    build: &Build,
+    step: &ProvisionStep,
+    cx: &Context,
+    machine: &dyn Machine,
+    values: &RunValues,
+    owners: &mut Owners,
+) -> Result<()> {
+    if !step.pause_before.is_zero() {
+        cx.say(format!("Pausing {} before the next provisioner...", go(step.pause_before)));
+        cx.sleep(step.pause_before).await?;
+    }
+    // Made anew for each try: its functions see the state of this moment.
+    let provisioner = make(build, step, values)?;
+    let own = cx.for_component(Role::Provisioner, &step.kind);
+    let who = format!("the provisioner {:?}", step.kind);
+    let work = guard::caught(&who, provisioner.provision(&own, machine));
+    let result = match step.timeout.filter(|limit| !limit.is_zero()) {
+        None => own.until_cancelled(work).await,
+        Some(limit) => {
+            cx.say(format!("Setting a {} timeout for the next provisioner...", go(limit)));
+            let limited = tokio::time::timeout(limit, work);
+            match own.until_cancelled(async { Ok(limited.await) }).await? {
+                Ok(result) => result,
+                Err(_) => {
+                    cx.say_error("Cancelling provisioner after a timeout...");
+                    cx.emit(EventKind::TimedOut { limit });
+                    let message = format!("the provisioner did not end within {}", go(limit));
+                    Err(Error::new(Fault::Guest, message).retryable())
+                }
+            }
+        }
+    };
+    owners.claim(cx, Component::Provisioner(provisioner));
+    result
+}
+
+fn make(build: &Build, step: &ProvisionStep, values: &RunValues) -> Result<Arc<dyn Provisioner>> {
+    let provisioner = guard::unwound_call(|| step.provisioner.make(values)).map_err(|message| {
+        Error::internal(format!("making the provisioner {:?} panicked: {message}", step.kind))
+    })??;
+    if step.provisioner.is_deferred() {
+        let cx = PrepareContext::new(build.info.clone());
+        prepare::provisioner(provisioner.as_ref(), &cx).into_result(())?;
+    }
+    Ok(provisioner)
+}
+
+fn go(duration: Duration) -> GoDuration {
+    GoDuration::from(duration)
+}

@@ -1,0 +1,146 @@
+//! The report: what became of each build, as data.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::artifact::Artifact;
+use crate::context::{StepTime, seconds};
+use crate::diagnostic::Diagnostics;
+use crate::error::Error;
+use crate::event::scrub_artifact;
+use crate::ledger::Resource;
+use crate::secrets::Secrets;
+
+/// What became of a run. Texts are scrubbed of secrets.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// Names the run: `PACKER_RUN_UUID`.
+    pub run_id: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// How long it took.
+    #[serde(serialize_with = "seconds", rename = "seconds")]
+    pub elapsed: Duration,
+    /// Whether somebody cancelled it.
+    pub cancelled: bool,
+    /// The builds, in the order of the pipeline.
+    pub builds: Vec<BuildReport>,
+    /// What preparation found: warnings, and the errors of builds that were rejected.
+    pub diagnostics: Diagnostics,
+}
+
+impl Report {
+    /// Whether every build succeeded.
+    pub fn succeeded(&self) -> bool {
+        self.builds.iter().all(|b| b.status == Status::Succeeded)
+    }
+
+    /// The report of the first build of this name.
+    pub fn build(&self, name: &str) -> Option<&BuildReport> {
+        self.builds.iter().find(|b| b.name == name)
+    }
+
+    /// The artifacts of all builds that succeeded, in order.
+    pub fn artifacts(&self) -> impl Iterator<Item = &Artifact> {
+        self.builds.iter().filter(|b| b.status == Status::Succeeded).flat_map(|b| &b.artifacts)
+    }
+
+    /// Everything that the run brought into the world and could or should not release.
+    pub fn left(&self) -> impl Iterator<Item = &Left> {
+        self.builds.iter().flat_map(|b| &b.left)
+    }
+}
+
+/// What became of one build.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct BuildReport {
+    /// Its display name.
+    pub name: String,
+    /// The type of its builder.
+    pub builder: String,
+    /// How it ended.
+    pub status: Status,
+    /// What it made and what stays, in order: after success the build's results, after a failure what the
+    /// failing step had to work with.
+    pub artifacts: Vec<Artifact>,
+    /// Why it did not succeed.
+    pub error: Option<Error>,
+    /// Its steps in the order in which they ended.
+    pub steps: Vec<StepTime>,
+    /// How long it took; zero where it never started.
+    #[serde(serialize_with = "seconds", rename = "seconds")]
+    pub elapsed: Duration,
+    /// What is left in the world although no artifact owns it; it is in the ledger still.
+    pub left: Vec<Left>,
+}
+
+/// How a build ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Status {
+    /// It has made its artifacts.
+    Succeeded,
+    /// Something went wrong.
+    Failed,
+    /// It never started because a build it needs did not succeed.
+    Skipped,
+    /// The run was cancelled before it was done.
+    Cancelled,
+    /// It never started because its configuration is wrong; the findings are in [`Report::diagnostics`].
+    Rejected,
+}
+
+/// Something that a build left in the world.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Left {
+    /// What it is.
+    pub resource: Resource,
+    /// Why it was not released.
+    pub reason: String,
+}
+
+impl BuildReport {
+    /// A build that never ran.
+    pub(crate) fn not_run(build: &crate::pipeline::Build, status: Status, error: Error) -> Self {
+        Self {
+            name: build.name().to_owned(),
+            builder: build.info.builder_type.clone(),
+            status,
+            artifacts: Vec::new(),
+            error: Some(error),
+            steps: Vec::new(),
+            elapsed: Duration::ZERO,
+            left: Vec::new(),
+        }
+    }
+
+    pub(crate) fn scrub(mut self, secrets: &Secrets) -> Self {
+        if secrets.is_empty() {
+            return self;
+        }
+        let clean = |text: &mut String| {
+            if let Cow::Owned(scrubbed) = secrets.scrub(text.as_str()) {
+                *text = scrubbed;
+            }
+        };
+        clean(&mut self.name);
+        self.error = self.error.map(|e| e.map_text(|text| secrets.scrub(text).into_owned()));
+        self.artifacts.iter_mut().for_each(|a| scrub_artifact(a, &clean));
+        for step in &mut self.steps {
+            clean(&mut step.name);
+            step.error.iter_mut().for_each(clean);
+        }
+        for left in &mut self.left {
+            clean(&mut left.resource.name);
+            clean(&mut left.reason);
+        }
+        self
+    }
+}

@@ -1,0 +1,235 @@
+//! A run: starts each build as soon as it may, and gathers what becomes of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::artifact::Artifact;
+use crate::context::{Context, RunContext};
+use crate::diagnostic::Diagnostics;
+use crate::engine::graph::Graph;
+use crate::engine::on_error::FailureHandler;
+use crate::engine::report::{BuildReport, Left, Report, Status};
+use crate::engine::{build, prepare};
+use crate::error::{Error, Fault};
+use crate::event::EventKind;
+use crate::pipeline::{Build, Pipeline};
+
+/// Drives one run.
+pub(crate) struct Driver {
+    pub(crate) run: Arc<RunContext>,
+    pub(crate) stop: CancellationToken,
+    /// Set by the first cancellation and by the end: nobody can cancel after that.
+    pub(crate) settled: Arc<AtomicBool>,
+    /// How many builds may run at once; 0 is no limit.
+    pub(crate) limit: usize,
+    pub(crate) handler: Arc<dyn FailureHandler>,
+}
+
+impl Driver {
+    pub(crate) async fn run(self, pipeline: Pipeline, graph: Graph) -> Result<Report, Diagnostics> {
+        let result = self.drive(pipeline, graph).await;
+        self.settled.store(true, Ordering::Release);
+        self.run.events.close();
+        result
+    }
+
+    async fn drive(&self, pipeline: Pipeline, graph: Graph) -> Result<Report, Diagnostics> {
+        let mut findings = pipeline.notes;
+        let prepared = prepare::all(pipeline.builds).await;
+        let rejected: Vec<bool> = prepared.iter().map(|p| p.findings.has_errors()).collect();
+        let mut builds = Vec::with_capacity(prepared.len());
+        for p in prepared {
+            findings.append(p.findings);
+            builds.push(p.build);
+        }
+        if !rejected.is_empty() && rejected.iter().all(|r| *r) {
+            return Err(findings);
+        }
+        for diagnostic in findings.iter() {
+            self.tell(EventKind::Diagnostic { diagnostic: diagnostic.clone() });
+        }
+        let taking_part = builds.iter().zip(&rejected).filter(|(_, rejected)| !**rejected);
+        let names = taking_part.map(|(b, _)| b.name().to_owned()).collect();
+        self.tell(EventKind::RunStarted { run_id: self.run.run_id.clone(), builds: names });
+        let reports = Schedule::new(self, &builds, &graph).run(&rejected).await;
+        Ok(self.report(reports, findings))
+    }
+
+    fn report(&self, builds: Vec<BuildReport>, diagnostics: Diagnostics) -> Report {
+        let builds: Vec<BuildReport> = builds.into_iter().map(|b| b.scrub(&self.run.secrets)).collect();
+        if self.run.abandon.is_cancelled() {
+            let left = builds.iter().flat_map(|b| &b.left);
+            let left = left.map(|Left { resource, .. }| resource.clone()).collect();
+            self.tell(EventKind::CleanupAbandoned { left });
+        }
+        let report = Report {
+            run_id: self.run.run_id.clone(),
+            started: self.run.started,
+            elapsed: self.run.began.elapsed(),
+            cancelled: self.stop.is_cancelled(),
+            builds,
+            diagnostics,
+        };
+        let failed = report.builds.iter().filter(|b| b.status == Status::Failed).count();
+        self.tell(EventKind::RunFinished { failed, cancelled: report.cancelled, elapsed: report.elapsed });
+        report
+    }
+
+    fn tell(&self, kind: EventKind) {
+        self.run.events.emit(None, None, kind);
+    }
+
+    fn context(&self, build: &Build) -> Context {
+        Context::new(self.run.clone(), build.info.clone(), &build.info.builder_type, self.stop.clone())
+    }
+}
+
+/// Which builds wait, run and are done.
+struct Schedule<'a> {
+    driver: &'a Driver,
+    builds: &'a [Build],
+    graph: &'a Graph,
+    /// How many needed builds each one waits for.
+    waiting: Vec<usize>,
+    /// Builds that may start, in the order of the pipeline.
+    ready: BTreeSet<usize>,
+    running: JoinSet<BuildReport>,
+    /// Which build runs as which task.
+    tasks: HashMap<Id, usize>,
+    done: Vec<Option<BuildReport>>,
+}
+
+impl<'a> Schedule<'a> {
+    fn new(driver: &'a Driver, builds: &'a [Build], graph: &'a Graph) -> Self {
+        let waiting: Vec<usize> = graph.needs.iter().map(BTreeSet::len).collect();
+        Self {
+            ready: (0..builds.len()).filter(|i| waiting[*i] == 0).collect(),
+            waiting,
+            driver,
+            builds,
+            graph,
+            running: JoinSet::new(),
+            tasks: HashMap::new(),
+            done: builds.iter().map(|_| None).collect(),
+        }
+    }
+
+    /// Runs to the end; the reports have the order of the pipeline.
+    async fn run(mut self, rejected: &[bool]) -> Vec<BuildReport> {
+        for (i, _) in rejected.iter().enumerate().filter(|(_, rejected)| **rejected) {
+            let error = Error::user("the configuration of the build is wrong");
+            self.settle(i, BuildReport::not_run(&self.builds[i], Status::Rejected, error));
+        }
+        loop {
+            let stopped = self.driver.stop.is_cancelled();
+            if stopped {
+                self.cancel_waiting();
+            } else {
+                self.start_ready();
+            }
+            if self.running.is_empty() {
+                break;
+            }
+            tokio::select! {
+                ended = self.running.join_next_with_id() => self.ended(ended),
+                () = self.driver.stop.cancelled(), if !stopped => {}
+            }
+        }
+        let lost = |build| {
+            let error = Error::internal("the build ended without a report");
+            BuildReport::not_run(build, Status::Failed, error)
+        };
+        self.builds.iter().zip(self.done).map(|(b, report)| report.unwrap_or_else(|| lost(b))).collect()
+    }
+
+    fn start_ready(&mut self) {
+        let limit = self.driver.limit;
+        while limit == 0 || self.running.len() < limit {
+            let Some(i) = self.ready.pop_first() else { break };
+            let build = &self.builds[i];
+            let cx = self.driver.context(build);
+            let work = build::run(build.clone(), cx, self.driver.handler.clone(), self.needed(i));
+            let task = self.running.spawn(work).id();
+            self.tasks.insert(task, i);
+        }
+    }
+
+    /// The artifacts of the builds that a build needs, by name.
+    fn needed(&self, i: usize) -> BTreeMap<String, Vec<Artifact>> {
+        let mut artifacts: BTreeMap<String, Vec<Artifact>> = BTreeMap::new();
+        for report in self.graph.needs[i].iter().filter_map(|n| self.done[*n].as_ref()) {
+            artifacts.entry(report.name.clone()).or_default().extend_from_slice(&report.artifacts);
+        }
+        artifacts
+    }
+
+    fn ended(&mut self, ended: Option<Result<(Id, BuildReport), tokio::task::JoinError>>) {
+        match ended {
+            Some(Ok((id, report))) => {
+                if let Some(i) = self.tasks.remove(&id) {
+                    self.settle(i, report);
+                }
+            }
+            // The runtime ends, or the engine itself panicked where it catches no panic.
+            Some(Err(error)) => {
+                if let Some(i) = self.tasks.remove(&error.id()) {
+                    let error = Error::internal(format!("the build's task ended early: {error}"));
+                    self.settle(i, BuildReport::not_run(&self.builds[i], Status::Failed, error));
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Notes the end of a build, and what follows for the builds that need it.
+    fn settle(&mut self, i: usize, report: BuildReport) {
+        let mut news = vec![(i, report)];
+        while let Some((i, report)) = news.pop() {
+            self.ready.remove(&i);
+            for d in &self.graph.dependents[i] {
+                if self.done[*d].is_some() {
+                    continue;
+                }
+                self.waiting[*d] -= 1;
+                if report.status != Status::Succeeded {
+                    news.push((*d, self.skipped(*d, &report)));
+                } else if self.waiting[*d] == 0 {
+                    self.ready.insert(*d);
+                }
+            }
+            self.done[i].get_or_insert(report);
+        }
+    }
+
+    fn skipped(&self, i: usize, needed: &BuildReport) -> BuildReport {
+        let build = &self.builds[i];
+        let what = match needed.status {
+            Status::Cancelled => "was cancelled",
+            Status::Skipped => "was skipped",
+            Status::Rejected => "could not be prepared",
+            Status::Failed | Status::Succeeded => "failed",
+        };
+        let reason = format!("it needs the build {:?}, which {what}", needed.name);
+        self.driver.context(build).emit(EventKind::BuildSkipped { reason: reason.clone() });
+        let fault = needed.error.as_ref().map_or(Fault::User, Error::fault);
+        BuildReport::not_run(build, Status::Skipped, Error::new(fault, reason))
+    }
+
+    /// Nothing that has not started starts any more.
+    fn cancel_waiting(&mut self) {
+        let running: BTreeSet<usize> = self.tasks.values().copied().collect();
+        for i in 0..self.builds.len() {
+            if self.done[i].is_none() && !running.contains(&i) {
+                let reason = "the run was cancelled before it started";
+                self.driver.context(&self.builds[i]).emit(EventKind::BuildSkipped { reason: reason.into() });
+                let error = Error::new(Fault::Cancelled, reason);
+                self.done[i] = Some(BuildReport::not_run(&self.builds[i], Status::Cancelled, error));
+            }
+        }
+        self.ready.clear();
+    }
+}
