@@ -115,7 +115,7 @@ impl Life<'_> {
         let builder = guard::unwound_call(|| late.make(&self.values))
             .map_err(|message| Error::internal(format!("making the builder panicked: {message}")))??;
         if late.is_deferred() {
-            let cx = PrepareContext::new(self.build.info.clone());
+            let cx = PrepareContext::new(self.build.info.clone(), self.cx.run().host.clone());
             let place = self.build.location.as_ref();
             prepare::builder(&builder, &cx, place).await.into_result(())?;
         }

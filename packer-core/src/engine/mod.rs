@@ -154,7 +154,7 @@ impl Engine {
             Ok(_) => Diagnostics::new(),
             Err(e) => e,
         };
-        for build in prepare::all(self.settled(pipeline).builds).await {
+        for build in prepare::all(self.settled(pipeline).builds, &self.host).await {
             findings.append(build.findings);
         }
         findings

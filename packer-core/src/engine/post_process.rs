@@ -124,7 +124,7 @@ async fn one(
     cx.emit(EventKind::PostProcessorStarted { kind: step.kind.clone(), name: step.name.clone() });
     let values = RunValues { facts, artifacts: values.artifacts.clone() };
     let work = async {
-        let post_processor = make(build, step, &values)?;
+        let post_processor = make(build, step, &cx, &values)?;
         let who = format!("the post-processor {:?}", step.kind);
         let result = guard::caught(&who, post_processor.post_process(&cx, input.clone()));
         let result = cx.until_cancelled(result).await;
@@ -142,12 +142,17 @@ async fn one(
     }
 }
 
-fn make(build: &Build, step: &PostProcessStep, values: &RunValues) -> Result<Arc<dyn PostProcessor>> {
+fn make(
+    build: &Build,
+    step: &PostProcessStep,
+    cx: &Context,
+    values: &RunValues,
+) -> Result<Arc<dyn PostProcessor>> {
     let made = guard::unwound_call(|| step.post_processor.make(values)).map_err(|message| {
         Error::internal(format!("making the post-processor {:?} panicked: {message}", step.kind))
     })??;
     if step.post_processor.is_deferred() {
-        let cx = PrepareContext::new(build.info.clone());
+        let cx = PrepareContext::new(build.info.clone(), cx.run().host.clone());
         prepare::post_processor(made.as_ref(), &cx).into_result(())?;
     }
     Ok(made)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use crate::builder::Builder;
-use crate::context::PrepareContext;
+use crate::context::{Host, PrepareContext};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::engine::guard;
 use crate::pipeline::Build;
@@ -19,10 +19,11 @@ pub(crate) struct Prepared {
 }
 
 /// Prepares builds, side by side; the result has their order.
-pub(crate) async fn all(builds: Vec<Build>) -> Vec<Prepared> {
+pub(crate) async fn all(builds: Vec<Build>, host: &Host) -> Vec<Prepared> {
     let mut tasks = JoinSet::new();
     for (i, build) in builds.iter().cloned().enumerate() {
-        tasks.spawn(async move { (i, findings(&build).await) });
+        let cx = PrepareContext::new(build.info.clone(), host.clone());
+        tasks.spawn(async move { (i, findings(&build, &cx).await) });
     }
     let mut found = vec![None; builds.len()];
     while let Some(task) = tasks.join_next().await {
@@ -36,18 +37,17 @@ pub(crate) async fn all(builds: Vec<Build>) -> Vec<Prepared> {
     builds.into_iter().zip(found).map(prepared).collect()
 }
 
-async fn findings(build: &Build) -> Diagnostics {
-    let cx = PrepareContext::new(build.info.clone());
-    let mut findings = builder(build.builder.preview(), &cx, build.location.as_ref()).await;
+async fn findings(build: &Build, cx: &PrepareContext) -> Diagnostics {
+    let mut findings = builder(build.builder.preview(), cx, build.location.as_ref()).await;
     let steps = build.provisioners.iter().chain(&build.error_cleanup);
     for step in steps.filter(|s| s.filter.admits(&build.source)) {
         let what = format!("Failed preparing provisioner-block {:?} {:?}", step.kind, step.name);
-        let found = provisioner(step.provisioner.preview().as_ref(), &cx);
+        let found = provisioner(step.provisioner.preview().as_ref(), cx);
         findings.append(under(what, found, step.location.as_ref()));
     }
     for step in build.post_processors.iter().flatten().filter(|s| s.filter.admits(&build.source)) {
         let what = format!("Failed preparing post-processor-block {:?} {:?}", step.kind, step.name);
-        let found = post_processor(step.post_processor.preview().as_ref(), &cx);
+        let found = post_processor(step.post_processor.preview().as_ref(), cx);
         findings.append(under(what, found, step.location.as_ref()));
     }
     findings

@@ -115,7 +115,7 @@ async fn attempt(
         cx.sleep(step.pause_before).await?;
     }
     // Made anew for each try: its functions see the state of this moment.
-    let provisioner = make(build, step, values)?;
+    let provisioner = make(build, step, cx, values)?;
     let own = cx.for_component(Role::Provisioner, &step.kind);
     let who = format!("the provisioner {:?}", step.kind);
     let work = guard::caught(&who, provisioner.provision(&own, machine));
@@ -139,12 +139,17 @@ async fn attempt(
     result
 }
 
-fn make(build: &Build, step: &ProvisionStep, values: &RunValues) -> Result<Arc<dyn Provisioner>> {
+fn make(
+    build: &Build,
+    step: &ProvisionStep,
+    cx: &Context,
+    values: &RunValues,
+) -> Result<Arc<dyn Provisioner>> {
     let provisioner = guard::unwound_call(|| step.provisioner.make(values)).map_err(|message| {
         Error::internal(format!("making the provisioner {:?} panicked: {message}", step.kind))
     })??;
     if step.provisioner.is_deferred() {
-        let cx = PrepareContext::new(build.info.clone());
+        let cx = PrepareContext::new(build.info.clone(), cx.run().host.clone());
         prepare::provisioner(provisioner.as_ref(), &cx).into_result(())?;
     }
     Ok(provisioner)

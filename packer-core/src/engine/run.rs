@@ -39,7 +39,7 @@ impl Driver {
 
     async fn drive(&self, pipeline: Pipeline, graph: Graph) -> Result<Report, Diagnostics> {
         let mut findings = pipeline.notes;
-        let prepared = prepare::all(pipeline.builds).await;
+        let prepared = prepare::all(pipeline.builds, &self.run.host).await;
         let rejected: Vec<bool> = prepared.iter().map(|p| p.findings.has_errors()).collect();
         let mut builds = Vec::with_capacity(prepared.len());
         for p in prepared {
