@@ -25,10 +25,10 @@ impl<W: Write + Send> EventSink for JsonLines<W> {
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');
         let mut writer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = &mut *writer {
-            if open.write_all(&line).and_then(|()| open.flush()).is_err() {
-                *writer = None;
-            }
+        if let Some(open) = &mut *writer
+            && open.write_all(&line).and_then(|()| open.flush()).is_err()
+        {
+            *writer = None;
         }
     }
 }

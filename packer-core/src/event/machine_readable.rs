@@ -42,10 +42,10 @@ impl<W: Write + Send> EventSink for MachineReadable<W> {
         if text.is_empty() {
             return;
         }
-        if let Some(open) = writer {
-            if open.write_all(text.as_bytes()).and_then(|()| open.flush()).is_err() {
-                *writer = None;
-            }
+        if let Some(open) = writer
+            && open.write_all(text.as_bytes()).and_then(|()| open.flush()).is_err()
+        {
+            *writer = None;
         }
     }
 }

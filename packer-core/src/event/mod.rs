@@ -347,10 +347,10 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         EventKind::Output { line, .. } => clean(line),
         EventKind::BuildFailed { error, artifacts, .. } => {
             clean(error);
-            artifacts.iter_mut().for_each(|a| scrub_artifact(a, &clean));
+            artifacts.iter_mut().for_each(|a| scrub_shown(a, &clean));
         }
         EventKind::BuildFinished { artifacts, .. } => {
-            artifacts.iter_mut().for_each(|a| scrub_artifact(a, &clean));
+            artifacts.iter_mut().for_each(|a| scrub_shown(a, &clean));
         }
         EventKind::BuildSkipped { reason } | EventKind::Cancelling { reason } => clean(reason),
         EventKind::StepStarted { name, .. } => clean(name),
@@ -380,10 +380,20 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
     kind
 }
 
-/// Takes the secrets out of what an event tells of an artifact; the artifact in the report keeps its paths.
+/// Takes the secrets out of the texts of an artifact. Its paths stay: whoever has the artifact needs them.
 pub(crate) fn scrub_artifact(artifact: &mut Artifact, clean: &impl Fn(&mut String)) {
     clean(&mut artifact.id);
     clean(&mut artifact.description);
+    artifact
+        .metadata
+        .values_mut()
+        .chain(artifact.generated_data.values_mut())
+        .for_each(|v| scrub_json(v, clean));
+}
+
+/// The same for an artifact that is shown: its paths too.
+fn scrub_shown(artifact: &mut Artifact, clean: &impl Fn(&mut String)) {
+    scrub_artifact(artifact, clean);
     for file in &mut artifact.files {
         let mut text = file.to_string_lossy().into_owned();
         clean(&mut text);
@@ -391,11 +401,6 @@ pub(crate) fn scrub_artifact(artifact: &mut Artifact, clean: &impl Fn(&mut Strin
             *file = text.into();
         }
     }
-    artifact
-        .metadata
-        .values_mut()
-        .chain(artifact.generated_data.values_mut())
-        .for_each(|v| scrub_json(v, clean));
 }
 
 fn scrub_json(value: &mut serde_json::Value, clean: &impl Fn(&mut String)) {

@@ -76,10 +76,10 @@ impl<W: Write + Send> EventSink for PackerLines<W> {
         if text.is_empty() {
             return;
         }
-        if let Some(writer) = &mut state.writer {
-            if writer.write_all(text.as_bytes()).and_then(|()| writer.flush()).is_err() {
-                state.writer = None;
-            }
+        if let Some(writer) = &mut state.writer
+            && writer.write_all(text.as_bytes()).and_then(|()| writer.flush()).is_err()
+        {
+            state.writer = None;
         }
     }
 }

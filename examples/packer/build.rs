@@ -1,0 +1,187 @@
+//! `packer build`: runs a template's builds.
+
+use std::sync::Arc;
+
+use packer_core::{
+    Diagnostic, Diagnostics, Engine, Event, FileLedger, Ledger, OnError, Pipeline, Report,
+};
+
+use crate::flags::{self, Flag};
+use crate::template::TemplateFlags;
+use crate::ui::{Format, Look};
+use crate::{FAILED, OK, Session, log};
+
+pub(crate) const USAGE: &str = "Usage: packer build [options] TEMPLATE
+
+  Runs the builds of a template, several at once, and lists the artifacts.
+
+Options:
+
+  -color=false                 No colours.
+  -debug                       One build at a time, with a pause after each step.
+  -except=foo,bar,baz          All builds and post-processors but these.
+  -force                       Replace outputs that exist.
+  -ignore-prerelease-plugins   Leave out plugins of unreleased versions.
+  -json                        One event a line, as JSON.
+  -machine-readable            Output for programs.
+  -on-error=POLICY             What to do when a build fails: cleanup (default), abort, ask,
+                               run-cleanup-provisioner.
+  -only=foo,bar,baz            Only these builds.
+  -parallel-builds=N           At most N builds at once; 0 (default) is no limit.
+  -timestamp-ui                The time before each message.
+  -use-sequential-evaluation   Evaluate all data sources before all locals.
+  -var 'key=value'             Set a variable; may be repeated.
+  -var-file=path               Read variables from a file; may be repeated.
+  -warn-on-undeclared-var      Warn of names in variable files that the template does not declare.
+
+  An interrupt cancels the builds and removes what they made; a second one ends that too. What is left then, or after
+  the process was killed, `packer recover` removes.
+";
+
+/// The flags of this command beside those of all templates.
+#[derive(Debug)]
+struct BuildFlags {
+    color: bool,
+    debug: bool,
+    force: bool,
+    timestamps: bool,
+    warn_on_undeclared: bool,
+    /// Taken and without effect: there is no registry that enforces provisioners.
+    skip_enforcement: bool,
+    parallel: i64,
+    on_error: String,
+}
+
+pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
+    let mut template = TemplateFlags::default();
+    let mut build = BuildFlags {
+        color: true,
+        debug: false,
+        force: false,
+        timestamps: false,
+        warn_on_undeclared: false,
+        skip_enforcement: false,
+        parallel: 0,
+        on_error: String::new(),
+    };
+    let mut flags = template.flags();
+    flags.extend([
+        ("color", Flag::Switch(&mut build.color)),
+        ("debug", Flag::Switch(&mut build.debug)),
+        ("force", Flag::Switch(&mut build.force)),
+        ("timestamp-ui", Flag::Switch(&mut build.timestamps)),
+        ("warn-on-undeclared-var", Flag::Switch(&mut build.warn_on_undeclared)),
+        ("skip-enforcement", Flag::Switch(&mut build.skip_enforcement)),
+        ("machine-readable", Flag::Switch(&mut false)),
+        ("parallel-builds", Flag::Number(&mut build.parallel)),
+        ("on-error", Flag::Word(&mut build.on_error, &["cleanup", "abort", "ask", "run-cleanup-provisioner"])),
+    ]);
+    let path = match flags::parse(&args, &mut flags) {
+        Ok(arguments) => session.only_argument(arguments),
+        Err(stop) => return session.misused(stop),
+    };
+    drop(flags);
+    let Ok(path) = path else { return FAILED };
+    let inputs = template.inputs(&mut session).warn_on_undeclared(build.warn_on_undeclared);
+    let pipeline = match session.pipeline(&path, inputs).await {
+        Ok(pipeline) => pipeline,
+        Err(code) => return code,
+    };
+    if pipeline.builds.is_empty() {
+        session.ui.diagnostics(&pipeline.notes);
+        return session.failed(&no_builds());
+    }
+    run_pipeline(session, build, pipeline).await
+}
+
+fn no_builds() -> Diagnostics {
+    let detail = "There is nothing to build. If -only or -except was given, check that it leaves at least one build.";
+    Diagnostic::error("No builds to run").detail(detail).into()
+}
+
+async fn run_pipeline(mut session: Session, flags: BuildFlags, pipeline: Pipeline) -> u8 {
+    // The word is one of those the flag takes, all of which the engine knows.
+    let on_error: OnError = flags.on_error.parse().unwrap_or_default();
+    let mut engine = Engine::new()
+        .parallel(usize::try_from(flags.parallel).unwrap_or(0))
+        .on_error(on_error)
+        .force(flags.force)
+        .debug(flags.debug)
+        .host(session.host());
+    if let Some(id) = session.env.get("PACKER_RUN_UUID").filter(|id| !id.is_empty()) {
+        engine = engine.run_id(id);
+    }
+    let look =
+        Look { color: flags.color && session.ui.format == Format::Human, timestamps: flags.timestamps };
+    let sink = session.ui.sink(look, &session.env);
+    engine = engine.events(move |event: &Event| sink.event(event));
+    if let Some(bars) = session.bars.clone() {
+        engine = engine.events(bars);
+    }
+    match log::sink(&session.env, std::mem::replace(&mut session.stderr, Box::new(std::io::sink()))) {
+        Ok(None) => {}
+        Ok(Some(log)) => engine = engine.events(move |event: &Event| log.event(event)),
+        Err(error) => session.ui.error(&format!("PACKER_LOG_PATH: {error}")),
+    }
+    let ledger = match new_ledger(&session) {
+        Ok(ledger) => {
+            engine = engine.ledger(ledger.clone());
+            Some(ledger)
+        }
+        Err(error) => {
+            let text = "There is no ledger on disk, so nothing could be recovered if this process were killed";
+            session.ui.error(&format!("{text}: {error}"));
+            None
+        }
+    };
+    let result = watch(&mut session, &engine, pipeline).await;
+    drop(engine);
+    if let Some(ledger) = ledger {
+        close(&session, ledger);
+    }
+    match result {
+        Ok(report) if report.succeeded() => OK,
+        Ok(_) => FAILED,
+        Err(findings) => session.failed(&findings),
+    }
+}
+
+/// Runs the pipeline to its end. The first signal cancels it, the second ends cleanup too.
+async fn watch(session: &mut Session, engine: &Engine, pipeline: Pipeline) -> Result<Report, Diagnostics> {
+    let run = engine.start(pipeline)?;
+    let control = run.control();
+    let report = run.report();
+    tokio::pin!(report);
+    let mut signals = 0;
+    loop {
+        tokio::select! {
+            report = &mut report => return report,
+            Some(reason) = session.signals.recv() => {
+                signals += 1;
+                if signals == 1 { control.cancel(reason) } else { control.abandon_cleanup() }
+            }
+        }
+    }
+}
+
+/// A ledger of its own for each run, beside those of others.
+fn new_ledger(session: &Session) -> packer_core::Result<Arc<FileLedger>> {
+    let folder = session.ledger_folder();
+    std::fs::create_dir_all(&folder).map_err(|e| packer_core::Error::io("mkdir", &folder, e))?;
+    let now = jiff::Timestamp::now();
+    let name = format!("{}-{}.jsonl", now.strftime("%Y%m%dT%H%M%S%.fZ"), std::process::id());
+    Ok(Arc::new(FileLedger::open(folder.join(name))?))
+}
+
+/// Removes a ledger in which nothing is left, or says how to release what is.
+fn close(session: &Session, ledger: Arc<FileLedger>) {
+    let (left, path) = (ledger.outstanding(), ledger.path().to_owned());
+    drop(ledger);
+    if left.is_empty() {
+        // One that cannot be removed is found empty by the next recovery.
+        let _ = std::fs::remove_file(path);
+        return;
+    }
+    let things = if left.len() == 1 { "1 thing is" } else { &format!("{} things are", left.len()) };
+    session.ui.error(&format!("{things} left behind. To remove what is: packer recover {}", path.display()));
+}

@@ -1,0 +1,67 @@
+//! `packer validate`: says what is wrong with a template.
+
+use packer_core::Engine;
+
+use crate::flags::{self, Flag};
+use crate::template::TemplateFlags;
+use crate::{FAILED, OK, Session};
+
+pub(crate) const USAGE: &str = "Usage: packer validate [options] TEMPLATE
+
+  Checks the syntax and the configuration of a template and its builds. Nothing is built.
+
+Options:
+
+  -evaluate-datasources        Read data sources; otherwise their values count as unknown.
+  -except=foo,bar,baz          All builds and post-processors but these.
+  -ignore-prerelease-plugins   Leave out plugins of unreleased versions.
+  -json                        Findings as JSON, one a line.
+  -machine-readable            Output for programs.
+  -no-warn-undeclared-var      No warnings of names in variable files that the template does not declare.
+  -only=foo,bar,baz            Only these builds.
+  -syntax-only                 Only check the syntax.
+  -use-sequential-evaluation   Evaluate all data sources before all locals.
+  -var 'key=value'             Set a variable; may be repeated.
+  -var-file=path               Read variables from a file; may be repeated.
+";
+
+pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
+    let mut template = TemplateFlags::default();
+    let (mut syntax_only, mut no_warn, mut data_sources) = (false, false, false);
+    let mut flags = template.flags();
+    flags.extend([
+        ("syntax-only", Flag::Switch(&mut syntax_only)),
+        ("no-warn-undeclared-var", Flag::Switch(&mut no_warn)),
+        ("evaluate-datasources", Flag::Switch(&mut data_sources)),
+    ]);
+    let path = match flags::parse(&args, &mut flags) {
+        Ok(arguments) => session.only_argument(arguments),
+        Err(stop) => return session.misused(stop),
+    };
+    drop(flags);
+    let Ok(path) = path else { return FAILED };
+    let inputs =
+        template.inputs(&mut session).warn_on_undeclared(!no_warn).evaluate_data_sources(data_sources);
+    if syntax_only {
+        return match session.load(&path) {
+            Ok(_) => {
+                session.ui.say("Syntax-only check passed. Everything looks okay.");
+                OK
+            }
+            Err(code) => code,
+        };
+    }
+    let pipeline = match session.pipeline(&path, inputs).await {
+        Ok(pipeline) => pipeline,
+        Err(code) => return code,
+    };
+    let mut findings = pipeline.notes.clone();
+    findings.append(Engine::new().host(session.host()).prepare(&pipeline).await);
+    findings.scrub(&pipeline.secrets);
+    session.ui.diagnostics(&findings);
+    if findings.has_errors() {
+        return FAILED;
+    }
+    session.ui.say("The configuration is valid.");
+    OK
+}

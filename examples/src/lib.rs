@@ -1,1 +1,0 @@
-//! Programs that embed the SDK; each file shows one idea.
