@@ -73,7 +73,7 @@ impl Facts {
 
     /// The value of a name as text: as templates insert it.
     pub fn text(&self, name: &str) -> Option<String> {
-        match self.get(name)?.to_json() {
+        match self.get(name)?.to_json().ok()? {
             serde_json::Value::String(text) => Some(text),
             other => Some(other.to_string()),
         }

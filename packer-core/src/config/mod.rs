@@ -9,5 +9,5 @@ use crate::value::Value;
 /// # Errors
 /// Where the configuration does not fit the struct.
 pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
-    serde_json::from_value(value.to_json()).map_err(|e| e.to_string())
+    serde_json::from_value(value.to_json().map_err(|e| e.to_string())?).map_err(|e| e.to_string())
 }
