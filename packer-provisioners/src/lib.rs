@@ -12,8 +12,12 @@ use packer_core::Registry;
 mod breakpoint;
 #[cfg(feature = "file")]
 mod file;
+#[cfg(feature = "shell")]
+mod shell;
 #[cfg(feature = "shell-local")]
 mod shell_local;
+#[cfg(feature = "sleep")]
+mod sleep;
 
 #[cfg(feature = "breakpoint")]
 pub use breakpoint::Breakpoint;
@@ -21,8 +25,12 @@ pub use breakpoint::Breakpoint;
 pub use file::{FileProvisioner, Upload};
 #[cfg(feature = "shell-local")]
 pub use packer_core::shell::LocalShell;
+#[cfg(feature = "shell")]
+pub use shell::Shell;
 #[cfg(feature = "shell-local")]
 pub use shell_local::ShellLocal;
+#[cfg(feature = "sleep")]
+pub use sleep::Sleep;
 
 /// Registers every provisioner that the crate's features hold, under the names of Packer's templates.
 pub fn register(registry: &mut Registry) {
@@ -32,5 +40,9 @@ pub fn register(registry: &mut Registry) {
     registry.provisioner::<FileProvisioner>("file");
     #[cfg(feature = "shell-local")]
     registry.provisioner::<ShellLocal>("shell-local");
+    #[cfg(feature = "shell")]
+    registry.provisioner::<Shell>("shell");
+    #[cfg(feature = "sleep")]
+    registry.provisioner::<Sleep>("sleep");
     let _ = registry; // without any feature there is nothing to register
 }

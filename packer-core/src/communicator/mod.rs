@@ -157,6 +157,13 @@ pub enum Source<'a> {
     },
 }
 
+impl<'a> Source<'a> {
+    /// A stream whose length nobody knows yet; the machine chooses the permission bits.
+    pub fn reader(reader: &'a mut (dyn AsyncRead + Send + Unpin)) -> Self {
+        Self::Reader { reader, size: None, mode: None }
+    }
+}
+
 impl fmt::Debug for Source<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
