@@ -1,3 +1,5 @@
 //! Templates: from text to a pipeline.
 
 pub(crate) mod go_time;
+
+pub mod functions;

@@ -1,0 +1,533 @@
+//! Functions on lists, sets, maps, tuples and objects.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use unicode_segmentation::UnicodeSegmentation;
+
+use super::{Add, Function, FunctionError, FunctionResult, Param, element_type, text, whole};
+use crate::value::{Data, Type, Value, convert, unify};
+
+pub(super) fn add(add: Add<'_>) {
+    let list_of = |name, element| Param::new(name, Type::list(element));
+    let simple = |params: Vec<Param>, body: fn(&[Value]) -> FunctionResult| {
+        Function::new(params, Type::Dynamic, move |args, _| body(args))
+    };
+    add(
+        "alltrue",
+        Function::new([list_of("list", Type::Bool).unknown_elements()], Type::Bool, |a, _| all_true(&a[0])),
+    );
+    add(
+        "anytrue",
+        Function::new([list_of("list", Type::Bool).unknown_elements()], Type::Bool, |a, _| any_true(&a[0])),
+    );
+    add(
+        "chunklist",
+        simple(vec![list_of("list", Type::Dynamic).unknown_elements(), Param::number("size")], chunk_list),
+    );
+    add("coalesce", simple(vec![], coalesce).variadic(Param::any("vals").nullable().unknown().dynamic()));
+    add(
+        "coalescelist",
+        simple(vec![], coalesce_list).variadic(Param::any("vals").nullable().unknown().dynamic()),
+    );
+    add(
+        "compact",
+        Function::new([list_of("list", Type::String)], Type::list(Type::String), |a, _| compact(&a[0])),
+    );
+    add("concat", simple(vec![], concat).variadic(Param::any("seqs").unknown_elements()));
+    add("contains", Function::new([Param::any("list"), Param::any("value")], Type::Bool, |a, _| contains(a)));
+    add("distinct", simple(vec![list_of("list", Type::Dynamic)], |a| distinct(&a[0])));
+    add("element", simple(vec![Param::any("list").unknown_elements(), Param::number("index")], element));
+    add("flatten", simple(vec![Param::any("list").unknown_elements()], |a| flatten(&a[0])));
+    add("index", Function::new([Param::any("list"), Param::any("value")], Type::Number, |a, _| index(a)));
+    add("keys", simple(vec![Param::any("inputMap").unknown_elements()], |a| keys(&a[0])));
+    add(
+        "length",
+        Function::new([Param::any("value").unknown().dynamic()], Type::Number, |a, _| length(&a[0])),
+    );
+    add(
+        "lookup",
+        simple(
+            vec![
+                Param::any("inputMap").unknown_elements(),
+                Param::string("key"),
+                Param::any("default").unknown(),
+            ],
+            lookup,
+        ),
+    );
+    add("merge", simple(vec![], merge).variadic(Param::any("maps").nullable().unknown_elements().dynamic()));
+    add(
+        "range",
+        Function::new([], Type::list(Type::Number), |a, _| range(a)).variadic(Param::number("params")),
+    );
+    add("reverse", simple(vec![Param::any("list").unknown_elements()], |a| reverse(&a[0])));
+    let sets = || Param::new("sets", Type::set(Type::Dynamic));
+    let first_set = || Param::new("first_set", Type::set(Type::Dynamic));
+    add("setintersection", simple(vec![first_set()], |a| combine_sets(a, false)).variadic(sets()));
+    add("setunion", simple(vec![first_set()], |a| combine_sets(a, true)).variadic(sets()));
+    add("setproduct", simple(vec![], set_product).variadic(Param::any("sets").unknown_elements()));
+    add(
+        "slice",
+        simple(
+            vec![
+                Param::any("list").unknown_elements(),
+                Param::number("start_index"),
+                Param::number("end_index"),
+            ],
+            slice,
+        ),
+    );
+    add("sort", Function::new([list_of("list", Type::String)], Type::list(Type::String), |a, _| sort(&a[0])));
+    add("values", simple(vec![Param::any("values").unknown_elements()], |a| values(&a[0])));
+    add(
+        "zipmap",
+        simple(vec![list_of("keys", Type::String), Param::any("values").unknown_elements()], zipmap),
+    );
+}
+
+fn wrong<T>(index: usize, message: impl Into<String>) -> Result<T, FunctionError> {
+    Err(FunctionError::argument(index, message))
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_slice().unwrap_or_default()
+}
+
+/// A known list or tuple; sets and everything else are refused in these words.
+fn sequence<'a>(args: &'a [Value], index: usize, message: &str) -> Result<&'a [Value], FunctionError> {
+    match args[index].data() {
+        Data::List(_, values) | Data::Tuple(values) => Ok(values),
+        _ => wrong(index, message),
+    }
+}
+
+/// Values as a sequence of the kind `like` is: a list of its element type, else a tuple.
+fn sequence_like(like: &Value, values: impl IntoIterator<Item = Value>) -> Value {
+    match like.data() {
+        Data::List(element, _) | Data::Set(element, _) => Value::list(element.clone(), values),
+        _ => Value::tuple(values),
+    }
+}
+
+fn all_true(list: &Value) -> FunctionResult {
+    for value in items(list) {
+        if !value.is_known() {
+            return Ok(Value::unknown(Type::Bool));
+        }
+        if value.as_bool() != Some(true) {
+            return Ok(Value::bool(false));
+        }
+    }
+    Ok(Value::bool(true))
+}
+
+fn any_true(list: &Value) -> FunctionResult {
+    if items(list).iter().any(|v| v.as_bool() == Some(true)) {
+        return Ok(Value::bool(true));
+    }
+    if items(list).iter().any(|v| !v.is_known()) {
+        return Ok(Value::unknown(Type::Bool));
+    }
+    Ok(Value::bool(false))
+}
+
+fn chunk_list(args: &[Value]) -> FunctionResult {
+    let size = whole(args, 1)?;
+    if size < 0 {
+        return wrong(1, "the size argument must be positive");
+    }
+    let element = args[0].ty().element().cloned().unwrap_or(Type::Dynamic);
+    let chunk_type = Type::list(element.clone());
+    let values = items(&args[0]);
+    if values.is_empty() {
+        return Ok(Value::list(chunk_type, []));
+    }
+    let size = if size == 0 { values.len() } else { usize::try_from(size).unwrap_or(usize::MAX) };
+    let chunks = values.chunks(size).map(|chunk| Value::list(element.clone(), chunk.iter().cloned()));
+    Ok(Value::list(chunk_type, chunks))
+}
+
+fn coalesce(args: &[Value]) -> FunctionResult {
+    if args.is_empty() {
+        return Err("at least one argument is required".into());
+    }
+    let types: Vec<Type> = args.iter().map(Value::ty).collect();
+    let Some(ty) = unify(&types) else { return Err("all arguments must have the same type".into()) };
+    for value in args {
+        if !value.is_known() {
+            return Ok(Value::unknown(ty));
+        }
+        if value.is_null() {
+            continue;
+        }
+        let value = convert(value, &ty).map_err(|e| FunctionError::from(e.to_string()))?;
+        if ty == Type::String && value.as_str() == Some("") {
+            continue;
+        }
+        return Ok(value);
+    }
+    Err("no non-null, non-empty-string arguments".into())
+}
+
+fn coalesce_list(args: &[Value]) -> FunctionResult {
+    if args.is_empty() {
+        return Err("at least one argument is required".into());
+    }
+    for (i, value) in args.iter().enumerate() {
+        match value.data() {
+            Data::Unknown(_) => return Ok(Value::unknown(Type::Dynamic)),
+            Data::List(_, values) | Data::Tuple(values) if !values.is_empty() => return Ok(value.clone()),
+            Data::List(..) | Data::Tuple(_) => {}
+            _ => return wrong(i, "coalescelist arguments must be lists or tuples"),
+        }
+    }
+    Err("no non-null arguments".into())
+}
+
+fn compact(list: &Value) -> FunctionResult {
+    let kept = items(list).iter().filter(|v| v.as_str().is_some_and(|s| !s.is_empty()));
+    Ok(Value::list(Type::String, kept.cloned()))
+}
+
+fn concat(args: &[Value]) -> FunctionResult {
+    if args.is_empty() {
+        return Err("at least one argument is required".into());
+    }
+    let mut all = Vec::new();
+    let mut lists = Vec::new();
+    for i in 0..args.len() {
+        all.extend(
+            sequence(args, i, "all arguments must be lists or tuples; got something else")?.iter().cloned(),
+        );
+        if let Data::List(element, _) = args[i].data() {
+            lists.push(element.clone());
+        }
+    }
+    if lists.len() == args.len()
+        && let Some(element) = unify(&lists)
+    {
+        let converted: Result<Vec<_>, _> = all.iter().map(|v| convert(v, &element)).collect();
+        return Ok(Value::list(element, converted.map_err(|e| e.to_string())?));
+    }
+    Ok(Value::tuple(all))
+}
+
+/// Whether a value is among these: of the same type and equal.
+fn find(values: &[Value], wanted: &Value) -> Option<usize> {
+    values.iter().position(|v| v.equals(wanted).as_bool() == Some(true))
+}
+
+fn contains(args: &[Value]) -> FunctionResult {
+    if !matches!(args[0].data(), Data::List(..) | Data::Set(..) | Data::Tuple(_)) {
+        return wrong(0, "argument must be list, tuple, or set");
+    }
+    Ok(Value::bool(find(items(&args[0]), &args[1]).is_some()))
+}
+
+fn distinct(list: &Value) -> FunctionResult {
+    let values = items(list);
+    // Equal values of one type are neighbours once sorted by their place in a set; keeping the first of each
+    // needs only a look into what was seen, in order of their text.
+    let mut seen: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    let mut kept = Vec::new();
+    for value in values {
+        let bucket = seen.entry(format!("{:?}", value.clone().without_mark())).or_default();
+        if !bucket.iter().any(|v| v.equals(value).as_bool() == Some(true)) {
+            bucket.push(value);
+            kept.push(value.clone());
+        }
+    }
+    Ok(sequence_like(list, kept))
+}
+
+fn element(args: &[Value]) -> FunctionResult {
+    let values = sequence(args, 0, "cannot read elements from this: a list or a tuple is required")?;
+    let index = whole(args, 1)?;
+    if index < 0 {
+        return wrong(1, "cannot use element function with a negative index");
+    }
+    if values.is_empty() {
+        return wrong(0, "cannot use element function with an empty list");
+    }
+    let at = index.unsigned_abs() % values.len() as u64;
+    Ok(values[at as usize].clone()) // less than the length, by the remainder
+}
+
+fn flatten(list: &Value) -> FunctionResult {
+    if !matches!(list.data(), Data::List(..) | Data::Set(..) | Data::Tuple(_)) {
+        return wrong(0, "can only flatten lists, sets and tuples");
+    }
+    let mut flat = Vec::new();
+    let mut pending: Vec<&Value> = items(list).iter().rev().collect();
+    while let Some(value) = pending.pop() {
+        match value.data() {
+            Data::List(_, v) | Data::Set(_, v) | Data::Tuple(v) => pending.extend(v.iter().rev()),
+            // What is unknown may turn out to be a sequence, so nobody knows how long the result is.
+            Data::Unknown(Type::Dynamic | Type::List(_) | Type::Set(_) | Type::Tuple(_)) => {
+                return Ok(Value::unknown(Type::Dynamic));
+            }
+            _ => flat.push(value.clone()),
+        }
+    }
+    Ok(Value::tuple(flat))
+}
+
+fn index(args: &[Value]) -> FunctionResult {
+    let values = sequence(args, 0, "argument must be a list or tuple")?;
+    if values.is_empty() {
+        return Err("cannot search an empty list".into());
+    }
+    let found = find(values, &args[1]).ok_or("item not found")?;
+    Ok(Value::from(found as i64))
+}
+
+fn keys(map: &Value) -> FunctionResult {
+    let names =
+        |m: &BTreeMap<Arc<str>, Value>| m.keys().map(|k| Value::string(k.clone())).collect::<Vec<_>>();
+    match map.data() {
+        Data::Map(_, m) => Ok(Value::list(Type::String, names(m))),
+        Data::Object(m) => Ok(Value::tuple(names(m))),
+        _ => wrong(0, "must have a map or object as the first argument"),
+    }
+}
+
+fn values(map: &Value) -> FunctionResult {
+    match map.data() {
+        Data::Map(element, m) => Ok(Value::list(element.clone(), m.values().cloned())),
+        Data::Object(m) => Ok(Value::tuple(m.values().cloned())),
+        _ => wrong(0, "values() requires a map as the first argument"),
+    }
+}
+
+fn length(value: &Value) -> FunctionResult {
+    let count = match value.data() {
+        Data::String(s) => s.graphemes(true).count(),
+        Data::Unknown(Type::Tuple(elements)) => elements.len(),
+        Data::Unknown(Type::Object(o)) => o.attributes.len(),
+        Data::Unknown(Type::Dynamic | Type::String | Type::List(_) | Type::Set(_) | Type::Map(_)) => {
+            return Ok(Value::unknown(Type::Number));
+        }
+        // Unknown elements of a set may turn out to be equal.
+        Data::Set(..) if !value.is_wholly_known() => return Ok(Value::unknown(Type::Number)),
+        _ => match value.len() {
+            Some(count) => count,
+            None => return wrong(0, "argument must be a string, a collection type, or a structural type"),
+        },
+    };
+    Ok(Value::from(count as i64))
+}
+
+fn lookup(args: &[Value]) -> FunctionResult {
+    let Some(map) = args[0].as_map() else {
+        return wrong(0, "lookup() requires a map as the first argument");
+    };
+    if let Some(found) = map.get(text(&args[1])) {
+        return Ok(found.clone());
+    }
+    match args[0].data() {
+        Data::Map(element, _) => convert(&args[2], element).map_err(|e| {
+            FunctionError::argument(
+                2,
+                format!("the default value must have the same type as the map elements: {e}"),
+            )
+        }),
+        _ => Ok(args[2].clone()),
+    }
+}
+
+fn merge(args: &[Value]) -> FunctionResult {
+    let mut merged: BTreeMap<Arc<str>, Value> = BTreeMap::new();
+    let mut elements: Vec<&Type> = Vec::new();
+    let mut objects = false;
+    for (i, arg) in args.iter().enumerate() {
+        match arg.data() {
+            Data::Null(Type::Dynamic | Type::Map(_) | Type::Object(_)) => continue,
+            Data::Map(element, _) => elements.push(element),
+            Data::Object(_) => objects = true,
+            _ => return wrong(i, format!("arguments must be maps or objects, got {}", quoted(arg))),
+        }
+        let entries = arg.as_map().into_iter().flatten();
+        merged.extend(entries.map(|(k, v)| (k.clone(), v.clone())));
+    }
+    let same = elements.first().filter(|first| !objects && elements.iter().all(|e| e == *first));
+    Ok(match same {
+        Some(element) => Value::map((*element).clone(), merged),
+        None => Value::object(merged),
+    })
+}
+
+fn quoted(value: &Value) -> String {
+    format!("\"{}\"", value.ty().friendly_name())
+}
+
+fn range(args: &[Value]) -> FunctionResult {
+    let number = |i: usize| args[i].as_number().cloned().unwrap_or_else(|| 0.into());
+    let zero = crate::value::Number::from(0);
+    let step_towards = |from: &crate::value::Number, to: &crate::value::Number| {
+        if to < from { crate::value::Number::from(-1) } else { 1.into() }
+    };
+    let (start, end, step) = match args.len() {
+        1 => (zero.clone(), number(0), step_towards(&zero, &number(0))),
+        2 => (number(0), number(1), step_towards(&number(0), &number(1))),
+        3 => (number(0), number(1), number(2)),
+        _ => return Err("must have one, two, or three arguments".into()),
+    };
+    if step.is_zero() {
+        return wrong(2, "step must not be zero");
+    }
+    let down = step < zero;
+    if down && end > start {
+        return wrong(1, "end must be less than start when step is negative");
+    }
+    if !down && end < start {
+        return wrong(1, "end must be greater than start when step is positive");
+    }
+    let mut values = Vec::new();
+    let mut at = start;
+    while if down { at > end } else { at < end } {
+        if values.len() >= 1024 {
+            return Err("more than 1024 values were generated; either decrease the difference between start and end or use a smaller step".into());
+        }
+        values.push(Value::number(at.clone()));
+        at = at.add(&step).map_err(|e| e.to_string())?;
+    }
+    Ok(Value::list(Type::Number, values))
+}
+
+fn reverse(list: &Value) -> FunctionResult {
+    match list.data() {
+        Data::List(..) | Data::Set(..) | Data::Tuple(_) => {
+            Ok(sequence_like(list, items(list).iter().rev().cloned()))
+        }
+        _ => wrong(0, "can only reverse list or tuple values"),
+    }
+}
+
+fn combine_sets(args: &[Value], union: bool) -> FunctionResult {
+    let elements: Vec<Type> =
+        args.iter().filter(|a| !items(a).is_empty()).filter_map(|a| a.ty().element().cloned()).collect();
+    let element = if elements.is_empty() { Some(Type::Dynamic) } else { unify(&elements) };
+    let Some(element) = element else {
+        return Err("given sets must all have compatible element types".into());
+    };
+    let set_type = Type::set(element.clone());
+    let sets: Result<Vec<Value>, _> = args.iter().map(|a| convert(a, &set_type)).collect();
+    let sets = sets.map_err(|e| e.to_string())?;
+    if union {
+        return Ok(Value::set(element, sets.iter().flat_map(|s| items(s).iter().cloned())));
+    }
+    let first = sets.first().map_or(&[][..], items);
+    let common = first.iter().filter(|v| sets[1..].iter().all(|s| find(items(s), v).is_some()));
+    Ok(Value::set(element, common.cloned()))
+}
+
+/// The most tuples that `setproduct` makes.
+const MOST_PRODUCTS: usize = 1 << 20;
+
+fn set_product(args: &[Value]) -> FunctionResult {
+    if args.len() < 2 {
+        return Err("at least two arguments are required".into());
+    }
+    let mut ordered = true;
+    let mut total = 1usize;
+    for (i, arg) in args.iter().enumerate() {
+        match arg.data() {
+            Data::Set(..) => ordered = false,
+            Data::List(..) | Data::Tuple(_) => {}
+            _ => return wrong(i, "a set or a list is required"),
+        }
+        total = total.saturating_mul(items(arg).len());
+    }
+    // One list or tuple among them makes the order of the whole count.
+    ordered |= args.iter().any(|a| matches!(a.data(), Data::List(..) | Data::Tuple(_)));
+    if total > MOST_PRODUCTS {
+        return Err(format!("the product would have more than {MOST_PRODUCTS} elements").into());
+    }
+    let mut types = Vec::new();
+    let mut columns: Vec<Vec<Value>> = Vec::new();
+    for (i, arg) in args.iter().enumerate() {
+        let ty = match arg.data() {
+            Data::List(t, _) | Data::Set(t, _) => t.clone(),
+            _ if items(arg).is_empty() => Type::Dynamic,
+            _ => match element_type(items(arg)) {
+                Some(ty) => ty,
+                None => return wrong(i, "all elements must be of the same type"),
+            },
+        };
+        let column: Result<Vec<Value>, _> = items(arg).iter().map(|v| convert(v, &ty)).collect();
+        columns.push(column.map_err(|e| FunctionError::argument(i, e.to_string()))?);
+        types.push(ty);
+    }
+    let element = Type::tuple(types);
+    let rows = (0..total).map(|mut at| {
+        let mut row: Vec<Value> = columns
+            .iter()
+            .rev()
+            .map(|column| {
+                let value = column[at % column.len()].clone(); // no column is empty where there is a row
+                at /= column.len();
+                value
+            })
+            .collect();
+        row.reverse();
+        Value::tuple(row)
+    });
+    Ok(if ordered { Value::list(element, rows) } else { Value::set(element, rows) })
+}
+
+fn slice(args: &[Value]) -> FunctionResult {
+    if matches!(args[0].data(), Data::Set(..)) {
+        return wrong(
+            0,
+            "cannot slice a set, because its elements do not have indices; explicitly convert to a list if the ordering of the result is not important",
+        );
+    }
+    let values = sequence(args, 0, "must be a list or tuple value")?;
+    let (start, end) = (whole(args, 1)?, whole(args, 2)?);
+    if start < 0 {
+        return wrong(1, "start index must not be less than zero");
+    }
+    let (start, end, length) = (start.unsigned_abs() as usize, end, values.len());
+    if start > length {
+        return wrong(1, format!("start index must not be greater than the length of the list ({length})"));
+    }
+    let Ok(end) = usize::try_from(end) else { return wrong(2, "end index must not be less than zero") };
+    if end > length {
+        return wrong(2, format!("end index must not be greater than the length of the list ({length})"));
+    }
+    if start > end {
+        return wrong(1, "start index must not be greater than end index");
+    }
+    Ok(sequence_like(&args[0], values[start..end].iter().cloned()))
+}
+
+fn sort(list: &Value) -> FunctionResult {
+    let mut texts: Vec<Value> = items(list).to_vec();
+    if let Some(i) = texts.iter().position(Value::is_null) {
+        return wrong(0, format!("given list element {i} is null; a null string cannot be sorted"));
+    }
+    texts.sort_by(|a, b| text(a).cmp(text(b)));
+    Ok(Value::list(Type::String, texts))
+}
+
+fn zipmap(args: &[Value]) -> FunctionResult {
+    let values = sequence(args, 1, "values must be a list or tuple value")?;
+    let keys = items(&args[0]);
+    if keys.len() != values.len() {
+        return Err(format!(
+            "number of keys ({}) does not match number of values ({})",
+            keys.len(),
+            values.len()
+        )
+        .into());
+    }
+    if let Some(i) = keys.iter().position(Value::is_null) {
+        return wrong(0, format!("key {i} is null"));
+    }
+    let entries = keys.iter().zip(values).map(|(k, v)| (Arc::<str>::from(text(k)), v.clone()));
+    Ok(match args[1].data() {
+        Data::List(element, _) => Value::map(element.clone(), entries),
+        _ => Value::object(entries),
+    })
+}

@@ -1,0 +1,112 @@
+//! Functions on numbers.
+
+use super::{Add, Function, FunctionError, FunctionResult, Param, element_type, text, whole};
+use crate::value::{Number, Type, Value, convert};
+
+pub(super) fn add(add: Add<'_>) {
+    let number = || Param::number("num");
+    let one = |body: fn(&Number) -> Number| {
+        Function::new([number()], Type::Number, move |args, _| Ok(Value::number(body(&get(args, 0)))))
+    };
+    add("abs", one(Number::abs));
+    add("ceil", one(Number::ceil));
+    add("floor", one(Number::floor));
+    add("max", extreme(|candidate, best| candidate > best));
+    add("min", extreme(|candidate, best| candidate < best));
+    add("log", doubles(["num", "base"], |num, base| num.ln() / base.ln()));
+    add("pow", doubles(["num", "power"], f64::powf));
+    add(
+        "signum",
+        Function::new([number()], Type::Number, |args, _| Ok(Value::from(whole(args, 0)?.signum()))),
+    );
+    add("parseint", Function::new([Param::any("number"), Param::number("base")], Type::Number, parse_int));
+    add("sum", Function::new([Param::any("list")], Type::Number, |args, _| sum(&args[0])));
+}
+
+fn get(args: &[Value], index: usize) -> Number {
+    // Conversion has made every argument a number.
+    args[index].as_number().cloned().unwrap_or_else(|| 0.into())
+}
+
+fn extreme(better: fn(&Number, &Number) -> bool) -> Function {
+    Function::new([], Type::Number, move |args, _| {
+        let mut numbers = (0..args.len()).map(|i| get(args, i));
+        let first = numbers.next().ok_or("must pass at least one number")?;
+        Ok(Value::number(numbers.fold(first, |best, n| if better(&n, &best) { n } else { best })))
+    })
+    .variadic(Param::number("numbers"))
+}
+
+/// A function that is computed in doubles, as its results show in the last digits.
+fn doubles(names: [&'static str; 2], body: fn(f64, f64) -> f64) -> Function {
+    Function::new(names.map(Param::number), Type::Number, move |args, _| {
+        let result = body(get(args, 0).to_f64(), get(args, 1).to_f64());
+        Ok(Value::number(Number::from_f64(result).ok_or("the result is not a number")?))
+    })
+}
+
+fn parse_int(args: &[Value], _: &super::Capabilities) -> FunctionResult {
+    if args[0].as_str().is_none() {
+        let message = format!("first argument must be a string, not {}", args[0].ty().friendly_name());
+        return Err(FunctionError::argument(0, message));
+    }
+    let base = whole(args, 1)?;
+    if !(2..=62).contains(&base) {
+        return Err(FunctionError::argument(1, "base must be a whole number between 2 and 62 inclusive"));
+    }
+    let digits = text(&args[0]);
+    let wrong = || FunctionError::argument(0, format!("cannot parse \"{digits}\" as a base {base} integer"));
+    let (negative, digits) = match digits.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, digits.strip_prefix('+').unwrap_or(digits)),
+    };
+    if digits.is_empty() {
+        return Err(wrong());
+    }
+    // Groups of digits that fit 64 bits, most significant first.
+    let base = base as u64;
+    let mut total = num_bigint::BigInt::ZERO;
+    for c in digits.chars() {
+        let value = match c {
+            '0'..='9' => c as u64 - '0' as u64,
+            'a'..='z' => c as u64 - 'a' as u64 + 10,
+            // Up to base 36 the case of a letter does not matter.
+            'A'..='Z' if base <= 36 => c as u64 - 'A' as u64 + 10,
+            'A'..='Z' => c as u64 - 'A' as u64 + 36,
+            _ => return Err(wrong()),
+        };
+        if value >= base {
+            return Err(wrong());
+        }
+        total = total * base + value;
+        if total.bits() > 1 << 18 {
+            return Err(FunctionError::argument(0, "the number has too many digits"));
+        }
+    }
+    Ok(Value::number(Number::from_bigint(&if negative { -total } else { total })))
+}
+
+fn sum(list: &Value) -> FunctionResult {
+    let wrong = |message: &str| Err(FunctionError::argument(0, message));
+    if matches!(list.ty(), Type::Map(_) | Type::Object(_)) || list.as_slice().is_none() {
+        return wrong("argument must be list, set, or tuple. Received something else");
+    }
+    let values = list.as_slice().unwrap_or_default();
+    if values.is_empty() {
+        return wrong("cannot sum an empty list");
+    }
+    if element_type(values).is_none() {
+        return wrong("argument must be list, set, or tuple of number values");
+    }
+    let mut total = Number::from(0);
+    for value in values {
+        let number = convert(value, &Type::Number).map_err(|_| {
+            FunctionError::argument(0, "argument must be list, set, or tuple of number values")
+        })?;
+        let Some(number) = number.as_number() else {
+            return wrong("argument must be list, set, or tuple of number values");
+        };
+        total = total.add(number).map_err(|e| FunctionError::argument(0, e.to_string()))?;
+    }
+    Ok(Value::number(total))
+}

@@ -1,0 +1,236 @@
+//! Functions on text, but for `format` and the encodings.
+
+use regex::{Captures, Regex};
+use unicode_segmentation::UnicodeSegmentation;
+
+use super::{Add, Function, FunctionError, FunctionResult, Param, text, whole};
+use crate::value::{Type, Value};
+
+pub(super) fn add(add: Add<'_>) {
+    let string = Param::string;
+    let one = |body: fn(&str) -> String| {
+        Function::new([string("str")], Type::String, move |a, _| Ok(Value::text(&body(text(&a[0])))))
+    };
+    let two = |names: [&'static str; 2], body: fn(&str, &str) -> String| {
+        Function::new(names.map(string), Type::String, move |a, _| {
+            Ok(Value::text(&body(text(&a[0]), text(&a[1]))))
+        })
+    };
+    let test = |names: [&'static str; 2], body: fn(&str, &str) -> bool| {
+        Function::new(names.map(string), Type::Bool, move |a, _| {
+            Ok(Value::bool(body(text(&a[0]), text(&a[1]))))
+        })
+    };
+    let list_of_strings = || Type::list(Type::String);
+    add("chomp", one(|s| s.trim_end_matches(['\r', '\n']).to_owned()));
+    add("endswith", test(["str", "suffix"], |s, suffix| s.ends_with(suffix)));
+    add("indent", Function::new([Param::number("spaces"), string("str")], Type::String, |a, _| indent(a)));
+    add(
+        "join",
+        Function::new([string("separator")], Type::String, |a, _| join(a))
+            .variadic(Param::new("lists", list_of_strings())),
+    );
+    add("lower", one(|s| s.chars().map(lower).collect()));
+    add("regex", Function::new([string("pattern"), string("string")], Type::Dynamic, |a, _| regex(a)));
+    add(
+        "regex_replace",
+        Function::new(["str", "pattern", "replace"].map(string), Type::String, |a, _| regex_replace(a)),
+    );
+    add("regexall", Function::new([string("pattern"), string("string")], Type::Dynamic, |a, _| regex_all(a)));
+    add(
+        "replace",
+        Function::new(["str", "substr", "replace"].map(string), Type::String, |a, _| {
+            Ok(Value::text(&text(&a[0]).replace(text(&a[1]), text(&a[2]))))
+        }),
+    );
+    add(
+        "split",
+        Function::new(["separator", "str"].map(string), list_of_strings(), |a, _| {
+            Ok(split(text(&a[0]), text(&a[1])))
+        }),
+    );
+    add("startswith", test(["str", "prefix"], |s, prefix| s.starts_with(prefix)));
+    add("strcontains", test(["str", "substr"], |s, part| s.contains(part)));
+    add("strrev", one(|s| s.graphemes(true).rev().collect()));
+    add(
+        "substr",
+        Function::new(
+            [string("str"), Param::number("offset"), Param::number("length")],
+            Type::String,
+            |a, _| substr(a),
+        ),
+    );
+    add("title", one(title));
+    add("trim", two(["str", "cutset"], |s, cutset| s.trim_matches(|c| cutset.contains(c)).to_owned()));
+    add("trimprefix", two(["str", "prefix"], |s, prefix| s.strip_prefix(prefix).unwrap_or(s).to_owned()));
+    add("trimspace", one(|s| s.trim().to_owned()));
+    add("trimsuffix", two(["str", "suffix"], |s, suffix| s.strip_suffix(suffix).unwrap_or(s).to_owned()));
+    add("upper", one(|s| s.chars().map(upper).collect()));
+}
+
+/// One code point becomes one code point: letters whose other case is several stay as they are.
+fn upper(c: char) -> char {
+    let mut mapped = c.to_uppercase();
+    match (mapped.next(), mapped.next()) {
+        (Some(upper), None) => upper,
+        _ => c,
+    }
+}
+
+fn lower(c: char) -> char {
+    // The only letter whose small form is several code points is the dotted capital I.
+    if c == '\u{130}' { 'i' } else { c.to_lowercase().next().unwrap_or(c) }
+}
+
+/// The first letter of each word in title case. Letters, digits and `_` continue a word.
+fn title(s: &str) -> String {
+    let mut in_word = false;
+    let mut titled = String::with_capacity(s.len());
+    for c in s.chars() {
+        titled.push(if in_word { c } else { title_case(c) });
+        // As Go sees it: beyond ASCII every letter, digit, and whatever is no space continues a word.
+        in_word = match c {
+            '_' => true,
+            c if c.is_ascii() => c.is_ascii_alphanumeric(),
+            c => c.is_alphanumeric() || !c.is_whitespace(),
+        };
+    }
+    titled
+}
+
+fn title_case(c: char) -> char {
+    match c {
+        'Ǆ' | 'ǅ' | 'ǆ' => 'ǅ',
+        'Ǉ' | 'ǈ' | 'ǉ' => 'ǈ',
+        'Ǌ' | 'ǋ' | 'ǌ' => 'ǋ',
+        'Ǳ' | 'ǲ' | 'ǳ' => 'ǲ',
+        c => upper(c),
+    }
+}
+
+/// The most spaces that `indent` puts before a line.
+const WIDEST_INDENT: i64 = 1 << 16;
+
+fn indent(args: &[Value]) -> FunctionResult {
+    let spaces = whole(args, 0)?;
+    if spaces > WIDEST_INDENT {
+        return Err(FunctionError::argument(0, format!("must not be greater than {WIDEST_INDENT}")));
+    }
+    let pad =
+        " ".repeat(usize::try_from(spaces).map_err(|_| FunctionError::argument(0, "must not be negative"))?);
+    Ok(Value::text(&text(&args[1]).replace('\n', &format!("\n{pad}"))))
+}
+
+fn join(args: &[Value]) -> FunctionResult {
+    if args.len() < 2 {
+        return Err("at least one list is required".into());
+    }
+    let mut parts = Vec::new();
+    for (i, list) in args.iter().enumerate().skip(1) {
+        for (k, item) in list.as_slice().unwrap_or_default().iter().enumerate() {
+            let Some(part) = item.as_str() else {
+                let message = format!("element {k} of list is null; cannot concatenate null values");
+                return Err(FunctionError::argument(i, message));
+            };
+            parts.push(part);
+        }
+    }
+    Ok(Value::text(&parts.join(text(&args[0]))))
+}
+
+fn split(separator: &str, s: &str) -> Value {
+    let parts: Vec<Value> = if separator.is_empty() {
+        s.chars().map(|c| Value::text(c.encode_utf8(&mut [0; 4]))).collect()
+    } else {
+        s.split(separator).map(Value::text).collect()
+    };
+    Value::list(Type::String, parts)
+}
+
+/// Counts in grapheme clusters. A negative offset counts from the end; a length of -1 takes the rest.
+fn substr(args: &[Value]) -> FunctionResult {
+    let (s, mut offset, length) = (text(&args[0]), whole(args, 1)?, whole(args, 2)?);
+    let clusters: Vec<&str> = s.graphemes(true).collect();
+    if offset < 0 {
+        offset = (offset.saturating_add(clusters.len() as i64)).max(0);
+    } else if length == 0 {
+        return Ok(Value::from(""));
+    }
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(clusters.len());
+    let rest = &clusters[start..];
+    // A length of zero behind a negative offset takes the rest too: what Packer does, and templates may see.
+    let taken =
+        if length <= 0 { rest.len() } else { usize::try_from(length).unwrap_or(usize::MAX).min(rest.len()) };
+    Ok(Value::text(&rest[..taken].concat()))
+}
+
+/// Compiles a pattern; the syntax is RE2's.
+fn pattern(args: &[Value], index: usize) -> Result<Regex, FunctionError> {
+    Regex::new(text(&args[index])).map_err(|e| {
+        // The last line says what is wrong; those before it repeat the pattern.
+        let detail = e.to_string();
+        let detail = detail.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        FunctionError::argument(index, format!("invalid regexp pattern: {detail}"))
+    })
+}
+
+/// What kind of value a pattern's matches are.
+enum Shape {
+    Whole,
+    Unnamed,
+    Named,
+}
+
+fn shape(pattern: &Regex) -> Result<Shape, FunctionError> {
+    let groups = pattern.captures_len() - 1; // the whole match is always one
+    let named = pattern.capture_names().flatten().count();
+    match (groups, named) {
+        (0, _) => Ok(Shape::Whole),
+        (_, 0) => Ok(Shape::Unnamed),
+        (groups, named) if groups == named => Ok(Shape::Named),
+        _ => Err(FunctionError::argument(
+            0,
+            "invalid regexp pattern: cannot mix both named and unnamed capture groups",
+        )),
+    }
+}
+
+fn matched(pattern: &Regex, shape: &Shape, captures: &Captures<'_>) -> Value {
+    let group = |found: Option<regex::Match<'_>>| match found {
+        Some(found) => Value::text(found.as_str()),
+        None => Value::null(Type::String),
+    };
+    match shape {
+        Shape::Whole => group(captures.get(0)),
+        Shape::Unnamed => Value::tuple((1..captures.len()).map(|i| group(captures.get(i)))),
+        Shape::Named => {
+            Value::object(pattern.capture_names().flatten().map(|name| (name, group(captures.name(name)))))
+        }
+    }
+}
+
+fn regex(args: &[Value]) -> FunctionResult {
+    let pattern = pattern(args, 0)?;
+    let shape = shape(&pattern)?;
+    match pattern.captures(text(&args[1])) {
+        Some(captures) => Ok(matched(&pattern, &shape, &captures)),
+        None => Err("pattern did not match any part of the given string".into()),
+    }
+}
+
+fn regex_all(args: &[Value]) -> FunctionResult {
+    let pattern = pattern(args, 0)?;
+    let shape = shape(&pattern)?;
+    let element = match &shape {
+        Shape::Whole => Type::String,
+        Shape::Unnamed => Type::tuple(vec![Type::String; pattern.captures_len() - 1]),
+        Shape::Named => Type::object(pattern.capture_names().flatten().map(|name| (name, Type::String))),
+    };
+    let all = pattern.captures_iter(text(&args[1])).map(|captures| matched(&pattern, &shape, &captures));
+    Ok(Value::list(element, all))
+}
+
+fn regex_replace(args: &[Value]) -> FunctionResult {
+    let pattern = pattern(args, 1)?;
+    Ok(Value::text(&pattern.replace_all(text(&args[0]), text(&args[2]))))
+}
