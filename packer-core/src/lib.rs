@@ -1,4 +1,90 @@
 //! Builds machine images in-process: the traits, the engine and the template language.
+//!
+//! A [`Builder`] starts a machine, [`Provisioner`]s change it, and what it leaves is an [`Artifact`] that
+//! [`PostProcessor`]s handle. The [`Engine`] runs the [`Build`]s of a [`Pipeline`] in parallel, cleans up whatever
+//! happens, tells typed [`Event`]s, and returns a [`Report`] as data.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use packer_core::event::PackerLines;
+//! use packer_core::{
+//!     Artifact, Build, Builder, Communicator, Context, Diagnostics, Engine, Error, Facts, Machine, NoCommunicator,
+//!     Pipeline, PrepareContext, Prepared, Provisioner, ProvisionerExt, Resource, Result, async_trait,
+//! };
+//!
+//! /// A builder whose machine is a file.
+//! struct Note {
+//!     path: std::path::PathBuf,
+//! }
+//!
+//! #[async_trait]
+//! impl Builder for Note {
+//!     async fn prepare(&self, _: &PrepareContext) -> Result<Prepared, Diagnostics> {
+//!         Ok(Prepared::new())
+//!     }
+//!
+//!     async fn launch(&self, cx: &Context) -> Result<Box<dyn Machine>> {
+//!         let draft = self.path.with_extension("draft");
+//!         // Into the ledger first: the draft goes away whatever happens from here on.
+//!         let create = async { std::fs::write(&draft, "hello").map_err(|e| Error::io("write", &draft, e)) };
+//!         cx.own(Resource::file(&draft), create).await?;
+//!         Ok(Box::new(Draft { facts: Facts::new().id("note"), draft, path: self.path.clone() }))
+//!     }
+//!
+//!     async fn release(&self, _: &Context, _: &Resource) -> Result<()> {
+//!         Ok(()) // files are released by the engine itself
+//!     }
+//! }
+//!
+//! struct Draft {
+//!     facts: Facts,
+//!     draft: std::path::PathBuf,
+//!     path: std::path::PathBuf,
+//! }
+//!
+//! #[async_trait]
+//! impl Machine for Draft {
+//!     fn communicator(&self) -> Arc<dyn Communicator> {
+//!         Arc::new(NoCommunicator::new())
+//!     }
+//!
+//!     fn facts(&self) -> &Facts {
+//!         &self.facts
+//!     }
+//!
+//!     async fn capture(&self, _: &Context) -> Result<Artifact> {
+//!         std::fs::copy(&self.draft, &self.path).map_err(|e| Error::io("copy", &self.draft, e))?;
+//!         Ok(Artifact::new("example.note", "note").file(&self.path))
+//!     }
+//! }
+//!
+//! struct Greet;
+//!
+//! #[async_trait]
+//! impl Provisioner for Greet {
+//!     async fn provision(&self, cx: &Context, _: &dyn Machine) -> Result<()> {
+//!         cx.say("nothing to change in this one");
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # std::env::set_current_dir(&folder)?;
+//! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! let note = Build::new("note", Note { path: "note.txt".into() }).provision(Greet.max_retries(2));
+//! let engine = Engine::new().events(PackerLines::new(std::io::stdout()));
+//! let report = runtime.block_on(engine.run(Pipeline::of([note])))?;
+//! assert!(report.succeeded());
+//! assert_eq!(std::fs::read_to_string("note.txt")?, "hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Ready-made builders, provisioners and post-processors are in `packer-builders`, `packer-provisioners` and
+//! `packer-postproc`; [`template`] loads them from `.pkr.hcl` files; [`Registry`] is where a host lists what
+//! templates may use.
 
 pub mod artifact;
 pub mod blocking;
