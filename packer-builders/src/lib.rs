@@ -8,6 +8,7 @@
 
 use packer_core::Registry;
 
+pub mod data_source;
 #[cfg(feature = "file")]
 mod file;
 #[cfg(feature = "null")]
@@ -23,6 +24,8 @@ pub fn register(registry: &mut Registry) {
     #[cfg(feature = "file")]
     registry.builder::<FileBuilder>("file");
     #[cfg(feature = "null")]
-    registry.builder::<Null>("null");
+    registry.builder::<Null>("null").data_source::<data_source::NullData>("null");
+    #[cfg(feature = "http")]
+    registry.data_source::<data_source::Http>("http");
     let _ = registry; // without any feature there is nothing to register
 }

@@ -1,0 +1,218 @@
+//! The data source `http`: what a URL answers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use packer_core::{
+    Context, DataSource, Diagnostic, Diagnostics, Error, PrepareContext, Result, Type, Value, async_trait,
+};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Method, NoProxy, Proxy, Response, redirect};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+const METHODS: [&str; 7] = ["HEAD", "GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
+
+/// How long a server may take to accept a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a server may be silent.
+const SILENCE_LIMIT: Duration = Duration::from_secs(120);
+
+/// The longest answer: it becomes a value of the template, so it has to be a small one.
+const LONGEST_BODY: usize = 64 << 20;
+
+/// Asks a URL and gives the answer: `url`, `body`, and `request_headers`, which has the headers of the *answer* (its name
+/// is Packer's). Any status but 200 to 299 is an error; redirects are followed.
+///
+/// Proxies come from `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` of what the host lends.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Http {
+    /// What to ask.
+    pub url: String,
+    /// `HEAD`, `GET` (the default), `POST`, `PUT`, `DELETE`, `OPTIONS` or `PATCH`.
+    pub method: String,
+    /// Headers of the request.
+    pub request_headers: BTreeMap<String, String>,
+    /// The body of the request.
+    pub request_body: String,
+}
+
+impl Http {
+    fn method(&self) -> Result<Method> {
+        let name = if self.method.is_empty() { "GET" } else { &self.method };
+        match METHODS.contains(&name) {
+            true => Method::from_bytes(name.as_bytes()).map_err(|e| Error::user(e.to_string())),
+            false => {
+                Err(Error::user(format!("the `method` \"{name}\" is not one of {}", METHODS.join(", "))))
+            }
+        }
+    }
+
+    fn headers(&self) -> Result<HeaderMap> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.request_headers {
+            let wrong = |what: &str| Error::user(format!("request_headers: \"{name}\" {what}"));
+            let value =
+                HeaderValue::from_str(value).map_err(|_| wrong("has a value that no header can have"))?;
+            let name =
+                HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("is not the name of a header"))?;
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+
+    async fn ask(&self, cx: &Context) -> Result<Response> {
+        let client = client(cx).map_err(|e| self.failure(&e))?;
+        let mut request = client.request(self.method()?, &self.url).headers(self.headers()?);
+        if !self.request_body.is_empty() {
+            request = request.body(self.request_body.clone());
+        }
+        request.send().await.map_err(|e| self.failure(&e))
+    }
+
+    /// The failure in words, down to what the system said.
+    fn failure(&self, error: &reqwest::Error) -> Error {
+        let mut reason: &dyn std::error::Error = error;
+        while let Some(cause) = reason.source() {
+            reason = cause;
+        }
+        let method = if self.method.is_empty() { "GET" } else { &self.method };
+        let reason = match reason.downcast_ref::<std::io::Error>() {
+            Some(e) => packer_core::error::os_text(e),
+            None => reason.to_string(),
+        };
+        let message = format!("{} \"{}\": {reason}", canonical(method), self.url);
+        if error.is_builder() { Error::user(message) } else { Error::network(message) }
+    }
+}
+
+#[async_trait]
+impl DataSource for Http {
+    fn prepare(&self, _: &PrepareContext) -> Diagnostics {
+        let mut found = Diagnostics::new();
+        if self.url.is_empty() {
+            found.push(Diagnostic::error("the `url` must be specified"));
+        }
+        for wrong in [self.method().err(), self.headers().err()].into_iter().flatten() {
+            found.push(Diagnostic::error(wrong.message()));
+        }
+        found
+    }
+
+    fn output_type(&self) -> Type {
+        Type::object([
+            ("url", Type::String),
+            ("body", Type::String),
+            ("request_headers", Type::map(Type::String)),
+        ])
+    }
+
+    async fn read(&self, cx: &Context) -> Result<Value> {
+        cx.until_cancelled(async {
+            let mut response = self.ask(cx).await?;
+            let status = response.status();
+            if !status.is_success() {
+                return Err(Error::user(format!("HTTP request error. Response code: {}", status.as_u16())));
+            }
+            let headers = joined(response.headers());
+            let mut body = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|e| self.failure(&e))? {
+                body.extend_from_slice(&chunk);
+                if body.len() > LONGEST_BODY {
+                    return Err(Error::user(format!(
+                        "the answer of {} is longer than {} MiB",
+                        self.url,
+                        LONGEST_BODY >> 20
+                    )));
+                }
+            }
+            Ok(Value::object([
+                ("url", Value::text(&self.url)),
+                ("body", Value::text(&String::from_utf8_lossy(&body))),
+                ("request_headers", Value::map(Type::String, headers)),
+            ]))
+        })
+        .await
+    }
+}
+
+fn client(cx: &Context) -> reqwest::Result<Client> {
+    // The client looks into no environment by itself.
+    let mut builder = Client::builder()
+        .no_proxy()
+        .connect_timeout(CONNECT_LIMIT)
+        .read_timeout(SILENCE_LIMIT)
+        .redirect(redirect::Policy::limited(10))
+        .user_agent(concat!("packer-builders/", env!("CARGO_PKG_VERSION")));
+    let variable = |name: &str| {
+        let value = cx.env(name).filter(|v| !v.is_empty());
+        value.or_else(|| cx.env(&name.to_lowercase()).filter(|v| !v.is_empty()))
+    };
+    // As usual, what is asked of this computer itself goes nowhere else.
+    let direct = format!("localhost,127.0.0.0/8,::1,{}", variable("NO_PROXY").unwrap_or_default());
+    let through = |proxy: Proxy| proxy.no_proxy(NoProxy::from_string(&direct));
+    if let Some(proxy) = variable("HTTP_PROXY") {
+        builder = builder.proxy(through(Proxy::http(with_scheme(proxy))?));
+    }
+    if let Some(proxy) = variable("HTTPS_PROXY") {
+        builder = builder.proxy(through(Proxy::https(with_scheme(proxy))?));
+    }
+    builder.build()
+}
+
+fn with_scheme(proxy: &str) -> String {
+    if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") }
+}
+
+/// Headers by name, written as templates expect them (`Content-Type`); of several with one name the values are joined.
+fn joined(headers: &HeaderMap) -> BTreeMap<String, Value> {
+    let values = |name: &HeaderName| {
+        let all = headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+        Value::text(&all.collect::<Vec<_>>().join(", "))
+    };
+    headers.keys().map(|name| (canonical(name.as_str()), values(name))).collect()
+}
+
+/// `content-type` as `Content-Type`.
+fn canonical(name: &str) -> String {
+    let mut first = true;
+    let letter = |c: char| {
+        let c = if first { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
+        first = c == '-';
+        c
+    };
+    name.chars().map(letter).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_found_early() {
+        let messages = |http: &Http| -> Vec<String> {
+            http.prepare(&PrepareContext::default()).iter().map(|d| d.summary.clone()).collect()
+        };
+        assert_eq!(messages(&Http::default()), ["the `url` must be specified"]);
+        let lower = Http { url: "http://x/".into(), method: "get".into(), ..Http::default() };
+        assert_eq!(
+            messages(&lower),
+            ["the `method` \"get\" is not one of HEAD, GET, POST, PUT, DELETE, OPTIONS, PATCH"]
+        );
+        let headers = [("a b".to_owned(), "1".to_owned()), ("c".to_owned(), "\n".to_owned())];
+        for pair in headers {
+            let http = Http { url: "http://x/".into(), request_headers: [pair].into(), ..Http::default() };
+            assert_eq!(messages(&http).len(), 1);
+        }
+    }
+
+    #[test]
+    fn header_names_have_the_usual_form() {
+        assert_eq!(canonical("content-type"), "Content-Type");
+        assert_eq!(canonical("ETag"), "Etag");
+        assert_eq!(canonical("GET"), "Get");
+    }
+}
