@@ -1,0 +1,182 @@
+//! The evaluator: expressions to values.
+//!
+//! A mistake gives a diagnostic and an unknown value; the evaluation goes on, so that one run names every
+//! mistake. Unknown values and sensitive marks travel through every operation. How deep it recurses is bounded
+//! by the depth of the text, which the parsers bound.
+
+mod access;
+mod call;
+mod collections;
+mod describe;
+mod expand;
+mod operators;
+mod references;
+mod scope;
+mod template;
+mod type_expr;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+pub use expand::{Expanded, ExpandedBlock};
+pub use references::{Reference, ReferenceStep, references};
+pub use scope::Scope;
+pub use type_expr::{TypeConstraint, TypeUse, parse_type};
+
+use super::syntax::{Attribute, Expr, ExprKind};
+use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, Span, did_you_mean};
+use crate::value::{Data, Type, Value, convert};
+
+/// The value of an expression that stands in `source`. After a mistake it is unknown, or a part of it is.
+pub fn evaluate(
+    expr: &Expr,
+    scope: &Scope,
+    source: &Arc<SourceFile>,
+    diagnostics: &mut Diagnostics,
+) -> Value {
+    Evaluator { scope, source, diagnostics }.value(expr)
+}
+
+impl Attribute {
+    /// The value of the attribute's expression.
+    pub fn evaluate(&self, scope: &Scope, diagnostics: &mut Diagnostics) -> Value {
+        evaluate(&self.expr, scope, &self.source, diagnostics)
+    }
+}
+
+struct Evaluator<'a> {
+    scope: &'a Scope,
+    source: &'a Arc<SourceFile>,
+    diagnostics: &'a mut Diagnostics,
+}
+
+impl Evaluator<'_> {
+    fn value(&mut self, expr: &Expr) -> Value {
+        // Each kind has a function of its own, which keeps the frame of this one, the recursive one, small.
+        match &expr.kind {
+            ExprKind::Literal(value) => value.clone(),
+            ExprKind::Template(parts) => self.template(parts),
+            ExprKind::Unwrapped(inner) | ExprKind::Parentheses(inner) => self.value(inner),
+            ExprKind::JsonString(string) => {
+                if self.scope.is_constant() {
+                    return Value::text(&string.text);
+                }
+                self.diagnostics.extend(string.diagnostics.iter().cloned());
+                self.value(&string.template)
+            }
+            ExprKind::Variable(name) => self.variable(name, expr.span),
+            ExprKind::Access(root, steps) => self.access(expr, root, steps),
+            ExprKind::Call(call) => self.call(expr, call),
+            ExprKind::Unary(op, operand) => self.unary(*op, operand, expr),
+            ExprKind::Operation(first, rest) => self.operation(expr, first, rest),
+            ExprKind::Conditional(arms, otherwise) => self.conditional(expr, arms, otherwise),
+            ExprKind::Tuple(items) => self.tuple(items, expr.span),
+            ExprKind::Object(object) => self.object(object, expr.span),
+            ExprKind::For(inner) => self.for_expr(inner, expr),
+            ExprKind::Invalid => Value::unknown(Type::Dynamic),
+        }
+    }
+
+    /// Evaluates with the diagnostics kept apart.
+    fn value_apart(&mut self, expr: &Expr) -> (Value, Diagnostics) {
+        let mut apart = Diagnostics::new();
+        let mut inner = Evaluator { scope: self.scope, source: self.source, diagnostics: &mut apart };
+        let value = inner.value(expr);
+        (value, apart)
+    }
+
+    fn variable(&mut self, name: &str, span: Span) -> Value {
+        match self.scope.variable(name) {
+            Some(value) => value.clone(),
+            None => self.unknown_variable(name, span),
+        }
+    }
+
+    fn unknown_variable(&mut self, name: &str, span: Span) -> Value {
+        let d = if self.scope.is_in_template_file() && self.scope.variable(name).is_none() {
+            Diagnostic::error("Unknown variable").detail(format!("vars map does not contain key \"{name}\""))
+        } else if self.scope.allows_variables() {
+            Diagnostic::error("Unknown variable")
+                .detail(format!("There is no variable named \"{name}\" here."))
+        } else {
+            Diagnostic::error("Variables not allowed")
+                .detail(format!("Only constants can be used here; \"{name}\" is a variable."))
+        };
+        let d = match did_you_mean(name, self.scope.variable_names()) {
+            Some(meant) => d.help(format!("did you mean \"{meant}\"?")),
+            None => d,
+        };
+        self.diagnostics.push(d.at(span.in_source(self.source)));
+        Value::unknown(Type::Dynamic)
+    }
+
+    /// Reports a mistake found in `about`, with the values of what it refers to, and gives the unknown value that
+    /// stands for the result.
+    fn error(
+        &mut self,
+        span: Span,
+        summary: &str,
+        detail: impl Into<Cow<'static, str>>,
+        about: &Expr,
+    ) -> Value {
+        let mut d = Diagnostic::error(summary).detail(detail.into()).at(span.in_source(self.source));
+        d.values = describe::values_in(about, self.scope);
+        self.diagnostics.push(d);
+        Value::unknown(Type::Dynamic)
+    }
+
+    /// A condition as a bool; `None` where it is unknown, with the complaint where it is wrong.
+    fn condition(&mut self, value: &Value, condition: &Expr, words: &ConditionWords) -> Option<bool> {
+        if value.is_null() {
+            self.error(condition.span, words.null, words.null_detail, condition);
+            return None;
+        }
+        match convert(value, &Type::Bool) {
+            Ok(converted) => converted.as_bool(),
+            Err(e) => {
+                self.error(condition.span, words.wrong, format!("{}: {e}.", words.wrong_detail), condition);
+                None
+            }
+        }
+    }
+
+    /// A container, unless that would nest too deep.
+    fn bounded(&mut self, value: Value, span: Span) -> Value {
+        if !value.is_too_deep() {
+            return value;
+        }
+        self.diagnostics.push(
+            Diagnostic::error("Nesting too deep")
+                .detail(format!("Values may nest {} levels deep.", Value::MAX_DEPTH))
+                .at(span.in_source(self.source)),
+        );
+        Value::unknown(Type::Dynamic)
+    }
+}
+
+/// How a condition that is no bool is complained about.
+struct ConditionWords {
+    null: &'static str,
+    null_detail: &'static str,
+    wrong: &'static str,
+    wrong_detail: &'static str,
+}
+
+const CONDITIONAL: ConditionWords = ConditionWords {
+    null: "Null condition",
+    null_detail: "The condition is null; it must be true or false.",
+    wrong: "Incorrect condition type",
+    wrong_detail: "The condition must be true or false",
+};
+
+const FOR_CONDITION: ConditionWords = ConditionWords {
+    null: "Condition is null",
+    null_detail: "The \"if\" of a for expression is null; it must be true or false.",
+    wrong: "Invalid 'for' condition",
+    wrong_detail: "The \"if\" of a for expression must be true or false",
+};
+
+/// Whether the value is unknown and nothing is known about its type either.
+fn is_untyped_unknown(value: &Value) -> bool {
+    matches!(value.data(), Data::Unknown(Type::Dynamic))
+}

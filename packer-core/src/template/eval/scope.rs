@@ -1,0 +1,124 @@
+//! Scopes: the names an expression may use.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::functions::{Capabilities, Functions};
+use crate::value::Value;
+
+/// The variables and functions that expressions see. Scopes nest; inner names hide outer ones. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Scope(Arc<Level>);
+
+#[derive(Debug)]
+struct Level {
+    parent: Option<Scope>,
+    /// Without any on the way out, a variable is not unknown but not allowed.
+    variables: Option<BTreeMap<Arc<str>, Value>>,
+    functions: Option<Arc<FunctionScope>>,
+    constant: bool,
+    in_template_file: bool,
+}
+
+/// The functions of a scope and what they may reach.
+#[derive(Debug)]
+pub(super) struct FunctionScope {
+    pub(super) table: Functions,
+    pub(super) capabilities: Capabilities,
+    /// Whether `can`, `convert`, `templatefile` and `try`, which are in no table, can be called as well.
+    pub(super) lazy: bool,
+}
+
+impl Scope {
+    /// A place where only constants are allowed: no variables, no functions, and strings in JSON files are taken
+    /// as they are.
+    pub fn constant() -> Self {
+        Self(Arc::new(Level { constant: true, ..Level::inside(None) }))
+    }
+
+    /// A place with neither variables nor functions yet.
+    pub fn new() -> Self {
+        Self(Arc::new(Level::inside(None)))
+    }
+
+    /// A scope inside this one with these functions, and with `can`, `convert`, `templatefile` and `try`.
+    #[must_use]
+    pub fn with_functions(&self, functions: Functions, capabilities: Capabilities) -> Self {
+        self.functions_level(FunctionScope { table: functions, capabilities, lazy: true })
+    }
+
+    /// A scope inside this one with these functions and no others: the default of a variable can call `env` alone.
+    #[must_use]
+    pub fn with_only_functions(&self, functions: Functions, capabilities: Capabilities) -> Self {
+        self.functions_level(FunctionScope { table: functions, capabilities, lazy: false })
+    }
+
+    fn functions_level(&self, functions: FunctionScope) -> Self {
+        Self(Arc::new(Level { functions: Some(Arc::new(functions)), ..Level::inside(Some(self)) }))
+    }
+
+    /// A scope inside this one with these variables.
+    #[must_use]
+    pub fn with_variables<K: Into<Arc<str>>>(&self, variables: impl IntoIterator<Item = (K, Value)>) -> Self {
+        let variables = variables.into_iter().map(|(k, v)| (k.into(), v)).collect();
+        Self(Arc::new(Level { variables: Some(variables), ..Level::inside(Some(self)) }))
+    }
+
+    /// The scope of a file that `templatefile` reads: the functions of this one and the given variables alone.
+    pub(super) fn of_template_file(&self, variables: &BTreeMap<Arc<str>, Value>) -> Self {
+        Self(Arc::new(Level {
+            variables: Some(variables.clone()),
+            functions: self.functions().cloned(),
+            in_template_file: true,
+            ..Level::inside(None)
+        }))
+    }
+
+    /// The value of a name.
+    pub fn variable(&self, name: &str) -> Option<&Value> {
+        self.levels().find_map(|level| level.variables.as_ref()?.get(name))
+    }
+
+    /// Every name, innermost first.
+    pub fn variable_names(&self) -> impl Iterator<Item = &str> {
+        self.levels().filter_map(|level| level.variables.as_ref()).flat_map(|v| v.keys().map(|k| &**k))
+    }
+
+    pub(super) fn functions(&self) -> Option<&Arc<FunctionScope>> {
+        self.levels().find_map(|level| level.functions.as_ref())
+    }
+
+    pub(super) fn allows_variables(&self) -> bool {
+        self.levels().any(|level| level.variables.is_some())
+    }
+
+    pub(super) fn is_constant(&self) -> bool {
+        self.0.constant
+    }
+
+    pub(super) fn is_in_template_file(&self) -> bool {
+        self.levels().any(|level| level.in_template_file)
+    }
+
+    fn levels(&self) -> impl Iterator<Item = &Level> {
+        std::iter::successors(Some(&*self.0), |level| level.parent.as_ref().map(|scope| &*scope.0))
+    }
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Level {
+    fn inside(parent: Option<&Scope>) -> Self {
+        Self {
+            parent: parent.cloned(),
+            variables: None,
+            functions: None,
+            constant: false,
+            in_template_file: false,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Bodies of native syntax, and what a schema finds in them.
+
+use std::collections::HashMap;
+
+use super::ast::Name;
+use super::body::{Attribute, Block, BlockSchema, Body, BodySchema, Content};
+use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
+
+/// Attributes and blocks, each in the order written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NativeBody {
+    pub(super) attributes: Vec<Attribute>,
+    pub(super) blocks: Vec<Block>,
+}
+
+pub(super) fn content(
+    body: &Body,
+    native: &NativeBody,
+    schema: &BodySchema,
+    partial: bool,
+    diagnostics: &mut Diagnostics,
+) -> Content {
+    let known: HashMap<&str, bool> = schema.attributes.iter().map(|a| (&*a.name, a.required)).collect();
+    let kinds: HashMap<&str, &BlockSchema> = schema.blocks.iter().map(|b| (&*b.kind, b)).collect();
+    let mut content = Content::default();
+    for attribute in &native.attributes {
+        let name = attribute.name.as_str();
+        if body.hides_attribute(name) {
+            continue;
+        }
+        if known.contains_key(name) {
+            content.attributes.push(attribute.clone());
+        } else if !partial {
+            diagnostics.push(unsupported_argument(schema, attribute));
+        }
+    }
+    for name in schema.attributes.iter().filter(|a| a.required).map(|a| &*a.name) {
+        if content.attribute(name).is_none() {
+            diagnostics.push(missing_argument(body, name));
+        }
+    }
+    for block in &native.blocks {
+        let kind = block.kind.as_str();
+        if body.hides_block(kind) {
+            continue;
+        }
+        match kinds.get(kind) {
+            Some(wanted) => {
+                if labels_fit(block, wanted, diagnostics) {
+                    content.blocks.push(block.clone());
+                }
+            }
+            None if partial => {}
+            None => diagnostics.push(unsupported_block(schema, block)),
+        }
+    }
+    content
+}
+
+pub(super) fn attributes(body: &Body, native: &NativeBody, diagnostics: &mut Diagnostics) -> Vec<Attribute> {
+    let mut first = true;
+    for block in native.blocks.iter().filter(|b| !body.hides_block(&b.kind.text)) {
+        // One block is enough to see that the body was taken for something else.
+        if std::mem::take(&mut first) {
+            diagnostics.push(
+                Diagnostic::error(format!("Unexpected \"{}\" block", block.kind.text))
+                    .detail("Only arguments (name = value) can stand here.")
+                    .at(block.kind_location()),
+            );
+        }
+    }
+    native.attributes.iter().filter(|a| !body.hides_attribute(&a.name.text)).cloned().collect()
+}
+
+fn unsupported_argument(schema: &BodySchema, attribute: &Attribute) -> Diagnostic {
+    let name = attribute.name.as_str();
+    let d = Diagnostic::error("Unsupported argument")
+        .at(attribute.name.span.in_source(&attribute.source))
+        .detail(format!("An argument named \"{name}\" is not expected here."));
+    if schema.blocks.iter().any(|b| b.kind == name) {
+        return d.help(format!("did you mean to define a block of type \"{name}\"?"));
+    }
+    match did_you_mean(name, schema.attributes.iter().map(|a| &*a.name)) {
+        Some(meant) => d.help(format!("did you mean \"{meant}\"?")),
+        None => d,
+    }
+}
+
+fn unsupported_block(schema: &BodySchema, block: &Block) -> Diagnostic {
+    let kind = block.kind.as_str();
+    let d = Diagnostic::error("Unsupported block type")
+        .at(block.kind_location())
+        .detail(format!("Blocks of type \"{kind}\" are not expected here."));
+    if schema.attributes.iter().any(|a| a.name == kind) {
+        return d.help(format!("did you mean to define argument \"{kind}\"? It needs an equals sign."));
+    }
+    match did_you_mean(kind, schema.blocks.iter().map(|b| &*b.kind)) {
+        Some(meant) => d.help(format!("did you mean \"{meant}\"?")),
+        None => d,
+    }
+}
+
+pub(super) fn missing_argument(body: &Body, name: &str) -> Diagnostic {
+    let end = body.span.end;
+    let at = crate::diagnostic::Span::new(
+        if body.is_json() { body.span.start } else { end.saturating_sub(1) },
+        end,
+    );
+    Diagnostic::error("Missing required argument")
+        .detail(format!("The argument \"{name}\" is required, but there is none."))
+        .at(at.in_source(&body.source))
+}
+
+fn labels_fit(block: &Block, wanted: &BlockSchema, diagnostics: &mut Diagnostics) -> bool {
+    let kind = block.kind.as_str();
+    if let Some(extra) = block.labels.get(wanted.labels.len()) {
+        let detail = match wanted.labels.len() {
+            0 => format!("A \"{kind}\" block has no labels."),
+            n => format!("A \"{kind}\" block has {n} labels ({}).", wanted.labels.join(", ")),
+        };
+        diagnostics.push(
+            Diagnostic::error(format!("Extraneous label for {kind}"))
+                .detail(detail)
+                .at(extra.span.in_source(block.source())),
+        );
+        return false;
+    }
+    if let Some(name) = wanted.labels.get(block.labels.len()) {
+        let after: &Name = block.labels.last().unwrap_or(&block.kind);
+        diagnostics.push(
+            Diagnostic::error(format!("Missing {name} for {kind}"))
+                .detail(format!(
+                    "A \"{kind}\" block has {} labels ({}).",
+                    wanted.labels.len(),
+                    wanted.labels.join(", ")
+                ))
+                .at(after.span.in_source(block.source())),
+        );
+        return false;
+    }
+    true
+}
