@@ -110,6 +110,8 @@ pub mod secrets;
 pub mod shell;
 mod temp;
 pub mod template;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod value;
 mod whole_file;
 

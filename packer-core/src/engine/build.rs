@@ -138,7 +138,6 @@ impl Life<'_> {
             }
         };
         let machine = machine.as_ref();
-        self.debug_pause("after run of", "StepConnect").await?;
         self.values.facts = facts(cx, machine);
         let provisioning = cx.with_facts(self.values.facts.clone());
         self.provision(&provisioning, machine).await?;

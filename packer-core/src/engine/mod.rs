@@ -17,7 +17,7 @@ use crate::pipeline::Pipeline;
 use crate::secrets::Secrets;
 
 mod build;
-mod cleanup;
+pub(crate) mod cleanup;
 mod graph;
 mod guard;
 mod on_error;

@@ -1,0 +1,359 @@
+//! Fakes of components: a builder whose machines are folders, and steps that do or fail what a test wants.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::LocalMachine;
+use crate::artifact::Artifact;
+use crate::builder::{Builder, Lifecycle, Machine, Prepared};
+use crate::communicator::{Communicator, CommunicatorExt};
+use crate::context::{Context, PrepareContext};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::error::{Error, Result};
+use crate::facts::Facts;
+use crate::ledger::Resource;
+use crate::post_processor::{Keep, PostProcessor, Processed};
+use crate::provisioner::Provisioner;
+
+/// What goes wrong with a fake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// It returns an error.
+    Fail,
+    /// It returns an error, in the middle of its work.
+    FailHalfway,
+    /// It never returns.
+    Hang,
+    /// It never returns, in the middle of its work.
+    HangHalfway,
+    /// It panics.
+    Panic,
+}
+
+impl Trouble {
+    async fn strike(trouble: Option<Self>, halfway: bool, what: &str) -> Result<()> {
+        match (trouble, halfway) {
+            (Some(Self::Fail), false) | (Some(Self::FailHalfway), true) => {
+                Err(Error::provider(format!("{what} failed")))
+            }
+            (Some(Self::Hang), false) | (Some(Self::HangHalfway), true) => std::future::pending().await,
+            (Some(Self::Panic), false) => panic!("{what} panicked on purpose"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where something goes wrong with a [`FakeBuilder`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// In `prepare`.
+    Prepare,
+    /// In `launch`.
+    Launch,
+    /// In `capture`.
+    Capture,
+    /// In `release`.
+    Release,
+}
+
+/// A builder whose machines are folders and whose images are files, all below one folder.
+///
+/// A launch makes `machine-N` and a key file, a capture makes `image-N`; what is released is gone. Everything is owned
+/// through the ledger, and a later process can release it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+pub struct FakeBuilder {
+    /// The folder in which machines and images are made.
+    pub folder: PathBuf,
+    #[serde(default)]
+    trouble: BTreeMap<Verb, Trouble>,
+    #[serde(default)]
+    flat: bool,
+    #[serde(skip)]
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl FakeBuilder {
+    /// A builder that works below this folder.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), ..Self::default() }
+    }
+
+    /// Makes something go wrong.
+    #[must_use]
+    pub fn trouble(mut self, verb: Verb, trouble: Trouble) -> Self {
+        self.trouble.insert(verb, trouble);
+        self
+    }
+
+    /// Makes machines of [`Lifecycle::Flat`].
+    #[must_use]
+    pub fn flat(mut self) -> Self {
+        self.flat = true;
+        self
+    }
+
+    /// What was called so far, in order: `launch`, `capture`, `release KIND`.
+    pub fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What exists below the folder of machines and images, by name.
+    pub fn world(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(&self.folder)
+            .map(|entries| entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+            .unwrap_or_default();
+        names.sort();
+        names
+    }
+
+    fn called(&self, what: impl Into<String>) {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(what.into());
+    }
+
+    async fn struck(&self, verb: Verb, halfway: bool) -> Result<()> {
+        let what = format!("{verb:?}").to_lowercase();
+        Trouble::strike(self.trouble.get(&verb).copied(), halfway, &what).await
+    }
+
+    fn resource(&self, kind: &str, name: &str) -> Resource {
+        let config = serde_json::json!({ "folder": self.folder });
+        Resource::new(kind, name)
+            .with_details(serde_json::json!({ "path": self.folder.join(name) }))
+            .with_config(config)
+    }
+}
+
+#[async_trait]
+impl Builder for FakeBuilder {
+    async fn prepare(&self, _: &PrepareContext) -> Result<Prepared, Diagnostics> {
+        match self.struck(Verb::Prepare, false).await {
+            Ok(()) => Ok(Prepared::new()),
+            Err(e) => Err(Diagnostic::error(e.to_string()).into()),
+        }
+    }
+
+    async fn launch(&self, cx: &Context) -> Result<Box<dyn Machine>> {
+        self.called("launch");
+        self.struck(Verb::Launch, false).await?;
+        let number = uuid::Uuid::new_v4().simple().to_string();
+        let (key, machine) = (format!("key-{number}"), format!("machine-{number}"));
+        let (key_path, path) = (self.folder.join(&key), self.folder.join(&machine));
+        cx.step("create key", async {
+            cx.own(self.resource("key", &key), async {
+                std::fs::write(&key_path, "key").map_err(|e| Error::io("write", &key_path, e))
+            })
+            .await
+        })
+        .await?;
+        self.struck(Verb::Launch, true).await?;
+        cx.step("create machine", async {
+            cx.own(self.resource("machine", &machine), async {
+                std::fs::create_dir_all(&path).map_err(|e| Error::io("mkdir", &path, e))
+            })
+            .await
+        })
+        .await?;
+        let facts = Facts::new().id(&machine);
+        Ok(Box::new(FakeMachine {
+            builder: self.clone(),
+            number,
+            facts,
+            communicator: LocalMachine::new(path),
+        }))
+    }
+
+    async fn release(&self, _: &Context, resource: &Resource) -> Result<()> {
+        self.called(format!("release {}", resource.kind));
+        self.struck(Verb::Release, false).await?;
+        let path = resource.details["path"].as_str().unwrap_or_default();
+        remove(Path::new(path))
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(|e| Error::io("remove", path, e)),
+    }
+}
+
+/// A machine of a [`FakeBuilder`]: a folder in which commands run.
+#[derive(Debug)]
+pub struct FakeMachine {
+    builder: FakeBuilder,
+    number: String,
+    facts: Facts,
+    communicator: LocalMachine,
+}
+
+#[async_trait]
+impl Machine for FakeMachine {
+    fn communicator(&self) -> Arc<dyn Communicator> {
+        Arc::new(self.communicator.clone())
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    async fn capture(&self, cx: &Context) -> Result<Artifact> {
+        let builder = &self.builder;
+        builder.called("capture");
+        builder.struck(Verb::Capture, false).await?;
+        let name = format!("image-{}", self.number);
+        let path = builder.folder.join(&name);
+        let image = builder.resource("image", &name);
+        cx.own(image.clone(), async {
+            std::fs::write(&path, "image").map_err(|e| Error::io("write", &path, e))
+        })
+        .await?;
+        builder.struck(Verb::Capture, true).await?;
+        let mut artifact = Artifact::new("test.fake", &name).describe(format!("Image: {name}")).owning(image);
+        artifact.generated_data.insert("ID".to_owned(), self.number.clone().into());
+        Ok(artifact)
+    }
+
+    fn lifecycle(&self) -> Lifecycle {
+        if self.builder.flat { Lifecycle::Flat } else { Lifecycle::Steps }
+    }
+}
+
+/// A provisioner that runs a command in the machine, and fails as often as a test wants.
+#[derive(Debug, Clone, Default)]
+pub struct FakeProvisioner {
+    command: String,
+    trouble: Option<Trouble>,
+    takes: Duration,
+    tries: Arc<AtomicU32>,
+    troubled_tries: u32,
+}
+
+impl FakeProvisioner {
+    /// Runs a command with the machine's shell; a code other than 0 is a failure.
+    pub fn run(command: impl Into<String>) -> Self {
+        Self { command: command.into(), troubled_tries: u32::MAX, ..Self::default() }
+    }
+
+    /// Makes every try go wrong.
+    #[must_use]
+    pub fn trouble(mut self, trouble: Trouble) -> Self {
+        self.trouble = Some(trouble);
+        self
+    }
+
+    /// Makes only the first tries go wrong.
+    #[must_use]
+    pub fn first_tries(mut self, tries: u32) -> Self {
+        self.troubled_tries = tries;
+        self
+    }
+
+    /// Makes each try take this long.
+    #[must_use]
+    pub fn takes(mut self, time: Duration) -> Self {
+        self.takes = time;
+        self
+    }
+
+    /// How often it was tried so far.
+    pub fn tries(&self) -> u32 {
+        self.tries.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Provisioner for FakeProvisioner {
+    async fn provision(&self, cx: &Context, machine: &dyn Machine) -> Result<()> {
+        let number = self.tries.fetch_add(1, Ordering::SeqCst) + 1;
+        let trouble = self.trouble.filter(|_| number <= self.troubled_tries);
+        Trouble::strike(trouble, false, &format!("try {number}")).await?;
+        if !self.takes.is_zero() {
+            tokio::time::sleep(self.takes).await;
+        }
+        if !self.command.is_empty() {
+            let status = machine.communicator().run(cx, &self.command).await?;
+            if !status.success() {
+                return Err(Error::guest(format!("{:?} ended with {}", self.command, status.code())));
+            }
+        }
+        Trouble::strike(trouble, true, &format!("try {number}")).await
+    }
+
+    fn type_name(&self) -> std::borrow::Cow<'static, str> {
+        "fake".into()
+    }
+}
+
+/// A post-processor that writes a file and makes it its artifact, or hands its input through.
+#[derive(Debug, Clone)]
+pub struct FakePostProcessor {
+    output: Option<PathBuf>,
+    keep: Keep,
+    trouble: Option<Trouble>,
+    seen: Arc<Mutex<Vec<Artifact>>>,
+}
+
+impl FakePostProcessor {
+    /// Writes the names of the input's files into this file.
+    pub fn writing(output: impl Into<PathBuf>, keep: Keep) -> Self {
+        Self { output: Some(output.into()), keep, trouble: None, seen: Arc::default() }
+    }
+
+    /// Hands its input through.
+    pub fn passing(keep: Keep) -> Self {
+        Self { output: None, keep, trouble: None, seen: Arc::default() }
+    }
+
+    /// Makes it go wrong.
+    #[must_use]
+    pub fn trouble(mut self, trouble: Trouble) -> Self {
+        self.trouble = Some(trouble);
+        self
+    }
+
+    /// The artifacts it was given so far.
+    pub fn seen(&self) -> Vec<Artifact> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl PostProcessor for FakePostProcessor {
+    async fn post_process(&self, cx: &Context, artifact: Artifact) -> Result<Processed> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(artifact.clone());
+        Trouble::strike(self.trouble, false, "post-processing").await?;
+        let Some(path) = &self.output else {
+            let mut processed = Processed::beside(artifact);
+            processed.keep = self.keep;
+            return Ok(processed);
+        };
+        let partial = path.with_extension("partial");
+        let text: Vec<String> = artifact.files.iter().map(|f| f.display().to_string()).collect();
+        cx.own(Resource::file(&partial), async {
+            std::fs::write(&partial, text.join("\n")).map_err(|e| Error::io("write", &partial, e))
+        })
+        .await?;
+        Trouble::strike(self.trouble, true, "post-processing").await?;
+        std::fs::rename(&partial, path).map_err(|e| Error::io("rename", &partial, e))?;
+        let made = Artifact::new("test.fake-post-processor", "")
+            .describe(format!("Wrote: {}", path.display()))
+            .file(path);
+        let mut processed = Processed::replacing(made);
+        processed.keep = self.keep;
+        Ok(processed)
+    }
+
+    fn type_name(&self) -> std::borrow::Cow<'static, str> {
+        "fake".into()
+    }
+}
