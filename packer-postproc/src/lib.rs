@@ -12,6 +12,8 @@ use packer_core::Registry;
 mod artifice;
 #[cfg(feature = "checksum")]
 mod checksum;
+#[cfg(feature = "compress")]
+mod compress;
 #[cfg(feature = "manifest")]
 mod manifest;
 #[cfg(feature = "shell-local")]
@@ -21,6 +23,8 @@ mod shell_local;
 pub use artifice::Artifice;
 #[cfg(feature = "checksum")]
 pub use checksum::Checksum;
+#[cfg(feature = "compress")]
+pub use compress::Compress;
 #[cfg(feature = "manifest")]
 pub use manifest::Manifest;
 #[cfg(feature = "shell-local")]
@@ -34,6 +38,8 @@ pub fn register(registry: &mut Registry) {
     registry.post_processor::<Artifice>("artifice");
     #[cfg(feature = "checksum")]
     registry.post_processor::<Checksum>("checksum");
+    #[cfg(feature = "compress")]
+    registry.post_processor::<Compress>("compress");
     #[cfg(feature = "manifest")]
     registry.post_processor::<Manifest>("manifest");
     #[cfg(feature = "shell-local")]
