@@ -15,6 +15,8 @@ mod none;
 mod output;
 #[cfg(feature = "ssh")]
 pub mod ssh;
+#[cfg(feature = "ssh")]
+mod tree;
 
 pub use config::{CommunicatorConfig, Target};
 pub use none::NoCommunicator;

@@ -1,1 +1,195 @@
 //! The SSH communicator.
+//!
+//! One connection carries all commands and transfers, each on a channel of its own. A connection that is found broken
+//! when a channel is to be opened is dialled anew once. Files move by SFTP, and through plain commands where the server
+//! has no SFTP.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use russh::Channel;
+use russh::client::Msg;
+use tokio::io::AsyncWrite;
+use tokio::sync::Mutex;
+
+use super::{Command, Communicator, ExitStatus, Globs, Source};
+use crate::context::Context;
+use crate::error::{Error, Result};
+
+mod auth;
+mod connect;
+mod dial;
+mod exec;
+mod host_key;
+mod keys;
+mod plain;
+mod settings;
+mod sftp;
+mod sftp_dir;
+mod stream;
+
+pub(super) use connect::connect;
+pub(super) use keys::{check_pin, parse_certificate, parse_key};
+pub(super) use settings::check_algorithms;
+
+use dial::Connection;
+use settings::Settings;
+
+/// A machine entered by SSH. Made by [`CommunicatorConfig::connect`](super::CommunicatorConfig::connect).
+pub struct Ssh {
+    settings: Settings,
+    current: Mutex<Arc<Connection>>,
+    /// Set when the server turned out to have no SFTP.
+    without_sftp: AtomicBool,
+}
+
+impl Ssh {
+    fn new(settings: Settings, connection: Connection) -> Self {
+        Self { settings, current: Mutex::new(Arc::new(connection)), without_sftp: AtomicBool::new(false) }
+    }
+
+    /// A channel for one command or transfer, on the connection that carries it. What holds the channel holds the
+    /// connection too.
+    async fn open(&self) -> Result<(Arc<Connection>, Channel<Msg>)> {
+        let connection = self.current.lock().await.clone();
+        let first = match connection.open().await {
+            Ok(channel) => return Ok((connection, channel)),
+            Err(error) => error,
+        };
+        // Commands that still run on the old connection keep it.
+        let connection = self.reconnect(&connection).await.map_err(|e| e.context(&first))?;
+        let channel = connection.open().await?;
+        Ok((connection, channel))
+    }
+
+    async fn reconnect(&self, broken: &Arc<Connection>) -> Result<Arc<Connection>> {
+        let mut current = self.current.lock().await;
+        // Of several that found it broken at once, one dials.
+        if Arc::ptr_eq(&current, broken) {
+            let fresh = Connection::dial(&self.settings).await;
+            *current = Arc::new(fresh.map_err(|e| e.into_error().context("reconnecting"))?);
+        }
+        Ok(current.clone())
+    }
+
+    /// An SFTP session, or `None` where the server has none.
+    async fn sftp(&self) -> Result<Option<sftp::Sftp>> {
+        if self.without_sftp.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let (connection, channel) = self.open().await?;
+        let session = sftp::Sftp::start(connection, channel).await?;
+        if session.is_none() {
+            self.without_sftp.store(true, Ordering::Relaxed);
+        }
+        Ok(session)
+    }
+}
+
+impl fmt::Debug for Ssh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ssh({:?})", self.settings)
+    }
+}
+
+#[async_trait]
+impl Communicator for Ssh {
+    async fn exec(&self, cx: &Context, command: Command<'_>) -> Result<ExitStatus> {
+        cx.until_cancelled(async {
+            let (connection, channel) = self.open().await?;
+            exec::run(connection, channel, command, self.settings.pty).await
+        })
+        .await
+    }
+
+    async fn upload(&self, cx: &Context, source: Source<'_>, destination: &str) -> Result<()> {
+        cx.until_cancelled(async {
+            let mut content = sftp::Content::open(cx, source, destination).await?;
+            let destination = remote_path(destination)?;
+            match self.sftp().await? {
+                Some(session) => session.upload(&mut content, destination).await,
+                None => self.upload_plainly(&mut content, destination).await,
+            }
+        })
+        .await
+    }
+
+    async fn upload_dir(
+        &self,
+        cx: &Context,
+        source: &Path,
+        destination: &str,
+        exclude: &Globs,
+    ) -> Result<()> {
+        cx.until_cancelled(async {
+            let destination = remote_path(destination)?;
+            let tree = super::tree::LocalTree::read(cx, source, exclude).await?;
+            match self.sftp().await? {
+                Some(session) => session.upload_dir(cx, tree, destination).await,
+                None => self.upload_dir_plainly(cx, tree, destination).await,
+            }
+        })
+        .await
+    }
+
+    async fn download(
+        &self,
+        cx: &Context,
+        source: &str,
+        sink: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<()> {
+        cx.until_cancelled(async {
+            let path = remote_path(source)?;
+            match self.sftp().await? {
+                Some(session) => session.download(cx, path, sink).await,
+                None => self.download_plainly(cx, path, sink).await,
+            }
+        })
+        .await
+    }
+
+    async fn download_dir(
+        &self,
+        cx: &Context,
+        source: &str,
+        destination: &Path,
+        exclude: &Globs,
+    ) -> Result<()> {
+        cx.until_cancelled(async {
+            let path = remote_path(source)?;
+            match self.sftp().await? {
+                Some(session) => session.download_dir(cx, path, destination, exclude).await,
+                None => self.download_dir_plainly(cx, path, destination, exclude).await,
+            }
+        })
+        .await
+    }
+}
+
+/// A path of the machine: `~/` is the folder one is in after logging in, which is also where relative paths start.
+fn remote_path(path: &str) -> Result<&str> {
+    let path = match path.strip_prefix('~') {
+        Some("") => ".",
+        Some(rest) if rest.starts_with('/') => match rest.trim_start_matches('/') {
+            "" => "./",
+            rest => rest,
+        },
+        _ => path,
+    };
+    match path {
+        "" => Err(Error::user("the path on the machine is empty")),
+        path if path.contains('\0') => {
+            Err(Error::user(format!("{path:?} is no path: it contains a null character")))
+        }
+        path => Ok(path),
+    }
+}
+
+/// The last part of a path of the machine.
+fn base_name(path: &str) -> &str {
+    let trimmed = path.trim_end_matches('/');
+    trimmed.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(path)
+}

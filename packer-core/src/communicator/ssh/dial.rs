@@ -1,0 +1,258 @@
+//! One connection: dialled, its host checked, logged in.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use russh::client::{self, DisconnectReason, Handle, Msg};
+use russh::keys::{PublicKey, PublicKeyOrCertificate};
+use russh::{Channel, ChannelMsg, Disconnect};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::auth::log_in;
+use super::host_key::Trust;
+use super::settings::{Hop, Settings};
+use super::stream::Timed;
+use crate::error::{Error, Result, os_text};
+
+const DIAL_LIMIT: Duration = Duration::from_secs(15);
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
+const OPEN_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why a connection did not come to be.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The machine is not ready: another try may succeed.
+    Later(String),
+    /// The login was refused.
+    Refused(String),
+    /// No further try can succeed.
+    Never(Error),
+}
+
+impl Failure {
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::Later(why) => Error::network(why),
+            Self::Refused(why) => Error::user(why),
+            Self::Never(error) => error,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Later(why) | Self::Refused(why) => f.write_str(why),
+            Self::Never(error) => error.fmt(f),
+        }
+    }
+}
+
+/// A connection that is logged in. Dropping it ends it, once its last channel is gone.
+pub(super) struct Connection {
+    handle: Handle<Client>,
+    ended: Notes,
+    /// Carries this connection where the machine is behind a bastion.
+    _bastion: Option<Box<Self>>,
+}
+
+impl Connection {
+    /// Dials the machine, through the bastion where there is one.
+    pub(super) async fn dial(settings: &Settings) -> Result<Self, Failure> {
+        let hop = &settings.target;
+        let Some(bastion) = &settings.bastion else {
+            return Self::over(settings, hop, tcp(&hop.host, hop.port).await?, None).await;
+        };
+        let stream = tcp(&bastion.host, bastion.port).await?;
+        let bastion = Self::over(settings, bastion, stream, None).await?;
+        let open = bastion.handle.channel_open_direct_tcpip(&hop.host, hop.port.into(), "127.0.0.1", 0);
+        let channel = match timeout(DIAL_LIMIT, open).await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(e)) => {
+                return Err(Failure::Later(format!(
+                    "the bastion could not reach {}:{}: {e}",
+                    hop.host, hop.port
+                )));
+            }
+            Err(_) => {
+                return Err(Failure::Later(format!(
+                    "the bastion did not reach {}:{} in time",
+                    hop.host, hop.port
+                )));
+            }
+        };
+        Self::over(settings, hop, channel.into_stream(), Some(Box::new(bastion))).await
+    }
+
+    async fn over<S>(
+        settings: &Settings,
+        hop: &Hop,
+        stream: S,
+        bastion: Option<Box<Self>>,
+    ) -> Result<Self, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        // Questions whether the peer is there are only asked while russh is not writing: a peer that vanishes in the
+        // middle of an upload is found by a write that makes no progress.
+        let write = [settings.patience, settings.read_write].into_iter().flatten().min();
+        let stream = Timed::new(stream, settings.read_write, write);
+        let notes = Notes::default();
+        let client = Client {
+            trust: hop.trust.clone(),
+            host: hop.host.clone(),
+            port: hop.port,
+            distrust: Notes::default(),
+            ended: notes.clone(),
+        };
+        let distrust = client.distrust.clone();
+        let handshake = async {
+            let config = Arc::new(settings.client(hop));
+            let mut handle =
+                client::connect_stream(config, stream, client).await.map_err(|e| match distrust.take() {
+                    Some(why) => Failure::Never(Error::user(why)),
+                    None => Failure::Later(format!("SSH handshake with {}: {}", hop.host, said(&e))),
+                })?;
+            log_in(&mut handle, hop).await?;
+            Ok(handle)
+        };
+        match timeout(HANDSHAKE_LIMIT, handshake).await {
+            Ok(handle) => Ok(Self { handle: handle?, ended: notes, _bastion: bastion }),
+            Err(_) => Err(Failure::Later("Timeout during SSH handshake".into())),
+        }
+    }
+
+    /// Opens a channel for one command or transfer.
+    pub(super) async fn open(&self) -> Result<Channel<Msg>> {
+        match timeout(OPEN_LIMIT, self.handle.channel_open_session()).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(e)) => Err(self.broken(&said(&e))),
+            Err(_) => Err(self.broken("the server did not answer in time")),
+        }
+    }
+
+    /// Whether the connection is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+
+    /// The error of work that ended with the connection, or with its channel for reasons of `why`.
+    pub(super) fn broken(&self, why: &str) -> Error {
+        match self.ended.get() {
+            Some(reason) => Error::network(format!("the SSH connection broke: {reason}")),
+            None => Error::network(format!("SSH: {why}")),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // The first poll queues the farewell; a full queue has nobody who would read it.
+        let farewell = self.handle.disconnect(Disconnect::ByApplication, "", "");
+        let _ = futures_util::FutureExt::now_or_never(farewell);
+    }
+}
+
+/// Waits for the answer to a request on a channel that has not carried data yet.
+pub(super) async fn granted(channel: &mut Channel<Msg>) -> bool {
+    while let Some(message) = channel.wait().await {
+        match message {
+            ChannelMsg::Success => return true,
+            ChannelMsg::Failure | ChannelMsg::Close => return false,
+            _ => {}
+        }
+    }
+    false
+}
+
+async fn tcp(host: &str, port: u16) -> Result<TcpStream, Failure> {
+    let later = |why: &str| Failure::Later(format!("dial {host}:{port}: {why}"));
+    let stream = match timeout(DIAL_LIMIT, TcpStream::connect((host, port))).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(e)) => return Err(later(&os_text(&e))),
+        Err(_) => return Err(later("i/o timeout")),
+    };
+    // A failure costs speed alone.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// The text of a protocol error, with system errors as the system words them.
+fn said(error: &russh::Error) -> String {
+    match error {
+        russh::Error::IO(e) => os_text(e),
+        russh::Error::HUP | russh::Error::Disconnect => "the server closed the connection".into(),
+        russh::Error::SendError | russh::Error::RecvError => "the connection is closed".into(),
+        russh::Error::KeepaliveTimeout => "the server does not answer any more".into(),
+        other => other.to_string(),
+    }
+}
+
+/// A text that one task leaves for another.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Option<String>>>);
+
+impl Notes {
+    fn set(&self, text: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+    }
+
+    fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// What russh calls back.
+pub(super) struct Client {
+    trust: Trust,
+    host: String,
+    port: u16,
+    /// Why the host's key was refused.
+    distrust: Notes,
+    /// Why the connection ended.
+    ended: Notes,
+}
+
+impl client::Handler for Client {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        let key = match shown {
+            PublicKeyOrCertificate::PublicKey { key, .. } => key.clone(),
+            PublicKeyOrCertificate::Certificate(certificate) => {
+                PublicKey::new(certificate.public_key().clone(), "")
+            }
+        };
+        match self.trust.check(&self.host, self.port, &key) {
+            Ok(()) => Ok(true),
+            Err(why) => {
+                self.distrust.set(why);
+                Ok(false)
+            }
+        }
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
+        match reason {
+            DisconnectReason::ReceivedDisconnect(info) if info.message.is_empty() => {
+                self.ended.set("the server ended it".into());
+                Ok(())
+            }
+            DisconnectReason::ReceivedDisconnect(info) => {
+                self.ended.set(format!("the server ended it: {}", info.message));
+                Ok(())
+            }
+            DisconnectReason::Error(error) => {
+                self.ended.set(said(&error));
+                Err(error)
+            }
+        }
+    }
+}

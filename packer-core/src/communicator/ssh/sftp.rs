@@ -1,0 +1,251 @@
+//! Files by SFTP, with many requests on the way at once.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::Channel;
+use russh::client::Msg;
+use russh_sftp::client::error::Error as SftpError;
+use russh_sftp::client::fs::File;
+use russh_sftp::client::{Config, SftpSession};
+use russh_sftp::protocol::{FileAttributes, OpenFlags, Status, StatusCode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::super::{Source, tree};
+use super::base_name;
+use super::dial::{Connection, granted};
+use super::stream::Until;
+use crate::context::{Context, Progress};
+use crate::error::{Error, Result, os_text};
+
+/// How much one request carries: the most that OpenSSH takes.
+pub(super) const CHUNK: usize = 261_120;
+/// How many requests of one file may be on the way: with chunks of this size 16 MiB, enough for any line.
+pub(super) const IN_FLIGHT: usize = 64;
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is to be written into one file.
+pub(super) struct Content<'a> {
+    pub(super) reader: Box<dyn AsyncRead + Send + Unpin + 'a>,
+    /// Permission bits; `None` leaves them to the machine.
+    pub(super) mode: Option<u32>,
+    pub(super) progress: Option<Progress>,
+}
+
+impl<'a> Content<'a> {
+    /// Opens the source. What has a name or a size tells its progress.
+    pub(super) async fn open(cx: &Context, source: Source<'a>, destination: &str) -> Result<Self> {
+        match source {
+            Source::File(path) => {
+                let file = tokio::fs::File::open(path).await.map_err(|e| Error::io("open", path, e))?;
+                let metadata = file.metadata().await.map_err(|e| Error::io("open", path, e))?;
+                if metadata.is_dir() {
+                    return Err(Error::user(format!("{} is a folder", path.display())));
+                }
+                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+                let size = metadata.is_file().then_some(metadata.len());
+                Ok(Self {
+                    reader: Box::new(file),
+                    mode: size.is_some().then(|| tree::mode(&metadata)),
+                    progress: Some(cx.progress(name, size)),
+                })
+            }
+            Source::Bytes(bytes) => Ok(Self { reader: Box::new(bytes), mode: None, progress: None }),
+            Source::Reader { reader, size, mode } => Ok(Self {
+                reader: Box::new(reader),
+                mode,
+                progress: size.map(|size| cx.progress(base_name(destination), Some(size))),
+            }),
+        }
+    }
+}
+
+/// An SFTP session on a channel of its own; ends with this value.
+pub(super) struct Sftp {
+    pub(super) session: SftpSession,
+    pub(super) connection: Arc<Connection>,
+    _end: DropGuard,
+}
+
+impl Sftp {
+    /// Starts SFTP on a fresh channel; `None` where the server has no SFTP, or it does not work there.
+    pub(super) async fn start(
+        connection: Arc<Connection>,
+        mut channel: Channel<Msg>,
+    ) -> Result<Option<Self>> {
+        let asked = channel.request_subsystem(true, "sftp").await;
+        let granted = asked.is_ok() && granted(&mut channel).await;
+        if connection.is_closed() {
+            return Err(connection.broken("the connection is closed"));
+        }
+        if !granted {
+            let _ = channel.close().await;
+            return Ok(None);
+        }
+        let token = CancellationToken::new();
+        let stream = Until::new(channel.into_stream(), token.clone());
+        let end = token.drop_guard();
+        let config = Config {
+            max_packet_len: 262_144,
+            max_concurrent_reads: IN_FLIGHT,
+            max_concurrent_writes: IN_FLIGHT,
+            // The server's own limit is less by the packet's head, and is kept.
+            max_write_packet_len: 262_144,
+            // On a slow line the last of many requests takes long; that the server is there is asked otherwise.
+            request_timeout_secs: 3600,
+        };
+        match tokio::time::timeout(START_LIMIT, SftpSession::new_with_config(stream, config)).await {
+            Ok(Ok(session)) => Ok(Some(Self { session, connection, _end: end })),
+            _ if connection.is_closed() => Err(connection.broken("the connection is closed")),
+            // A subsystem that is configured but not installed ends at once.
+            Ok(Err(_)) => Ok(None),
+            Err(_) => Err(Error::network("the server's SFTP does not answer")),
+        }
+    }
+
+    /// Writes a file.
+    pub(super) async fn upload(&self, content: &mut Content<'_>, path: &str) -> Result<()> {
+        let mut file = self.create(path, content.mode).await?;
+        let mut buffer = Vec::with_capacity(CHUNK);
+        loop {
+            fill(&mut content.reader, &mut buffer).await?;
+            if buffer.is_empty() {
+                break;
+            }
+            self.write(&mut file, &buffer, path).await?;
+            if let Some(progress) = &mut content.progress {
+                progress.advance(buffer.len() as u64);
+            }
+        }
+        self.finish(file, content.mode, path).await
+    }
+
+    /// Opens a file for writing; what it contained is gone.
+    pub(super) async fn create(&self, path: &str, mode: Option<u32>) -> Result<File> {
+        let flags = OpenFlags::CREATE | OpenFlags::TRUNCATE | OpenFlags::WRITE;
+        match self.session.open_with_flags_and_attributes(path, flags, permissions(mode)).await {
+            Ok(file) => Ok(file),
+            Err(SftpError::Status(_)) if self.is_dir(path).await == Ok(Some(true)) => {
+                Err(Error::guest(format!("upload {path}: it is a folder")))
+            }
+            Err(e) => Err(self.failed("upload", path, e)),
+        }
+    }
+
+    /// Sends bytes; waits only while too many requests are on the way.
+    pub(super) async fn write(&self, file: &mut File, bytes: &[u8], path: &str) -> Result<()> {
+        file.write_all(bytes).await.map_err(|e| self.failed_io("upload", path, e))
+    }
+
+    /// Sets the permission bits and waits until everything has arrived. The bits given when a file is made count only
+    /// for a new file, and the machine's umask takes some away.
+    pub(super) async fn finish(&self, file: File, mode: Option<u32>, path: &str) -> Result<()> {
+        if mode.is_some() {
+            match file.set_metadata(permissions(mode)).await {
+                Err(SftpError::Status(Status { status_code: StatusCode::OpUnsupported, .. })) | Ok(()) => {}
+                Err(e) => return Err(self.failed("chmod", path, e)),
+            }
+        }
+        file.close().await.map_err(|e| self.failed_io("upload", path, e))
+    }
+
+    /// Copies a file into a sink.
+    pub(super) async fn download(
+        &self,
+        cx: &Context,
+        path: &str,
+        sink: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<()> {
+        let mut file = self.session.open(path).await.map_err(|e| self.failed("download", path, e))?;
+        let metadata = file.metadata().await.map_err(|e| self.failed("download", path, e))?;
+        if metadata.is_dir() && metadata.file_type().is_dir() {
+            return Err(Error::guest(format!("download {path}: it is a folder")));
+        }
+        let mut progress = cx.progress(base_name(path), metadata.size);
+        self.copy(&mut file, metadata.size, path, sink, |read| progress.advance(read)).await
+    }
+
+    /// Copies an open file into a sink; as much as its size says, to the end where it says nothing (files of `/proc`
+    /// have size 0).
+    pub(super) async fn copy(
+        &self,
+        file: &mut File,
+        size: Option<u64>,
+        path: &str,
+        sink: &mut (dyn AsyncWrite + Send + Unpin),
+        mut told: impl FnMut(u64),
+    ) -> Result<()> {
+        let mut left = size.filter(|size| *size > 0).unwrap_or(u64::MAX);
+        let mut buffer = vec![0; CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))];
+        let local = |e: io::Error| {
+            Error::provider(format!("download {path}: writing: {}", os_text(&e))).with_source(e)
+        };
+        while left > 0 {
+            let most = buffer.len().min(usize::try_from(left).unwrap_or(CHUNK));
+            let read =
+                file.read(&mut buffer[..most]).await.map_err(|e| self.failed_io("download", path, e))?;
+            if read == 0 {
+                break;
+            }
+            sink.write_all(&buffer[..read]).await.map_err(local)?;
+            left -= read as u64;
+            told(read as u64);
+        }
+        sink.flush().await.map_err(local)
+    }
+
+    /// Whether a path is a folder; `None` where nothing is there. The error is for people.
+    pub(super) async fn is_dir(&self, path: &str) -> Result<Option<bool>, String> {
+        match self.session.metadata(path).await {
+            Ok(metadata) => Ok(Some(metadata.file_type().is_dir())),
+            Err(SftpError::Status(Status { status_code: StatusCode::NoSuchFile, .. })) => Ok(None),
+            Err(e) => Err(self.failed("stat", path, e).to_string()),
+        }
+    }
+
+    /// The error of a request.
+    pub(super) fn failed(&self, verb: &str, path: &str, error: SftpError) -> Error {
+        match error {
+            SftpError::Status(status) => Error::guest(format!("{verb} {path}: {}", said(&status))),
+            other => self.connection.broken(&other.to_string()).context(format!("{verb} {path}")),
+        }
+    }
+
+    fn failed_io(&self, verb: &str, path: &str, error: io::Error) -> Error {
+        match error.get_ref().and_then(|e| e.downcast_ref::<SftpError>()) {
+            Some(e) => self.failed(verb, path, e.clone()),
+            // Here the library keeps nothing of the server's answer but its text.
+            None => Error::guest(format!("{verb} {path}: {}", error.to_string().to_lowercase())),
+        }
+    }
+}
+
+/// Attributes that say nothing but permission bits.
+pub(super) fn permissions(mode: Option<u32>) -> FileAttributes {
+    FileAttributes { permissions: mode, ..FileAttributes::empty() }
+}
+
+/// Fills the buffer anew, up to a chunk; it stays empty at the end.
+pub(super) async fn fill(reader: &mut (dyn AsyncRead + Send + Unpin), buffer: &mut Vec<u8>) -> Result<()> {
+    buffer.clear();
+    while buffer.len() < CHUNK {
+        let room = (CHUNK - buffer.len()) as u64;
+        let read = (&mut *reader).take(room).read_buf(buffer).await;
+        if read.map_err(|e| Error::provider(format!("reading what is to be uploaded: {}", os_text(&e))))? == 0
+        {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn said(status: &Status) -> String {
+    match status.status_code {
+        StatusCode::NoSuchFile => "no such file or directory".into(),
+        StatusCode::PermissionDenied => "permission denied".into(),
+        _ if status.error_message.is_empty() => format!("the server answered {:?}", status.status_code),
+        _ => status.error_message.to_lowercase(),
+    }
+}

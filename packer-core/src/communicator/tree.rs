@@ -1,0 +1,143 @@
+//! A local folder that is to be copied into a machine.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Globs;
+use crate::context::Context;
+use crate::error::{Error, Result};
+
+/// What a folder contains; links are what they lead to.
+#[derive(Debug)]
+pub(crate) struct LocalTree {
+    /// The folder's own name, where it is copied itself; `None` where only what it contains is.
+    pub(crate) name: Option<String>,
+    /// The folder's permission bits.
+    pub(crate) mode: u32,
+    /// Folders and files, each folder before what it contains, in the order of their names.
+    pub(crate) entries: Vec<Entry>,
+    /// The bytes of all files.
+    pub(crate) total: u64,
+}
+
+/// A folder or file in a tree.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Its path seen from the root, with `/`.
+    pub(crate) relative: String,
+    pub(crate) path: PathBuf,
+    /// Permission bits.
+    pub(crate) mode: u32,
+    /// `None` for a folder.
+    pub(crate) size: Option<u64>,
+}
+
+/// The real paths of the folders one is in, innermost first: a link back to one of them would never end.
+struct Chain {
+    real: PathBuf,
+    outer: Option<Arc<Self>>,
+}
+
+impl LocalTree {
+    /// Reads a folder. A slash at the end of `source` means what the folder contains, else it is the folder itself.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read, a link leads nowhere or back into a folder that contains it, an entry is
+    /// neither file nor folder, or a name is no UTF-8.
+    pub(crate) async fn read(cx: &Context, source: &Path, exclude: &Globs) -> Result<Self> {
+        let (source, exclude) = (source.to_path_buf(), exclude.clone());
+        cx.blocking(move |stop| {
+            let metadata = std::fs::metadata(&source).map_err(|e| Error::io("open", &source, e))?;
+            if !metadata.is_dir() {
+                return Err(Error::user(format!("{} is not a folder", source.display())));
+            }
+            let mut tree =
+                Self { name: own_name(&source), mode: mode(&metadata), entries: Vec::new(), total: 0 };
+            let root = Arc::new(Chain { real: real_path(&source)?, outer: None });
+            let mut folders = vec![(source, String::new(), root)];
+            while let Some((folder, prefix, chain)) = folders.pop() {
+                stop.check()?;
+                let first = folders.len();
+                for (name, path) in sorted(&folder)? {
+                    let relative = format!("{prefix}{name}");
+                    if exclude.matches(&relative) {
+                        continue;
+                    }
+                    let metadata = std::fs::metadata(&path).map_err(|e| Error::io("open", &path, e))?;
+                    let size = metadata.is_file().then_some(metadata.len());
+                    if metadata.is_dir() {
+                        let inner = chain.enter(&path)?;
+                        folders.push((path.clone(), format!("{relative}/"), inner));
+                    } else if size.is_none() {
+                        return Err(Error::user(format!(
+                            "{} is neither a file nor a folder",
+                            path.display()
+                        )));
+                    }
+                    tree.total += size.unwrap_or(0);
+                    tree.entries.push(Entry { relative, path, mode: mode(&metadata), size });
+                }
+                folders[first..].reverse();
+            }
+            Ok(tree)
+        })
+        .await
+    }
+}
+
+impl Chain {
+    fn enter(self: &Arc<Self>, path: &Path) -> Result<Arc<Self>> {
+        let real = real_path(path)?;
+        let mut outer = Some(self);
+        while let Some(link) = outer {
+            if link.real == real {
+                return Err(Error::user(format!(
+                    "{} leads back into a folder that contains it",
+                    path.display()
+                )));
+            }
+            outer = link.outer.as_ref();
+        }
+        Ok(Arc::new(Self { real, outer: Some(self.clone()) }))
+    }
+}
+
+fn own_name(source: &Path) -> Option<String> {
+    let text = source.as_os_str().to_string_lossy();
+    if text.ends_with(std::path::is_separator) {
+        return None;
+    }
+    // `.` and `..` have no name: what they contain is copied, as `scp` does.
+    source.file_name().map(|name| name.to_string_lossy().into_owned())
+}
+
+fn sorted(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let failed = |e| Error::io("open", folder, e);
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry
+            .file_name()
+            .into_string()
+            .map_err(|name| Error::user(format!("{}: the name is no UTF-8", folder.join(name).display())))?;
+        entries.push((name, entry.path()));
+    }
+    entries.sort();
+    Ok(entries)
+}
+
+fn real_path(path: &Path) -> Result<PathBuf> {
+    std::fs::canonicalize(path).map_err(|e| Error::io("open", path, e))
+}
+
+/// The permission bits; where the system has none, what is usual.
+pub(crate) fn mode(metadata: &std::fs::Metadata) -> u32 {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777
+    }
+    #[cfg(not(unix))]
+    {
+        if metadata.is_dir() { 0o755 } else { 0o644 }
+    }
+}
