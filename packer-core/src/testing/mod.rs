@@ -29,11 +29,15 @@ pub mod data_source;
 mod fakes;
 pub mod ledger;
 mod local;
+mod peers;
 pub mod post_processor;
 pub mod provisioner;
+#[cfg(unix)]
+pub mod sshd;
 
 pub use fakes::{FakeBuilder, FakeMachine, FakePostProcessor, FakeProvisioner, Trouble, Verb};
 pub use local::LocalMachine;
+pub use peers::{require, skip};
 
 /// A place to call components directly: a context, a folder of its own that goes with this value, and a record of what
 /// was told.
