@@ -1,0 +1,375 @@
+//! Build blocks: which sources they are made from, and their steps.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::component;
+use super::decode;
+use super::eval::{Expanded, ExpandedBlock, Scope};
+use super::hcp;
+use super::sources::{SourceRef, Sources};
+use super::syntax::{Attribute, Block, Body, BodySchema, Content};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::duration::GoDuration;
+use crate::pipeline::SourceFilter;
+use crate::registry::Registry;
+use crate::value::{Type, Value};
+
+/// A `build` block.
+#[derive(Debug)]
+pub(super) struct BuildBlock {
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) sources: Vec<SourceUse>,
+    pub(super) provisioners: Vec<Step>,
+    pub(super) error_cleanup: Option<Step>,
+    pub(super) post_processors: Vec<Vec<Step>>,
+}
+
+/// A source that a build uses.
+#[derive(Debug)]
+pub(super) struct SourceUse {
+    pub(super) source: SourceRef,
+    /// What the build calls it; the source's own name where it says nothing.
+    pub(super) name: Arc<str>,
+    /// What the build adds to the source.
+    pub(super) body: Option<PartBody>,
+}
+
+/// The part of a block's body that a component reads.
+#[derive(Debug, Clone)]
+pub(super) struct PartBody {
+    pub(super) body: Body,
+    /// Iterators of the dynamic block that made it.
+    pub(super) iterators: Vec<(Arc<str>, Value)>,
+    /// Whether it stands for a number of blocks that is not known: everything in it is unknown.
+    pub(super) unknown: bool,
+}
+
+/// A provisioner or post-processor block: what the loader knows of it. The rest of its body is the component's.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) kind: Arc<str>,
+    pub(super) name: String,
+    pub(super) body: PartBody,
+    pub(super) filter: SourceFilter,
+    pub(super) location: Location,
+    pub(super) pause_before: Duration,
+    pub(super) timeout: Option<Duration>,
+    pub(super) max_retries: u32,
+    pub(super) continue_on_error: bool,
+    pub(super) keep_input_artifact: Option<bool>,
+    /// By what the build calls its source.
+    pub(super) overrides: BTreeMap<Arc<str>, Value>,
+}
+
+/// What reading of build blocks needs.
+pub(super) struct Reader<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) sources: &'a Sources<'a>,
+    /// Everything but what only a step or a source sees.
+    pub(super) scope: &'a Scope,
+}
+
+impl Reader<'_> {
+    /// Reads a build block; what is wrong in it is left out of the result.
+    pub(super) fn read(&self, block: &Block, diagnostics: &mut Diagnostics) -> BuildBlock {
+        let schema = BodySchema::new()
+            .optional("name")
+            .optional("description")
+            .optional("sources")
+            .block("source", &["reference"])
+            .block("provisioner", &["type"])
+            .block("error-cleanup-provisioner", &["type"])
+            .block("post-processor", &["type"])
+            .block("post-processors", &[])
+            .block("hcp_packer_registry", &[])
+            .block("from", &["type"]);
+        let content = block.body.expand(&schema, self.scope, diagnostics);
+        let text = |name: &str, diagnostics: &mut Diagnostics| {
+            content.attribute(name).and_then(|a| decode::text(a, self.scope, diagnostics)).unwrap_or_default()
+        };
+        let name = text("name", diagnostics);
+        let description = text("description", diagnostics);
+        hcp::check_in_build(content.blocks("hcp_packer_registry").map(|b| &b.block), self.scope, diagnostics);
+        let sources = self.uses(block, &content, diagnostics);
+        let build = Value::object([("name", Value::text(&name))]);
+        let steps = Steps { registry: self.registry, scope: self.scope.with_variables([("build", build)]) };
+        let blocks: Vec<Made> = content.blocks.iter().map(|b| Made::new(b, self.scope, &steps.scope, &[])).collect();
+        let (provisioners, post_processors) = steps.read(&blocks, diagnostics);
+        let error_cleanup = steps.error_cleanup(&blocks, diagnostics);
+        BuildBlock { name, description, sources, provisioners, error_cleanup, post_processors }
+    }
+
+    /// The sources of `sources`, then those of `source` blocks.
+    fn uses(&self, block: &Block, content: &Expanded, diagnostics: &mut Diagnostics) -> Vec<SourceUse> {
+        let before = diagnostics.len();
+        let mut uses = Vec::new();
+        if let Some(list) = content.attribute("sources") {
+            for text in decode::texts(list, self.scope, diagnostics).unwrap_or_default() {
+                match SourceRef::parse_strict(&text) {
+                    Some(source) => uses.push(SourceUse { name: source.name.clone(), source, body: None }),
+                    None => diagnostics.push(invalid_reference(&text, list).at(block.location())),
+                }
+            }
+        }
+        for inner in content.blocks("source") {
+            uses.extend(self.use_block(inner, diagnostics));
+        }
+        if uses.is_empty() && diagnostics.len() == before {
+            diagnostics.push(
+                Diagnostic::error("missing source reference")
+                    .detail("A build needs at least one source to be made from.")
+                    .at(block.location()),
+            );
+        }
+        for used in &uses {
+            self.check_use(used, block, diagnostics);
+        }
+        uses
+    }
+
+    fn use_block(&self, expanded: &ExpandedBlock, diagnostics: &mut Diagnostics) -> Option<SourceUse> {
+        let block = &expanded.block;
+        let Some(source) = SourceRef::parse(block.label(0)) else {
+            diagnostics.push(reference_form(block.label(0)).at(block.location()));
+            return None;
+        };
+        let (content, body) = block.body.partial_content(&BodySchema::new().optional("name"), diagnostics);
+        let iterators = expanded.scope.variables_within(self.scope);
+        // Only the iterator of a dynamic block may be used here.
+        let scope = match iterators.is_empty() {
+            true => Scope::constant(),
+            false => Scope::new().with_variables(iterators.clone()),
+        };
+        let name = match content.attribute("name") {
+            Some(name) if expanded.unknown => {
+                diagnostics.push(decode::unsuitable(name, "value must be known"));
+                return None;
+            }
+            Some(name) => decode::text(name, &scope, diagnostics)?.into(),
+            None => source.name.clone(),
+        };
+        Some(SourceUse { source, name, body: Some(PartBody { body, iterators, unknown: expanded.unknown }) })
+    }
+
+    fn check_use(&self, used: &SourceUse, block: &Block, diagnostics: &mut Diagnostics) {
+        let source = &used.source;
+        if self.sources.get(source).is_none() {
+            diagnostics.push(self.sources.not_found(source).at(block.location()));
+        } else if self.registry.get_builder(&source.kind).is_none() {
+            let what = format!("Unknown source type {}", source.kind);
+            diagnostics.push(component::unknown(what, &source.kind, self.registry.builders()).at(block.location()));
+        }
+    }
+}
+
+fn invalid_reference(text: &str, list: &Attribute) -> Diagnostic {
+    reference_form(text).related("in this list", list.location())
+}
+
+fn reference_form(text: &str) -> Diagnostic {
+    Diagnostic::error("Invalid source reference").detail(format!(
+        "{text:?} names no source: write \"TYPE.NAME\" or \"source.TYPE.NAME\"; type and name start with a letter or `_` and \
+         hold letters, digits, `_` and `-`."
+    ))
+}
+
+/// A block of a step, written as such or made by a `dynamic` block.
+struct Made {
+    block: Block,
+    /// Of arguments that the loader reads.
+    scope: Scope,
+    iterators: Vec<(Arc<str>, Value)>,
+    unknown: bool,
+}
+
+impl Made {
+    /// A block that was written out in the scope `outer` and is read in `scope`; `iterators` are those of the blocks
+    /// around it.
+    fn new(expanded: &ExpandedBlock, outer: &Scope, scope: &Scope, iterators: &[(Arc<str>, Value)]) -> Self {
+        let own = expanded.scope.variables_within(outer);
+        let iterators: Vec<_> = iterators.iter().cloned().chain(own).collect();
+        let scope = if iterators.is_empty() { scope.clone() } else { scope.with_variables(iterators.clone()) };
+        Self { block: expanded.block.clone(), scope, iterators, unknown: expanded.unknown }
+    }
+}
+
+/// Reading of the steps of a build.
+struct Steps<'a> {
+    registry: &'a Registry,
+    /// Of arguments that the loader reads: with `build.name`.
+    scope: Scope,
+}
+
+impl Steps<'_> {
+    /// Provisioners, and sequences of post-processors, in the order written.
+    fn read(&self, blocks: &[Made], diagnostics: &mut Diagnostics) -> (Vec<Step>, Vec<Vec<Step>>) {
+        let (mut provisioners, mut sequences) = (Vec::new(), Vec::new());
+        for made in blocks {
+            match made.block.kind.as_str() {
+                "provisioner" => provisioners.push(self.provisioner(made, diagnostics)),
+                "post-processor" => sequences.push(vec![self.post_processor(made, diagnostics)]),
+                "post-processors" => {
+                    let schema = BodySchema::new().block("post-processor", &["type"]);
+                    let content = made.block.body.expand(&schema, &made.scope, diagnostics);
+                    let inner = |b| Made::new(b, &made.scope, &self.scope, &made.iterators);
+                    let steps: Vec<Step> =
+                        content.blocks.iter().map(|b| self.post_processor(&inner(b), diagnostics)).collect();
+                    if !steps.is_empty() {
+                        sequences.push(steps);
+                    }
+                }
+                _ => {}
+            }
+        }
+        (provisioners, sequences)
+    }
+
+    fn error_cleanup(&self, blocks: &[Made], diagnostics: &mut Diagnostics) -> Option<Step> {
+        let mut blocks = blocks.iter().filter(|m| m.block.kind.as_str() == "error-cleanup-provisioner");
+        let first = blocks.next()?;
+        for more in blocks {
+            diagnostics.push(
+                Diagnostic::error("Only one error-cleanup-provisioner is allowed")
+                    .at(more.block.location())
+                    .related("the first", first.block.location()),
+            );
+        }
+        Some(self.provisioner(first, diagnostics))
+    }
+
+    fn provisioner(&self, made: &Made, diagnostics: &mut Diagnostics) -> Step {
+        let block = &made.block;
+        if self.registry.get_provisioner(block.label(0)).is_none() {
+            let what = format!("Unknown {} type {:?}", block.kind.as_str(), block.label(0));
+            let unknown = component::unknown(what, block.label(0), self.registry.provisioners());
+            diagnostics.push(unknown.at(block.location()));
+        }
+        let schema = common_schema()
+            .optional("pause_before")
+            .optional("timeout")
+            .optional("max_retries")
+            .optional("override")
+            .optional("continue_on_error");
+        let (mut step, content) = step(made, &schema, diagnostics);
+        step.pause_before = duration(made, &content, "pause_before", diagnostics).unwrap_or_default();
+        step.timeout = duration(made, &content, "timeout", diagnostics).filter(|limit| !limit.is_zero());
+        if let Some(retries) = content.attribute("max_retries") {
+            step.max_retries = decode::count(retries, &made.scope, diagnostics).unwrap_or(0);
+        }
+        if let Some(flag) = content.attribute("continue_on_error") {
+            step.continue_on_error = decode::flag(flag, &made.scope, diagnostics).unwrap_or(false);
+        }
+        if let Some(value) = content.attribute("override") {
+            step.overrides = overrides(made, value, diagnostics);
+        }
+        step
+    }
+
+    fn post_processor(&self, made: &Made, diagnostics: &mut Diagnostics) -> Step {
+        let block = &made.block;
+        if self.registry.get_post_processor(block.label(0)).is_none() {
+            let what = format!("Unknown post-processor type {:?}", block.label(0));
+            let unknown = component::unknown(what, block.label(0), self.registry.post_processors());
+            diagnostics.push(unknown.at(block.location()));
+        }
+        let (mut step, content) = step(made, &common_schema().optional("keep_input_artifact"), diagnostics);
+        if let Some(keep) = content.attribute("keep_input_artifact") {
+            step.keep_input_artifact = decode::optional_flag(keep, &made.scope, diagnostics);
+        }
+        step
+    }
+}
+
+fn common_schema() -> BodySchema {
+    BodySchema::new().optional("name").optional("only").optional("except")
+}
+
+/// What all kinds of steps have in common, and the arguments that the loader reads.
+fn step(made: &Made, schema: &BodySchema, diagnostics: &mut Diagnostics) -> (Step, Content) {
+    // Dynamic blocks in here are the component's; what the loader reads are attributes.
+    let (mut content, body) = made.block.body.partial_content(schema, diagnostics);
+    if made.unknown {
+        diagnostics.extend(content.attributes.drain(..).map(|a| decode::unsuitable(&a, "value must be known")));
+    }
+    let texts = |name: &str, diagnostics: &mut Diagnostics| {
+        content.attribute(name).and_then(|a| decode::texts(a, &made.scope, diagnostics)).unwrap_or_default()
+    };
+    let (only, except) = (texts("only", diagnostics), texts("except", diagnostics));
+    let filter = match (only.is_empty(), except.is_empty()) {
+        (true, true) => SourceFilter::All,
+        (false, true) => SourceFilter::Only(only),
+        (true, false) => SourceFilter::Except(except),
+        (false, false) => {
+            diagnostics.push(
+                Diagnostic::error("only one of 'only' or 'except' may be specified").at(made.block.location()),
+            );
+            SourceFilter::All
+        }
+    };
+    let name = content.attribute("name").and_then(|a| decode::text(a, &made.scope, diagnostics));
+    let step = Step {
+        kind: made.block.labels.first().map_or_else(|| "".into(), |label| label.text.clone()),
+        name: name.unwrap_or_default(),
+        body: PartBody { body, iterators: made.iterators.clone(), unknown: made.unknown },
+        filter,
+        location: made.block.location(),
+        pause_before: Duration::ZERO,
+        timeout: None,
+        max_retries: 0,
+        continue_on_error: false,
+        keep_input_artifact: None,
+        overrides: BTreeMap::new(),
+    };
+    (step, content)
+}
+
+/// A duration; none for an empty text.
+fn duration(made: &Made, content: &Content, name: &str, diagnostics: &mut Diagnostics) -> Option<Duration> {
+    let attribute = content.attribute(name)?;
+    let text = decode::text(attribute, &made.scope, diagnostics).filter(|text| !text.is_empty())?;
+    match text.parse::<GoDuration>() {
+        Ok(duration) => Some(duration.to_std()),
+        Err(e) => {
+            diagnostics.push(
+                Diagnostic::error(format!("Failed to parse {name} duration"))
+                    .detail(e)
+                    .help("write a number and a unit: \"10s\", \"1m30s\"")
+                    .at(made.block.location())
+                    .related("this value", attribute.value_location()),
+            );
+            None
+        }
+    }
+}
+
+fn overrides(made: &Made, attribute: &Attribute, diagnostics: &mut Diagnostics) -> BTreeMap<Arc<str>, Value> {
+    let before = diagnostics.len();
+    let value = attribute.evaluate(&made.scope, diagnostics);
+    if diagnostics.len() > before || value.is_null() {
+        return BTreeMap::new();
+    }
+    let mut wrong = |summary: String| {
+        diagnostics.push(
+            Diagnostic::error(summary)
+                .detail("What is overridden is written `override = { SOURCE_NAME = { argument = … } }`.")
+                .at(made.block.location())
+                .related("this value", attribute.value_location()),
+        );
+    };
+    let Some(by_source) = value.as_map() else {
+        wrong("provisioner's override block must be an HCL object".into());
+        return BTreeMap::new();
+    };
+    let mut overrides = BTreeMap::new();
+    for (name, arguments) in by_source {
+        if arguments.as_map().is_none() {
+            wrong(format!("provisioner's override.'{name}' block must be an HCL object"));
+            continue;
+        }
+        overrides.insert(name.clone(), arguments.clone().with_marks_of(&value));
+    }
+    overrides
+}

@@ -1,0 +1,410 @@
+//! From a template and its inputs to a pipeline.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::builds::{BuildBlock, PartBody, Reader, SourceUse, Step};
+use super::eval::Scope;
+use super::filters::Patterns;
+use super::inputs::Inputs;
+use super::setting::{Setting, build_value, source_value};
+use super::sources::{SourceRef, Sources};
+use super::syntax::{Block, BodySchema};
+use super::{Template, artifacts, component, hcp, nodes, packer_block};
+use crate::builder::{Builder, Machine, Prepared};
+use crate::context::{BuildInfo, Context, PrepareContext};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::error::{Error, Result};
+use crate::ledger::Resource;
+use crate::pipeline::{Build, Late, Pipeline, PostProcessStep, ProvisionStep, RunValues, SourceFilter};
+use crate::registry::{ComponentType, Registry};
+use crate::secrets::Secrets;
+use crate::value::Value;
+
+/// What evaluation of everything but the components gives.
+pub(super) struct Evaluated<'t> {
+    /// What everything but constants sees.
+    pub(super) scope: Scope,
+    pub(super) variables: Value,
+    pub(super) locals: Value,
+    pub(super) sources: Sources<'t>,
+    pub(super) builds: Vec<(&'t Block, BuildBlock)>,
+    pub(super) secrets: Secrets,
+}
+
+impl Template {
+    /// Evaluates the template: values of variables, locals and data sources, then the builds and their components.
+    ///
+    /// A build whose configuration is wrong is in the pipeline all the same: preparing it gives what was found, so that
+    /// [`Engine::prepare`](crate::Engine::prepare) tells the mistakes of all builds at once, and a run
+    /// rejects only those builds. Warnings are in [`Pipeline::notes`].
+    ///
+    /// # Errors
+    /// What is wrong with the template itself: values of variables, locals, data sources, build blocks, unknown components.
+    pub async fn evaluate(&self, registry: &Registry, inputs: Inputs) -> std::result::Result<Pipeline, Diagnostics> {
+        let mut diagnostics = Diagnostics::new();
+        let setting = Setting::new(&inputs, &self.0.root);
+        let values = self.collect_values(&setting, &mut diagnostics);
+        if diagnostics.has_errors() {
+            return Err(diagnostics);
+        }
+        packer_block::check_plugins(&self.0.plugins, &self.component_types(), registry, &mut diagnostics);
+        if diagnostics.has_errors() {
+            return Err(diagnostics);
+        }
+        let evaluated = self.evaluate_blocks(&values, &setting, registry, &mut diagnostics).await;
+        let secrets = evaluated.secrets.clone();
+        let result = if diagnostics.has_errors() {
+            Err(Diagnostics::new())
+        } else {
+            Planner::new(&evaluated, registry, &inputs, self).and_then(|planner| planner.plan(&mut diagnostics))
+        };
+        match result {
+            Ok(builds) if !diagnostics.has_errors() => {
+                diagnostics.scrub(&secrets);
+                let mut pipeline = Pipeline::of(builds);
+                pipeline.secrets = secrets;
+                pipeline.notes = diagnostics;
+                Ok(pipeline)
+            }
+            result => {
+                diagnostics.append(result.err().unwrap_or_default());
+                diagnostics.scrub(&secrets);
+                Err(diagnostics)
+            }
+        }
+    }
+
+    /// Evaluates everything but the components' configurations.
+    pub(super) async fn evaluate_blocks<'t>(
+        &'t self,
+        values: &super::variables::Values,
+        setting: &Setting<'_>,
+        registry: &Registry,
+        diagnostics: &mut Diagnostics,
+    ) -> Evaluated<'t> {
+        let inner = &*self.0;
+        let variables = values.check(&inner.variables, setting, &setting.secrets, diagnostics);
+        let base = setting.base_scope(variables.clone());
+        let found =
+            nodes::evaluate_all(&inner.data.list, &inner.locals, &base, setting, registry, diagnostics).await;
+        let scope = base.with_variables([("local", found.locals.clone()), ("data", found.data)]);
+        let sources = Sources::new(&inner.sources, diagnostics);
+        hcp::check_top_level(&inner.registries, &scope, diagnostics);
+        let reader = Reader { registry, sources: &sources, scope: &scope };
+        let builds = inner.builds.iter().map(|b| (b, reader.read(b, diagnostics))).collect();
+        let in_build = inner.builds.iter().any(hcp::is_in);
+        hcp::check_both(&inner.registries, in_build, diagnostics);
+        Evaluated { scope, variables, locals: found.locals, sources, builds, secrets: setting.secrets.clone() }
+    }
+
+    /// The types of all components that the template names outright.
+    fn component_types(&self) -> BTreeSet<String> {
+        let mut types: BTreeSet<String> = self.0.sources.iter().map(|b| b.label(0).to_owned()).collect();
+        types.extend(self.0.data.list.iter().map(|d| d.kind.to_string()));
+        let steps = BodySchema::new()
+            .block("provisioner", &["type"])
+            .block("error-cleanup-provisioner", &["type"])
+            .block("post-processor", &["type"])
+            .block("post-processors", &[]);
+        let mut pending: Vec<Block> = self.0.builds.clone();
+        while let Some(block) = pending.pop() {
+            // What else is in there is not looked at here.
+            let (content, _) = block.body.partial_content(&steps, &mut Diagnostics::new());
+            for inner in content.blocks {
+                match inner.labels.first() {
+                    Some(label) => drop(types.insert(label.as_str().to_owned())),
+                    None => pending.push(inner),
+                }
+            }
+        }
+        types
+    }
+}
+
+/// Makes builds of what was evaluated.
+struct Planner<'p> {
+    evaluated: &'p Evaluated<'p>,
+    registry: &'p Registry,
+    inputs: &'p Inputs,
+    only: Patterns,
+    except: Patterns,
+    sensitive: Vec<String>,
+}
+
+/// How often the patterns of `-only` and `-except` matched.
+#[derive(Default)]
+struct Matches {
+    only: usize,
+    except: usize,
+}
+
+impl<'p> Planner<'p> {
+    fn new(
+        evaluated: &'p Evaluated<'p>,
+        registry: &'p Registry,
+        inputs: &'p Inputs,
+        template: &Template,
+    ) -> std::result::Result<Self, Diagnostics> {
+        let sensitive = template.0.variables.iter().filter(|v| v.sensitive).map(|v| v.name.to_string()).collect();
+        let only = Patterns::parse("only", &inputs.only)?;
+        let except = Patterns::parse("except", &inputs.except)?;
+        Ok(Self { evaluated, registry, inputs, only, except, sensitive })
+    }
+
+    /// The builds that are wanted, in the order of the files, the build blocks and their sources.
+    fn plan(&self, diagnostics: &mut Diagnostics) -> std::result::Result<Vec<Build>, Diagnostics> {
+        if self.evaluated.builds.is_empty() {
+            return Err(Diagnostic::error("Missing build block")
+                .detail("A template needs a build block with at least one source before anything can be built.")
+                .into());
+        }
+        let (mut builds, mut names, mut matches) = (Vec::new(), Vec::new(), Matches::default());
+        for (block, build) in &self.evaluated.builds {
+            for used in &build.sources {
+                let name = display_name(build, used);
+                names.push(name.clone());
+                if !self.only.is_empty() {
+                    if !self.only.matches(&name) {
+                        continue;
+                    }
+                    matches.only += 1;
+                }
+                if self.except.matches(&name) {
+                    matches.except += 1;
+                    continue;
+                }
+                builds.push(self.build(name, block, build, used, &mut matches));
+            }
+        }
+        self.check_needs(&builds, &names, diagnostics);
+        self.warn_of_patterns(&names, &matches, diagnostics);
+        Ok(builds)
+    }
+
+    fn warn_of_patterns(&self, names: &[String], matches: &Matches, diagnostics: &mut Diagnostics) {
+        let mut warn = |summary: &str| {
+            let names = match names {
+                all if all.len() > 20 => format!("{}, and {} more", all[..20].join(", "), all.len() - 20),
+                all => all.join(", "),
+            };
+            diagnostics.push(Diagnostic::warning(summary).detail(format!(
+                "The builds are: {names}. A pattern such as 'happycloud.*' matches several."
+            )));
+        };
+        if self.only.len() > matches.only {
+            warn("an 'only' option was passed, but not all matches were found for the given build.");
+        }
+        if self.except.len() > matches.except {
+            warn("an 'except' option was passed, but did not match any build.");
+        }
+    }
+
+    /// Says where a build refers to the artifact of one that is not there.
+    fn check_needs(&self, builds: &[Build], names: &[String], diagnostics: &mut Diagnostics) {
+        let chosen: HashSet<&str> = builds.iter().map(Build::name).collect();
+        for build in builds {
+            for need in build.needs.iter().filter(|n| !chosen.contains(n.as_str())) {
+                let d = Diagnostic::error("Unknown build in a reference to an artifact");
+                let d = if names.contains(need) {
+                    d.detail(format!("{} is made from the artifact of {need}, which -only or -except leave out.", build.name()))
+                } else {
+                    d.detail(format!("{} refers to the artifact of {need}, but there is no such build.", build.name()))
+                };
+                let d = match crate::diagnostic::did_you_mean(need, names.iter().map(String::as_str)) {
+                    Some(meant) if meant != need => d.help(format!("did you mean {meant:?}?")),
+                    _ => d,
+                };
+                diagnostics.push(match &build.location {
+                    Some(place) => d.at(place.clone()),
+                    None => d,
+                });
+            }
+        }
+    }
+
+    /// One build. What is wrong with its components becomes what preparing it finds.
+    fn build(&self, name: String, block: &Block, build: &BuildBlock, used: &SourceUse, matches: &mut Matches) -> Build {
+        let mut found = Diagnostics::new();
+        let definition = self.evaluated.sources.get(&used.source);
+        let place = definition.map_or_else(|| block.location(), Block::location);
+        let source = source_value(&used.source.kind, &used.name);
+        let scope = self.evaluated.scope.with_variables([("source", source)]);
+        let (builder, needs) = self.builder(definition, used, &scope, &place, &mut found);
+        let own: Arc<[String]> =
+            builder.as_ref().map_or_else(Vec::new, |b| b.preview().variables()).into_iter().map(Cow::into_owned).collect();
+        let steps = Steps {
+            scope: scope.with_variables([("build", build_value(&build.name, &own, None))]),
+            build_name: build.name.as_str().into(),
+            own,
+            source: format!("{}.{}", used.source.kind, used.name),
+            local_name: used.name.clone(),
+        };
+        let provisioners = build.provisioners.iter().filter_map(|s| steps.provisioner(s, self.registry, &mut found)).collect();
+        let error_cleanup = build.error_cleanup.as_ref().and_then(|s| steps.provisioner(s, self.registry, &mut found));
+        let post_processors =
+            build.post_processors.iter().map(|s| self.sequence(&steps, s, matches, &mut found)).filter(|s| !s.is_empty()).collect();
+        let rejected = || Late::ready(Arc::new(Rejected(found.clone())) as Arc<dyn Builder>);
+        let builder = match builder {
+            Some(builder) if !found.has_errors() => builder,
+            _ => rejected(),
+        };
+        let mut made = Build::with_builder(name.clone(), used.source.kind.to_string(), builder);
+        made.info = Arc::new(BuildInfo {
+            display_name: name.into(),
+            name: used.source.name.to_string(),
+            builder_type: used.source.kind.to_string(),
+            build_block: build.name.clone(),
+            core_version: crate::VERSION.to_owned(),
+            sensitive_variables: self.sensitive.clone(),
+            ..BuildInfo::default()
+        });
+        made.description = build.description.clone();
+        made.source = steps.source;
+        made.needs = needs;
+        made.provisioners = provisioners;
+        made.error_cleanup = error_cleanup;
+        made.post_processors = post_processors;
+        made.location = Some(place);
+        made
+    }
+
+    /// The builder, and the builds whose artifacts it is made from.
+    fn builder(
+        &self,
+        definition: Option<&Block>,
+        used: &SourceUse,
+        scope: &Scope,
+        place: &Location,
+        found: &mut Diagnostics,
+    ) -> (Option<Late<dyn Builder>>, Vec<String>) {
+        let (Some(definition), Some(kind)) = (definition, self.registry.get_builder(&used.source.kind)) else {
+            // Both were told when the build block was read.
+            return (None, Vec::new());
+        };
+        let mut parts = vec![PartBody { body: definition.body.clone(), iterators: Vec::new(), unknown: false }];
+        parts.extend(used.body.clone());
+        let needs = artifacts::needed_by(parts.iter().map(|p| &p.body), found);
+        if needs.is_empty() {
+            let builder = component::decode(kind, &parts, None, scope, place, found);
+            return (builder.map(Late::ready), needs);
+        }
+        let early = scope.with_variables([artifacts::unknown(&needs)]);
+        let preview = component::decode(kind, &parts, None, &early, place, found);
+        let (kind, scope, place, names) = (kind.clone(), scope.clone(), place.clone(), needs.clone());
+        let make = move |values: &RunValues| {
+            let scope = scope.with_variables([artifacts::known(&names, &values.artifacts)]);
+            again(&kind, &parts, None, &scope, &place)
+        };
+        (preview.map(|preview| Late::deferred(preview, make)), needs)
+    }
+
+    /// A sequence of post-processors: one that `-except` matches ends it.
+    fn sequence(&self, steps: &Steps, sequence: &[Step], matches: &mut Matches, found: &mut Diagnostics) -> Vec<PostProcessStep> {
+        let mut made = Vec::new();
+        for step in sequence.iter().filter(|s| s.filter.admits(&steps.source)) {
+            let name = if step.name.is_empty() { &*step.kind } else { &step.name };
+            if self.except.matches(name) {
+                matches.except += 1;
+                break;
+            }
+            made.extend(steps.post_processor(step, self.registry, found));
+        }
+        made
+    }
+}
+
+/// `[BUILD.]TYPE.NAME`.
+fn display_name(build: &BuildBlock, used: &SourceUse) -> String {
+    let SourceRef { kind, .. } = &used.source;
+    match build.name.as_str() {
+        "" => format!("{kind}.{}", used.name),
+        build => format!("{build}.{kind}.{}", used.name),
+    }
+}
+
+/// What the steps of one build share.
+struct Steps {
+    /// With placeholders for what is known only when the machine runs.
+    scope: Scope,
+    build_name: Arc<str>,
+    /// Names that the builder adds to `build`.
+    own: Arc<[String]>,
+    source: String,
+    local_name: Arc<str>,
+}
+
+impl Steps {
+    fn provisioner(&self, step: &Step, registry: &Registry, found: &mut Diagnostics) -> Option<ProvisionStep> {
+        if !step.filter.admits(&self.source) {
+            return None;
+        }
+        let late = self.late(registry.get_provisioner(&step.kind)?, step, found)?;
+        let mut made = ProvisionStep::with_provisioner(&*step.kind, late).named(step.name.as_str());
+        made.pause_before = step.pause_before;
+        made.timeout = step.timeout;
+        made.max_retries = step.max_retries;
+        made.continue_on_error = step.continue_on_error;
+        made.filter = SourceFilter::clone(&step.filter);
+        made.location = Some(step.location.clone());
+        Some(made)
+    }
+
+    fn post_processor(&self, step: &Step, registry: &Registry, found: &mut Diagnostics) -> Option<PostProcessStep> {
+        let late = self.late(registry.get_post_processor(&step.kind)?, step, found)?;
+        let mut made = PostProcessStep::with_post_processor(&*step.kind, late).named(step.name.as_str());
+        made.keep_input_artifact = step.keep_input_artifact;
+        made.filter = SourceFilter::clone(&step.filter);
+        made.location = Some(step.location.clone());
+        Some(made)
+    }
+
+    /// The component as far as it can be made now, and how it is made again just before it is used.
+    fn late<T: ?Sized + 'static>(&self, kind: &ComponentType<T>, step: &Step, found: &mut Diagnostics) -> Option<Late<T>> {
+        let overrides = step.overrides.get(&self.local_name).cloned();
+        let parts = vec![step.body.clone()];
+        let preview = component::decode(kind, &parts, overrides.as_ref(), &self.scope, &step.location, found)?;
+        let (kind, scope, place) = (kind.clone(), self.scope.clone(), step.location.clone());
+        let (build_name, own) = (self.build_name.clone(), self.own.clone());
+        Some(Late::deferred(preview, move |values: &RunValues| {
+            let build = build_value(&build_name, &own, Some(&values.facts));
+            again(&kind, &parts, overrides.as_ref(), &scope.with_variables([("build", build)]), &place)
+        }))
+    }
+}
+
+/// Makes a component when everything is known.
+fn again<T: ?Sized>(
+    kind: &ComponentType<T>,
+    parts: &[PartBody],
+    overrides: Option<&Value>,
+    scope: &Scope,
+    place: &Location,
+) -> std::result::Result<Arc<T>, Diagnostics> {
+    let mut found = Diagnostics::new();
+    match component::decode(kind, parts, overrides, scope, place, &mut found) {
+        Some(component) if !found.has_errors() => Ok(component),
+        _ => Err(found),
+    }
+}
+
+/// Stands for the builder of a build whose configuration is wrong.
+struct Rejected(Diagnostics);
+
+#[async_trait]
+impl Builder for Rejected {
+    async fn prepare(&self, _: &PrepareContext) -> std::result::Result<Prepared, Diagnostics> {
+        Err(self.0.clone())
+    }
+
+    async fn launch(&self, _: &Context) -> Result<Box<dyn Machine>> {
+        Err(Error::user(self.0.to_string()))
+    }
+
+    async fn release(&self, _: &Context, resource: &Resource) -> Result<()> {
+        Err(Error::user(format!("{resource} cannot be released: the configuration of its builder is wrong")))
+    }
+}
