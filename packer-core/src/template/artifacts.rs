@@ -28,7 +28,10 @@ use crate::value::{Type, Value};
 const ROOT: &str = "artifacts";
 
 /// The display names of the builds that bodies refer to.
-pub(super) fn needed_by<'b>(bodies: impl Iterator<Item = &'b Body>, diagnostics: &mut Diagnostics) -> Vec<String> {
+pub(super) fn needed_by<'b>(
+    bodies: impl Iterator<Item = &'b Body>,
+    diagnostics: &mut Diagnostics,
+) -> Vec<String> {
     let mut names = BTreeSet::new();
     for body in bodies {
         for reference in body.references().iter().filter(|r| &*r.root == ROOT) {

@@ -14,7 +14,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::duration::GoDuration;
 use crate::pipeline::SourceFilter;
 use crate::registry::Registry;
-use crate::value::{Type, Value};
+use crate::value::Value;
 
 /// A `build` block.
 #[derive(Debug)]
@@ -92,11 +92,13 @@ impl Reader<'_> {
         };
         let name = text("name", diagnostics);
         let description = text("description", diagnostics);
-        hcp::check_in_build(content.blocks("hcp_packer_registry").map(|b| &b.block), self.scope, diagnostics);
+        let registries: Vec<&Block> = content.blocks("hcp_packer_registry").map(|b| &b.block).collect();
+        hcp::check_in_build(&registries, self.scope, diagnostics);
         let sources = self.uses(block, &content, diagnostics);
         let build = Value::object([("name", Value::text(&name))]);
         let steps = Steps { registry: self.registry, scope: self.scope.with_variables([("build", build)]) };
-        let blocks: Vec<Made> = content.blocks.iter().map(|b| Made::new(b, self.scope, &steps.scope, &[])).collect();
+        let blocks: Vec<Made> =
+            content.blocks.iter().map(|b| Made::new(b, self.scope, &steps.scope, &[])).collect();
         let (provisioners, post_processors) = steps.read(&blocks, diagnostics);
         let error_cleanup = steps.error_cleanup(&blocks, diagnostics);
         BuildBlock { name, description, sources, provisioners, error_cleanup, post_processors }
@@ -160,7 +162,8 @@ impl Reader<'_> {
             diagnostics.push(self.sources.not_found(source).at(block.location()));
         } else if self.registry.get_builder(&source.kind).is_none() {
             let what = format!("Unknown source type {}", source.kind);
-            diagnostics.push(component::unknown(what, &source.kind, self.registry.builders()).at(block.location()));
+            diagnostics
+                .push(component::unknown(what, &source.kind, self.registry.builders()).at(block.location()));
         }
     }
 }
@@ -191,7 +194,8 @@ impl Made {
     fn new(expanded: &ExpandedBlock, outer: &Scope, scope: &Scope, iterators: &[(Arc<str>, Value)]) -> Self {
         let own = expanded.scope.variables_within(outer);
         let iterators: Vec<_> = iterators.iter().cloned().chain(own).collect();
-        let scope = if iterators.is_empty() { scope.clone() } else { scope.with_variables(iterators.clone()) };
+        let scope =
+            if iterators.is_empty() { scope.clone() } else { scope.with_variables(iterators.clone()) };
         Self { block: expanded.block.clone(), scope, iterators, unknown: expanded.unknown }
     }
 }
@@ -292,7 +296,8 @@ fn step(made: &Made, schema: &BodySchema, diagnostics: &mut Diagnostics) -> (Ste
     // Dynamic blocks in here are the component's; what the loader reads are attributes.
     let (mut content, body) = made.block.body.partial_content(schema, diagnostics);
     if made.unknown {
-        diagnostics.extend(content.attributes.drain(..).map(|a| decode::unsuitable(&a, "value must be known")));
+        diagnostics
+            .extend(content.attributes.drain(..).map(|a| decode::unsuitable(&a, "value must be known")));
     }
     let texts = |name: &str, diagnostics: &mut Diagnostics| {
         content.attribute(name).and_then(|a| decode::texts(a, &made.scope, diagnostics)).unwrap_or_default()
@@ -304,7 +309,8 @@ fn step(made: &Made, schema: &BodySchema, diagnostics: &mut Diagnostics) -> (Ste
         (true, false) => SourceFilter::Except(except),
         (false, false) => {
             diagnostics.push(
-                Diagnostic::error("only one of 'only' or 'except' may be specified").at(made.block.location()),
+                Diagnostic::error("only one of 'only' or 'except' may be specified")
+                    .at(made.block.location()),
             );
             SourceFilter::All
         }

@@ -11,12 +11,12 @@ use crate::registry::ComponentType;
 use crate::value::{Data, Type, Value, convert};
 
 /// What is said of a component type that nobody registered.
-pub(super) fn unknown<'a>(summary: String, kind: &str, known: impl Iterator<Item = &'a str> + Clone) -> Diagnostic {
+pub(super) fn unknown<'a>(summary: String, kind: &str, known: impl Iterator<Item = &'a str>) -> Diagnostic {
     let d = Diagnostic::error(summary);
-    if let Some(meant) = did_you_mean(kind, known.clone()) {
+    let known: Vec<&str> = known.collect();
+    if let Some(meant) = did_you_mean(kind, known.iter().copied()) {
         return d.detail("Nothing of this type is built in here.").help(format!("did you mean {meant:?}?"));
     }
-    let known: Vec<&str> = known.collect();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     d.detail(format!("Nothing of this type is built in here. There is: {known}."))
 }
@@ -50,7 +50,11 @@ pub(super) fn decode<T: ?Sized>(
                 );
                 continue;
             }
-            let value = if part.unknown { Value::unknown(Type::Dynamic) } else { attribute.evaluate(&scope, diagnostics) };
+            let value = if part.unknown {
+                Value::unknown(Type::Dynamic)
+            } else {
+                attribute.evaluate(&scope, diagnostics)
+            };
             let ty = fields.get(&*name).cloned().unwrap_or(Type::Dynamic);
             match convert(&value, &ty) {
                 Ok(value) => drop(given.insert(name, (attribute, value))),
@@ -69,18 +73,23 @@ pub(super) fn decode<T: ?Sized>(
         given.into_iter().filter(|(_, (_, v))| !v.is_null()).map(|(k, (_, v))| (k, known(&v))).collect();
     for (name, value) in overrides.and_then(Value::as_map).into_iter().flatten() {
         let Some(ty) = fields.get(&**name) else {
-            diagnostics.push(Diagnostic::error(format!("unknown configuration key: '{name:?}'")).at(place.clone()));
+            diagnostics
+                .push(Diagnostic::error(format!("unknown configuration key: '{name:?}'")).at(place.clone()));
             continue;
         };
         match convert(value, ty) {
             Ok(value) => drop(config.insert(name.clone(), known(&value))),
-            Err(e) => diagnostics.push(Diagnostic::error(format!("error decoding '{name}': {e}")).at(place.clone())),
+            Err(e) => {
+                diagnostics.push(Diagnostic::error(format!("error decoding '{name}': {e}")).at(place.clone()))
+            }
         }
     }
     if diagnostics.len() > before {
         return None;
     }
-    kind.decode(&Value::object(config)).map_err(|e| diagnostics.push(Diagnostic::error(e).at(place.clone()))).ok()
+    kind.decode(&Value::object(config))
+        .map_err(|e| diagnostics.push(Diagnostic::error(e).at(place.clone())))
+        .ok()
 }
 
 /// The value with a placeholder for everything that is unknown in it.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::NAME_RULE;
 use super::builds::PartBody;
 use super::component;
 use super::eval::Scope;
 use super::setting::Setting;
 use super::syntax::{Block, is_identifier};
-use super::NAME_RULE;
 use crate::context::{Context, PrepareContext};
 use crate::data_source::DataSource;
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -46,8 +46,9 @@ impl DataBlocks {
         for (label, summary) in [(kind, "Invalid data source name"), (name, "Invalid data resource name")] {
             if !is_identifier(label.as_str()) {
                 valid = false;
-                diagnostics
-                    .push(Diagnostic::error(summary).detail(NAME_RULE).at(label.span.in_source(block.source())));
+                diagnostics.push(
+                    Diagnostic::error(summary).detail(NAME_RULE).at(label.span.in_source(block.source())),
+                );
             }
         }
         let key = (kind.text.clone(), name.text.clone());
@@ -89,7 +90,9 @@ impl DataBlock {
         let part = PartBody { body: self.block.body.clone(), iterators: Vec::new(), unknown: false };
         let decoded = component::decode(kind, &[part], None, scope, &place, diagnostics);
         let Some(source) = decoded else { return unknown };
-        diagnostics.append(source.prepare(&PrepareContext::new(build.clone())).or_at(&place));
+        diagnostics.append(
+            source.prepare(&PrepareContext::new(build.clone(), setting.inputs.host.clone())).or_at(&place),
+        );
         if diagnostics.iter().skip(before).any(Diagnostic::is_error) {
             return unknown;
         }
@@ -102,9 +105,8 @@ impl DataBlock {
     /// The value of a data source that was read.
     pub(super) fn outcome(&self, result: Result<Value>, diagnostics: &mut Diagnostics) -> Value {
         result.unwrap_or_else(|e| {
-            diagnostics.push(
-                Diagnostic::error(format!("Datasource.Execute failed: {e}")).at(self.block.location()),
-            );
+            diagnostics
+                .push(Diagnostic::error(format!("Datasource.Execute failed: {e}")).at(self.block.location()));
             Value::unknown(Type::Dynamic)
         })
     }

@@ -17,7 +17,11 @@ pub(super) fn flag(attribute: &Attribute, scope: &Scope, diagnostics: &mut Diagn
 }
 
 /// A bool, or `None` for null.
-pub(super) fn optional_flag(attribute: &Attribute, scope: &Scope, diagnostics: &mut Diagnostics) -> Option<bool> {
+pub(super) fn optional_flag(
+    attribute: &Attribute,
+    scope: &Scope,
+    diagnostics: &mut Diagnostics,
+) -> Option<bool> {
     typed(attribute, scope, &Type::Bool, diagnostics)?.as_bool()
 }
 
@@ -33,7 +37,11 @@ pub(super) fn count(attribute: &Attribute, scope: &Scope, diagnostics: &mut Diag
 }
 
 /// A list of texts; `None` for null.
-pub(super) fn texts(attribute: &Attribute, scope: &Scope, diagnostics: &mut Diagnostics) -> Option<Vec<String>> {
+pub(super) fn texts(
+    attribute: &Attribute,
+    scope: &Scope,
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<String>> {
     let value = typed(attribute, scope, &Type::list(Type::String), diagnostics)?;
     let items = value.as_slice()?;
     let texts: Option<Vec<String>> = items.iter().map(|v| v.as_str().map(str::to_owned)).collect();

@@ -63,16 +63,22 @@ pub(super) fn collect(working_dir: Option<&Path>, path: &str) -> Result<Template
         let root = forward(&parent(path));
         return Ok(TemplateFiles { files: vec![path.to_owned()], auto_vars: Vec::new(), root });
     }
-    let names = names_in(&place)
-        .map_err(|e| Diagnostic::error("Cannot read hcl directory").detail(format!("open {path}: {}", os_text(&e))))?;
-    let of = |suffixes: [&str; 2]| -> Vec<String> {
-        suffixes.iter().flat_map(|s| names.iter().filter(|n| n.ends_with(s))).map(|n| join(path, n)).collect()
+    let names = names_in(&place).map_err(|e| {
+        Diagnostic::error("Cannot read hcl directory").detail(format!("open {path}: {}", os_text(&e)))
+    })?;
+    let of = |suffixes: [&'static str; 2]| -> Vec<String> {
+        let ending = |suffix: &'static str| names.iter().filter(move |n| n.ends_with(suffix));
+        suffixes.into_iter().flat_map(ending).map(|n| join(path, n)).collect()
     };
     let files = of([".pkr.hcl", ".pkr.json"]);
     if files.is_empty() {
         return Err(nothing_found(path));
     }
-    Ok(TemplateFiles { files, auto_vars: of([".auto.pkrvars.hcl", ".auto.pkrvars.json"]), root: forward(path) })
+    Ok(TemplateFiles {
+        files,
+        auto_vars: of([".auto.pkrvars.hcl", ".auto.pkrvars.json"]),
+        root: forward(path),
+    })
 }
 
 fn nothing_found(path: &str) -> Diagnostic {
@@ -101,18 +107,24 @@ fn names_in(folder: &Path) -> io::Result<Vec<String>> {
 /// Reads a file under the name that messages show for it.
 ///
 /// A text that is not UTF-8 gives its source all the same, with replacement characters, and the error.
-pub(super) fn read(working_dir: Option<&Path>, name: &str, diagnostics: &mut Diagnostics) -> Option<Arc<SourceFile>> {
+pub(super) fn read(
+    working_dir: Option<&Path>,
+    name: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<Arc<SourceFile>> {
     let bytes = match fs::read(resolve(working_dir, name)) {
         Ok(bytes) => bytes,
         Err(e) => {
             diagnostics.push(
-                Diagnostic::error("Failed to read file").detail(format!("{name:?} cannot be read: {}.", os_text(&e))),
+                Diagnostic::error("Failed to read file")
+                    .detail(format!("{name:?} cannot be read: {}.", os_text(&e))),
             );
             return None;
         }
     };
     if bytes.len() >= u32::MAX as usize {
-        diagnostics.push(Diagnostic::error("Failed to read file").detail(format!("{name:?} is larger than 4 GiB.")));
+        diagnostics
+            .push(Diagnostic::error("Failed to read file").detail(format!("{name:?} is larger than 4 GiB.")));
         return None;
     }
     match String::from_utf8(bytes) {
@@ -169,12 +181,18 @@ mod tests {
 
     #[test]
     fn paths_are_cleaned() {
-        for (folder, name, joined) in
-            [(".", "a", "a"), ("./tpl/../tpl/", "a", "tpl/a"), ("/", "a", "/a"), ("../x", "a", "../x/a"), ("a/../..", "b", "../b")]
-        {
+        for (folder, name, joined) in [
+            (".", "a", "a"),
+            ("./tpl/../tpl/", "a", "tpl/a"),
+            ("/", "a", "/a"),
+            ("../x", "a", "../x/a"),
+            ("a/../..", "b", "../b"),
+        ] {
             assert_eq!(join(folder, name), joined);
         }
-        for (path, folder) in [("a.pkr.hcl", "."), ("tpl/a.pkr.hcl", "tpl"), ("/a.pkr.hcl", "/"), ("./x/../y/a", "y")] {
+        for (path, folder) in
+            [("a.pkr.hcl", "."), ("tpl/a.pkr.hcl", "tpl"), ("/a.pkr.hcl", "/"), ("./x/../y/a", "y")]
+        {
             assert_eq!(parent(path), folder);
         }
     }
@@ -182,7 +200,16 @@ mod tests {
     #[test]
     fn files_come_in_byte_order_native_first() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["b.pkr.hcl", "Z.pkr.hcl", ".h.pkr.hcl", "a.pkr.json", "x.hcl", "2.auto.pkrvars.hcl", "1.auto.pkrvars.json", "y.pkrvars.hcl"] {
+        for name in [
+            "b.pkr.hcl",
+            "Z.pkr.hcl",
+            ".h.pkr.hcl",
+            "a.pkr.json",
+            "x.hcl",
+            "2.auto.pkrvars.hcl",
+            "1.auto.pkrvars.json",
+            "y.pkrvars.hcl",
+        ] {
             fs::write(dir.path().join(name), "").unwrap();
         }
         fs::create_dir(dir.path().join("d.pkr.hcl")).unwrap();
@@ -191,9 +218,18 @@ mod tests {
         assert_eq!(found.auto_vars, ["2.auto.pkrvars.hcl", "1.auto.pkrvars.json"]);
         assert_eq!(found.root, ".");
         let one = collect(Some(dir.path()), "./b.pkr.hcl").unwrap();
-        assert_eq!((one.files, one.auto_vars.len(), one.root.as_str()), (vec!["./b.pkr.hcl".to_owned()], 0, "."));
-        assert_eq!(collect(Some(dir.path()), "none.pkr.hcl").unwrap_err().detail, "stat none.pkr.hcl: no such file or directory");
-        assert_eq!(collect(Some(dir.path()), "x.hcl").unwrap_err().summary, "Could not find any config file in x.hcl");
+        assert_eq!(
+            (one.files, one.auto_vars.len(), one.root.as_str()),
+            (vec!["./b.pkr.hcl".to_owned()], 0, ".")
+        );
+        assert_eq!(
+            collect(Some(dir.path()), "none.pkr.hcl").unwrap_err().detail,
+            "stat none.pkr.hcl: no such file or directory"
+        );
+        assert_eq!(
+            collect(Some(dir.path()), "x.hcl").unwrap_err().summary,
+            "Could not find any config file in x.hcl"
+        );
         assert_eq!(Language::of(Some(dir.path()), ".", Language::LegacyJson), Language::Hcl);
         assert_eq!(Language::of(Some(dir.path()), "x.hcl", Language::LegacyJson), Language::LegacyJson);
     }

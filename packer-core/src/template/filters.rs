@@ -91,7 +91,13 @@ fn glob(pattern: &str) -> Result<Regex, String> {
 
 /// Adds a character as itself, in a class as well as outside of one.
 fn escape_into(regex: &mut String, c: char) {
-    if c.is_ascii() && !c.is_ascii_alphanumeric() && !c.is_ascii_whitespace() && !c.is_ascii_control() && c != '<' && c != '>' {
+    if c.is_ascii()
+        && !c.is_ascii_alphanumeric()
+        && !c.is_ascii_whitespace()
+        && !c.is_ascii_control()
+        && c != '<'
+        && c != '>'
+    {
         regex.push('\\');
     }
     regex.push(c);
@@ -143,7 +149,11 @@ mod tests {
             ("my build*", "my build: X/1.null.n", true),
             ("null.N", "null.n", false),
         ] {
-            assert_eq!(glob(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}")).is_match(name), matches, "{pattern} on {name}");
+            assert_eq!(
+                glob(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}")).is_match(name),
+                matches,
+                "{pattern} on {name}"
+            );
         }
         for bad in ["null.[", "null.[a", "[", "a\\", "[]", "[z-a]"] {
             assert!(glob(bad).is_err(), "{bad}");

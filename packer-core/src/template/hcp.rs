@@ -15,12 +15,8 @@ pub(super) fn check_top_level(blocks: &[Block], scope: &Scope, diagnostics: &mut
 }
 
 /// Checks the blocks in a build.
-pub(super) fn check_in_build<'a>(
-    blocks: impl Iterator<Item = &'a Block> + Clone,
-    scope: &Scope,
-    diagnostics: &mut Diagnostics,
-) {
-    only_one(blocks.clone(), diagnostics);
+pub(super) fn check_in_build(blocks: &[&Block], scope: &Scope, diagnostics: &mut Diagnostics) {
+    only_one(blocks.iter().copied(), diagnostics);
     for block in blocks {
         diagnostics.push(
             Diagnostic::warning("Build block level hcp_packer_registry are deprecated")

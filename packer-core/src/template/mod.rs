@@ -38,6 +38,7 @@ mod sources;
 mod variables;
 mod version;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -53,11 +54,10 @@ use setting::Setting;
 use syntax::{Block, BodySchema, Content, File, parse_file};
 use variables::Variables;
 
-use crate::diagnostic::{Diagnostics, Location, SourceFile};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
 
 /// What is said of a name that is none.
-const NAME_RULE: &str =
-    "A name starts with a letter or `_` and holds only letters, digits, `_` and `-`.";
+const NAME_RULE: &str = "A name starts with a letter or `_` and holds only letters, digits, `_` and `-`.";
 
 /// A template as its files say it: read, and checked as far as that needs neither values nor components. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -67,6 +67,8 @@ pub struct Template(Arc<Parsed>);
 struct Parsed {
     /// `path.root`.
     root: String,
+    /// The names of the files, in the order in which they are read.
+    files: Vec<String>,
     auto_vars: Vec<String>,
     plugins: Vec<RequiredPlugin>,
     variables: Variables,
@@ -137,7 +139,11 @@ impl Template {
         Self::parse(sources, parsed, diagnostics)
     }
 
-    fn parse(sources: Vec<Arc<SourceFile>>, mut parsed: Parsed, mut diagnostics: Diagnostics) -> Result<Self, Diagnostics> {
+    fn parse(
+        sources: Vec<Arc<SourceFile>>,
+        mut parsed: Parsed,
+        mut diagnostics: Diagnostics,
+    ) -> Result<Self, Diagnostics> {
         let mut files = Vec::with_capacity(sources.len());
         for source in &sources {
             let (file, found) = parse_file(source);
@@ -151,8 +157,21 @@ impl Template {
         let contents: Vec<Content> =
             files.iter().map(|file| file.body.content(&top_level(), &mut diagnostics)).collect();
         parsed.declare(&contents, &mut diagnostics);
-        diagnostics.sort();
-        diagnostics.into_result(Self(Arc::new(parsed)))
+        parsed.files = sources.iter().map(|s| s.name().to_owned()).collect();
+        let template = Self(Arc::new(parsed));
+        template.in_order(diagnostics).into_result(template)
+    }
+
+    /// Findings in the order of the files and of the places in them; those without a place last.
+    fn in_order(&self, diagnostics: Diagnostics) -> Diagnostics {
+        let order: HashMap<&str, usize> =
+            self.0.files.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
+        let mut all: Vec<Diagnostic> = diagnostics.into_iter().collect();
+        all.sort_by_cached_key(|d| match &d.location {
+            Some(place) => (order.get(place.file()).copied().unwrap_or(order.len()), place.span().start),
+            None => (usize::MAX, 0),
+        });
+        all.into_iter().collect()
     }
 
     /// The values of variables from all sources.

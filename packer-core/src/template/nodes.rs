@@ -82,7 +82,12 @@ pub(super) async fn evaluate_all(
     nodes.all(results)
 }
 
-fn evaluate_local(local: &Local, scope: &Scope, setting: &Setting<'_>, diagnostics: &mut Diagnostics) -> Value {
+fn evaluate_local(
+    local: &Local,
+    scope: &Scope,
+    setting: &Setting<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Value {
     let before = diagnostics.len();
     let value = local.expression.evaluate(scope, diagnostics);
     if diagnostics.len() > before {
@@ -211,7 +216,13 @@ impl<'a> Nodes<'a> {
         }
     }
 
-    fn not_found(&self, node: usize, name: &str, reference: &Reference, source: &Arc<SourceFile>) -> Diagnostic {
+    fn not_found(
+        &self,
+        node: usize,
+        name: &str,
+        reference: &Reference,
+        source: &Arc<SourceFile>,
+    ) -> Diagnostic {
         let names: Vec<String> = (0..self.count()).map(|i| self.name(i)).collect();
         let d = Diagnostic::error("failed to prepare execution graph")
             .detail(format!("{} refers to {name}, which no template file defines.", self.name(node)))
@@ -231,7 +242,10 @@ impl<'a> Nodes<'a> {
         let names: Vec<String> = circle.iter().map(|n| self.name(*n)).collect();
         let detail = match names.as_slice() {
             [one] => format!("{one} refers to itself."),
-            _ => format!("These refer to each other in a circle, so none can be evaluated first: {}.", names.join(", ")),
+            _ => format!(
+                "These refer to each other in a circle, so none can be evaluated first: {}.",
+                names.join(", ")
+            ),
         };
         let d = Diagnostic::error(summary).detail(detail);
         let d = match circle.first() {

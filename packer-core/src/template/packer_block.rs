@@ -97,22 +97,34 @@ fn decode_plugin(attribute: &Attribute, diagnostics: &mut Diagnostics) -> Option
             return None;
         }
         _ => {
-            wrong("Invalid required_plugins syntax", "A plugin is asked for with an object of `source` and `version`.".into());
+            wrong(
+                "Invalid required_plugins syntax",
+                "A plugin is asked for with an object of `source` and `version`.".into(),
+            );
             return None;
         }
     };
     let version = match object.get("version").map(Value::data) {
         None => {
-            wrong("No version constraint was set", "Say which versions will do: `version = \">= 1.2.0, < 2.0.0\"`.".into());
+            wrong(
+                "No version constraint was set",
+                "Say which versions will do: `version = \">= 1.2.0, < 2.0.0\"`.".into(),
+            );
             None
         }
         Some(Data::String(text)) => match VersionConstraint::parse(text) {
             None => {
-                wrong("Invalid version constraint", format!("{text:?} is no version constraint: write `>= 1.2.0, < 2.0.0`."));
+                wrong(
+                    "Invalid version constraint",
+                    format!("{text:?} is no version constraint: write `>= 1.2.0, < 2.0.0`."),
+                );
                 None
             }
             Some(constraint) if constraint.names_pre_release() => {
-                wrong("Invalid version constraint", "A plugin's version constraint may not name a pre-release.".into());
+                wrong(
+                    "Invalid version constraint",
+                    "A plugin's version constraint may not name a pre-release.".into(),
+                );
                 None
             }
             Some(constraint) => Some(constraint),
@@ -124,7 +136,10 @@ fn decode_plugin(attribute: &Attribute, diagnostics: &mut Diagnostics) -> Option
     };
     let source = match object.get("source").map(Value::data) {
         None => {
-            wrong("No source was set", format!("Say where the plugin comes from: `source = \"github.com/hashicorp/{name}\"`."));
+            wrong(
+                "No source was set",
+                format!("Say where the plugin comes from: `source = \"github.com/hashicorp/{name}\"`."),
+            );
             None
         }
         Some(Data::String(text)) => match check_source(text) {
@@ -140,10 +155,18 @@ fn decode_plugin(attribute: &Attribute, diagnostics: &mut Diagnostics) -> Option
         }
     };
     if let Some(other) = object.keys().find(|k| !matches!(&***k, "version" | "source")) {
-        wrong("Invalid required_plugins object", format!("Only \"version\" and \"source\" may be given here, not {other:?}."));
+        wrong(
+            "Invalid required_plugins object",
+            format!("Only \"version\" and \"source\" may be given here, not {other:?}."),
+        );
         return None;
     }
-    Some(RequiredPlugin { name: name.to_owned(), source: source?, version: version?, location: attribute.location() })
+    Some(RequiredPlugin {
+        name: name.to_owned(),
+        source: source?,
+        version: version?,
+        location: attribute.location(),
+    })
 }
 
 fn check_local_name(name: &str) -> Result<(), String> {
@@ -152,7 +175,9 @@ fn check_local_name(name: &str) -> Result<(), String> {
         return Err(format!("Names of plugins are written in lower case: {lower:?} instead of {name:?}."));
     }
     if name.starts_with('-') || name.ends_with('-') || name.contains("--") || name.contains('.') {
-        return Err(format!("{name:?} may hold neither dots nor two dashes in a row, and may neither start nor end with a dash."));
+        return Err(format!(
+            "{name:?} may hold neither dots nor two dashes in a row, and may neither start nor end with a dash."
+        ));
     }
     Ok(())
 }
@@ -188,7 +213,9 @@ fn check_source(source: &str) -> Result<(), String> {
     let last = parts.last().copied().unwrap_or_default();
     for prefix in ["packer-plugin-", "packer-"] {
         if let Some(rest) = last.strip_prefix(prefix) {
-            return Err(format!("The last part of a source must not start with {prefix:?}: did you mean {rest:?}?"));
+            return Err(format!(
+                "The last part of a source must not start with {prefix:?}: did you mean {rest:?}?"
+            ));
         }
     }
     Ok(())
@@ -247,7 +274,16 @@ mod tests {
         for good in ["github.com/hashicorp/docker", "example.com/a/b/c"] {
             assert_eq!(check_source(good), Ok(()));
         }
-        for bad in ["docker", "hashicorp/docker", "https://a/b/c", "/a/b/c", "a/b/c/", "a//b/c", "a/b/c?x=1", "a/b/packer-plugin-x"] {
+        for bad in [
+            "docker",
+            "hashicorp/docker",
+            "https://a/b/c",
+            "/a/b/c",
+            "a/b/c/",
+            "a//b/c",
+            "a/b/c?x=1",
+            "a/b/packer-plugin-x",
+        ] {
             assert!(check_source(bad).is_err(), "{bad}");
         }
     }

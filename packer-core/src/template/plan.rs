@@ -44,7 +44,11 @@ impl Template {
     ///
     /// # Errors
     /// What is wrong with the template itself: values of variables, locals, data sources, build blocks, unknown components.
-    pub async fn evaluate(&self, registry: &Registry, inputs: Inputs) -> std::result::Result<Pipeline, Diagnostics> {
+    pub async fn evaluate(
+        &self,
+        registry: &Registry,
+        inputs: Inputs,
+    ) -> std::result::Result<Pipeline, Diagnostics> {
         let mut diagnostics = Diagnostics::new();
         let setting = Setting::new(&inputs, &self.0.root);
         let values = self.collect_values(&setting, &mut diagnostics);
@@ -60,7 +64,8 @@ impl Template {
         let result = if diagnostics.has_errors() {
             Err(Diagnostics::new())
         } else {
-            Planner::new(&evaluated, registry, &inputs, self).and_then(|planner| planner.plan(&mut diagnostics))
+            Planner::new(&evaluated, registry, &inputs, self)
+                .and_then(|planner| planner.plan(&mut diagnostics))
         };
         match result {
             Ok(builds) if !diagnostics.has_errors() => {
@@ -98,7 +103,14 @@ impl Template {
         let builds = inner.builds.iter().map(|b| (b, reader.read(b, diagnostics))).collect();
         let in_build = inner.builds.iter().any(hcp::is_in);
         hcp::check_both(&inner.registries, in_build, diagnostics);
-        Evaluated { scope, variables, locals: found.locals, sources, builds, secrets: setting.secrets.clone() }
+        Evaluated {
+            scope,
+            variables,
+            locals: found.locals,
+            sources,
+            builds,
+            secrets: setting.secrets.clone(),
+        }
     }
 
     /// The types of all components that the template names outright.
@@ -129,7 +141,6 @@ impl Template {
 struct Planner<'p> {
     evaluated: &'p Evaluated<'p>,
     registry: &'p Registry,
-    inputs: &'p Inputs,
     only: Patterns,
     except: Patterns,
     sensitive: Vec<String>,
@@ -149,17 +160,20 @@ impl<'p> Planner<'p> {
         inputs: &'p Inputs,
         template: &Template,
     ) -> std::result::Result<Self, Diagnostics> {
-        let sensitive = template.0.variables.iter().filter(|v| v.sensitive).map(|v| v.name.to_string()).collect();
+        let sensitive =
+            template.0.variables.iter().filter(|v| v.sensitive).map(|v| v.name.to_string()).collect();
         let only = Patterns::parse("only", &inputs.only)?;
         let except = Patterns::parse("except", &inputs.except)?;
-        Ok(Self { evaluated, registry, inputs, only, except, sensitive })
+        Ok(Self { evaluated, registry, only, except, sensitive })
     }
 
     /// The builds that are wanted, in the order of the files, the build blocks and their sources.
     fn plan(&self, diagnostics: &mut Diagnostics) -> std::result::Result<Vec<Build>, Diagnostics> {
         if self.evaluated.builds.is_empty() {
             return Err(Diagnostic::error("Missing build block")
-                .detail("A template needs a build block with at least one source before anything can be built.")
+                .detail(
+                    "A template needs a build block with at least one source before anything can be built.",
+                )
                 .into());
         }
         let (mut builds, mut names, mut matches) = (Vec::new(), Vec::new(), Matches::default());
@@ -210,9 +224,15 @@ impl<'p> Planner<'p> {
             for need in build.needs.iter().filter(|n| !chosen.contains(n.as_str())) {
                 let d = Diagnostic::error("Unknown build in a reference to an artifact");
                 let d = if names.contains(need) {
-                    d.detail(format!("{} is made from the artifact of {need}, which -only or -except leave out.", build.name()))
+                    d.detail(format!(
+                        "{} is made from the artifact of {need}, which -only or -except leave out.",
+                        build.name()
+                    ))
                 } else {
-                    d.detail(format!("{} refers to the artifact of {need}, but there is no such build.", build.name()))
+                    d.detail(format!(
+                        "{} refers to the artifact of {need}, but there is no such build.",
+                        build.name()
+                    ))
                 };
                 let d = match crate::diagnostic::did_you_mean(need, names.iter().map(String::as_str)) {
                     Some(meant) if meant != need => d.help(format!("did you mean {meant:?}?")),
@@ -227,15 +247,26 @@ impl<'p> Planner<'p> {
     }
 
     /// One build. What is wrong with its components becomes what preparing it finds.
-    fn build(&self, name: String, block: &Block, build: &BuildBlock, used: &SourceUse, matches: &mut Matches) -> Build {
+    fn build(
+        &self,
+        name: String,
+        block: &Block,
+        build: &BuildBlock,
+        used: &SourceUse,
+        matches: &mut Matches,
+    ) -> Build {
         let mut found = Diagnostics::new();
         let definition = self.evaluated.sources.get(&used.source);
         let place = definition.map_or_else(|| block.location(), Block::location);
         let source = source_value(&used.source.kind, &used.name);
         let scope = self.evaluated.scope.with_variables([("source", source)]);
         let (builder, needs) = self.builder(definition, used, &scope, &place, &mut found);
-        let own: Arc<[String]> =
-            builder.as_ref().map_or_else(Vec::new, |b| b.preview().variables()).into_iter().map(Cow::into_owned).collect();
+        let own: Arc<[String]> = builder
+            .as_ref()
+            .map_or_else(Vec::new, |b| b.preview().variables())
+            .into_iter()
+            .map(Cow::into_owned)
+            .collect();
         let steps = Steps {
             scope: scope.with_variables([("build", build_value(&build.name, &own, None))]),
             build_name: build.name.as_str().into(),
@@ -243,10 +274,19 @@ impl<'p> Planner<'p> {
             source: format!("{}.{}", used.source.kind, used.name),
             local_name: used.name.clone(),
         };
-        let provisioners = build.provisioners.iter().filter_map(|s| steps.provisioner(s, self.registry, &mut found)).collect();
-        let error_cleanup = build.error_cleanup.as_ref().and_then(|s| steps.provisioner(s, self.registry, &mut found));
-        let post_processors =
-            build.post_processors.iter().map(|s| self.sequence(&steps, s, matches, &mut found)).filter(|s| !s.is_empty()).collect();
+        let provisioners = build
+            .provisioners
+            .iter()
+            .filter_map(|s| steps.provisioner(s, self.registry, &mut found))
+            .collect();
+        let error_cleanup =
+            build.error_cleanup.as_ref().and_then(|s| steps.provisioner(s, self.registry, &mut found));
+        let post_processors = build
+            .post_processors
+            .iter()
+            .map(|s| self.sequence(&steps, s, matches, &mut found))
+            .filter(|s| !s.is_empty())
+            .collect();
         let rejected = || Late::ready(Arc::new(Rejected(found.clone())) as Arc<dyn Builder>);
         let builder = match builder {
             Some(builder) if !found.has_errors() => builder,
@@ -281,11 +321,13 @@ impl<'p> Planner<'p> {
         place: &Location,
         found: &mut Diagnostics,
     ) -> (Option<Late<dyn Builder>>, Vec<String>) {
-        let (Some(definition), Some(kind)) = (definition, self.registry.get_builder(&used.source.kind)) else {
+        let (Some(definition), Some(kind)) = (definition, self.registry.get_builder(&used.source.kind))
+        else {
             // Both were told when the build block was read.
             return (None, Vec::new());
         };
-        let mut parts = vec![PartBody { body: definition.body.clone(), iterators: Vec::new(), unknown: false }];
+        let mut parts =
+            vec![PartBody { body: definition.body.clone(), iterators: Vec::new(), unknown: false }];
         parts.extend(used.body.clone());
         let needs = artifacts::needed_by(parts.iter().map(|p| &p.body), found);
         if needs.is_empty() {
@@ -303,7 +345,13 @@ impl<'p> Planner<'p> {
     }
 
     /// A sequence of post-processors: one that `-except` matches ends it.
-    fn sequence(&self, steps: &Steps, sequence: &[Step], matches: &mut Matches, found: &mut Diagnostics) -> Vec<PostProcessStep> {
+    fn sequence(
+        &self,
+        steps: &Steps,
+        sequence: &[Step],
+        matches: &mut Matches,
+        found: &mut Diagnostics,
+    ) -> Vec<PostProcessStep> {
         let mut made = Vec::new();
         for step in sequence.iter().filter(|s| s.filter.admits(&steps.source)) {
             let name = if step.name.is_empty() { &*step.kind } else { &step.name };
@@ -338,7 +386,12 @@ struct Steps {
 }
 
 impl Steps {
-    fn provisioner(&self, step: &Step, registry: &Registry, found: &mut Diagnostics) -> Option<ProvisionStep> {
+    fn provisioner(
+        &self,
+        step: &Step,
+        registry: &Registry,
+        found: &mut Diagnostics,
+    ) -> Option<ProvisionStep> {
         if !step.filter.admits(&self.source) {
             return None;
         }
@@ -353,7 +406,12 @@ impl Steps {
         Some(made)
     }
 
-    fn post_processor(&self, step: &Step, registry: &Registry, found: &mut Diagnostics) -> Option<PostProcessStep> {
+    fn post_processor(
+        &self,
+        step: &Step,
+        registry: &Registry,
+        found: &mut Diagnostics,
+    ) -> Option<PostProcessStep> {
         let late = self.late(registry.get_post_processor(&step.kind)?, step, found)?;
         let mut made = PostProcessStep::with_post_processor(&*step.kind, late).named(step.name.as_str());
         made.keep_input_artifact = step.keep_input_artifact;
@@ -363,10 +421,16 @@ impl Steps {
     }
 
     /// The component as far as it can be made now, and how it is made again just before it is used.
-    fn late<T: ?Sized + 'static>(&self, kind: &ComponentType<T>, step: &Step, found: &mut Diagnostics) -> Option<Late<T>> {
+    fn late<T: ?Sized + 'static>(
+        &self,
+        kind: &ComponentType<T>,
+        step: &Step,
+        found: &mut Diagnostics,
+    ) -> Option<Late<T>> {
         let overrides = step.overrides.get(&self.local_name).cloned();
         let parts = vec![step.body.clone()];
-        let preview = component::decode(kind, &parts, overrides.as_ref(), &self.scope, &step.location, found)?;
+        let preview =
+            component::decode(kind, &parts, overrides.as_ref(), &self.scope, &step.location, found)?;
         let (kind, scope, place) = (kind.clone(), self.scope.clone(), step.location.clone());
         let (build_name, own) = (self.build_name.clone(), self.own.clone());
         Some(Late::deferred(preview, move |values: &RunValues| {

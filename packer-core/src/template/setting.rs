@@ -33,7 +33,8 @@ pub(super) struct Setting<'a> {
 
 impl<'a> Setting<'a> {
     pub(super) fn new(inputs: &'a Inputs, root: &'a str) -> Self {
-        let cwd = inputs.dir().map(Path::to_path_buf).or_else(|| std::env::current_dir().ok()).unwrap_or_default();
+        let cwd =
+            inputs.dir().map(Path::to_path_buf).or_else(|| std::env::current_dir().ok()).unwrap_or_default();
         let mut capabilities = Capabilities::real_files(root, &cwd);
         capabilities.env = Arc::new(inputs.host.env.clone());
         capabilities.home = inputs.host.env.get("HOME").map(PathBuf::from);
@@ -43,20 +44,15 @@ impl<'a> Setting<'a> {
         let events = Events::new(inputs.clock.clone(), secrets.clone(), inputs.sinks.clone());
         let ledger = Arc::new(MemoryLedger::new());
         let id = Uuid::new_v4().to_string();
-        let run = RunContext::new(id, events, ledger, secrets.clone(), inputs.clock.clone(), inputs.host.clone());
-        Self {
-            inputs,
-            secrets,
-            root,
-            cwd: forward(&cwd.to_string_lossy()),
-            capabilities,
-            run: Arc::new(run),
-        }
+        let run =
+            RunContext::new(id, events, ledger, secrets.clone(), inputs.clock.clone(), inputs.host.clone());
+        Self { inputs, secrets, root, cwd: forward(&cwd.to_string_lossy()), capabilities, run: Arc::new(run) }
     }
 
     /// Where defaults of variables are evaluated: nothing but `env`.
     pub(super) fn default_scope(&self) -> Scope {
-        Scope::new().with_only_functions(Functions::none().with("env", env_function()), self.capabilities.clone())
+        Scope::new()
+            .with_only_functions(Functions::none().with("env", env_function()), self.capabilities.clone())
     }
 
     /// Where a rule of a variable is evaluated: the variable alone.
@@ -72,20 +68,23 @@ impl<'a> Setting<'a> {
     /// What every expression of the template sees but constants: `local` and `data` are still missing.
     pub(super) fn base_scope(&self, variables: Value) -> Scope {
         let text = || Value::unknown(Type::String);
-        let path = Value::object([("root", Value::text(&forward(self.root))), ("cwd", Value::text(&self.cwd))]);
+        let path =
+            Value::object([("root", Value::text(&forward(self.root))), ("cwd", Value::text(&self.cwd))]);
         let packer = Value::object([
             ("version", Value::from(crate::VERSION)),
             ("iterationID", text()),
             ("versionFingerprint", text()),
         ]);
         let nothing: [(&str, Type); 0] = [];
-        Scope::new().with_functions(self.inputs.functions.clone(), self.capabilities.clone()).with_variables([
-            ("var", variables),
-            ("path", path),
-            ("packer", packer),
-            ("source", Value::object([("type", text()), ("name", text())])),
-            ("build", Value::unknown(Type::object(nothing))),
-        ])
+        Scope::new().with_functions(self.inputs.functions.clone(), self.capabilities.clone()).with_variables(
+            [
+                ("var", variables),
+                ("path", path),
+                ("packer", packer),
+                ("source", Value::object([("type", text()), ("name", text())])),
+                ("build", Value::unknown(Type::object(nothing))),
+            ],
+        )
     }
 
     /// The names of the variables that are sensitive and everything else a data source may want to know of its
@@ -131,7 +130,8 @@ fn env_function() -> Function {
 /// Where defaults of variables are checked before it is known what the environment says.
 pub(super) fn unknown_env_scope() -> Scope {
     static ENV: LazyLock<Functions> = LazyLock::new(|| {
-        let env = Function::new([Param::string("key")], Type::String, |_, _| Ok(Value::unknown(Type::String)));
+        let env =
+            Function::new([Param::string("key")], Type::String, |_, _| Ok(Value::unknown(Type::String)));
         Functions::none().with("env", env)
     });
     Scope::new().with_only_functions(ENV.clone(), Capabilities::none())

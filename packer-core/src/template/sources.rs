@@ -73,7 +73,9 @@ impl<'a> Sources<'a> {
         let wanted = source.to_string();
         let d = Diagnostic::error(format!("Unknown source {wanted}"));
         if let Some(meant) = did_you_mean(&wanted, known.iter().map(String::as_str)) {
-            return d.detail("No template file defines this source.").help(format!("did you mean {meant:?}?"));
+            return d
+                .detail("No template file defines this source.")
+                .help(format!("did you mean {meant:?}?"));
         }
         let known = match known.as_slice() {
             [] => "no source at all".to_owned(),

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use super::decode;
 use super::eval::{Scope, TypeConstraint, TypeUse, evaluate, parse_type, references};
-use super::inputs::Inputs;
-use super::syntax::{Attribute, Block, BodySchema, is_identifier, parse_expression, parse_json, parse_native};
 use super::files;
+use super::inputs::Inputs;
 use super::setting::Setting;
+use super::syntax::{
+    Attribute, Block, BodySchema, is_identifier, parse_expression, parse_json, parse_native,
+};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile, did_you_mean};
 use crate::secrets::Secrets;
 use crate::value::{Type, Value, convert};
@@ -133,8 +135,10 @@ impl Variables {
         if let Some(description) = content.attribute("description") {
             decode::text(description, &constant, diagnostics);
         }
-        let sensitive =
-            content.attribute("sensitive").and_then(|a| decode::flag(a, &constant, diagnostics)).unwrap_or(false);
+        let sensitive = content
+            .attribute("sensitive")
+            .and_then(|a| decode::flag(a, &constant, diagnostics))
+            .unwrap_or(false);
         let constraint = content
             .attribute("type")
             .and_then(|a| parse_type(&a.expr, &a.source, TypeUse::Variable, diagnostics));
@@ -151,9 +155,16 @@ impl Variables {
                 }
             }
         }
-        let rules = content.blocks("validation").filter_map(|b| rule(b, label.as_str(), diagnostics)).collect();
-        let variable =
-            Variable { name: label.text.clone(), constraint, default, sensitive, rules, location: block.location() };
+        let rules =
+            content.blocks("validation").filter_map(|b| rule(b, label.as_str(), diagnostics)).collect();
+        let variable = Variable {
+            name: label.text.clone(),
+            constraint,
+            default,
+            sensitive,
+            rules,
+            location: block.location(),
+        };
         self.add(variable, diagnostics);
     }
 
@@ -186,7 +197,9 @@ impl Variables {
         }
         for (name, text) in &inputs.variables {
             match self.get(name) {
-                Some(variable) => values.assign(variable, variable.from_text(text, Origin::CommandLine, diagnostics)),
+                Some(variable) => {
+                    values.assign(variable, variable.from_text(text, Origin::CommandLine, diagnostics))
+                }
                 None => {
                     let mut d = Diagnostic::error("Undefined -var variable").detail(format!(
                         "A value was given for the variable {name:?}, which no template file declares."
@@ -220,8 +233,9 @@ impl Variables {
         if failed {
             return;
         }
-        let (declared, body) =
-            file.body.partial_content(&BodySchema::new().block("variable", &["name"]), &mut Diagnostics::new());
+        let (declared, body) = file
+            .body
+            .partial_content(&BodySchema::new().block("variable", &["name"]), &mut Diagnostics::new());
         if !json && !declared.blocks.is_empty() {
             for block in &declared.blocks {
                 diagnostics.push(
@@ -333,7 +347,12 @@ fn unset(variable: &Variable) -> Diagnostic {
 
 impl Variable {
     /// The default, converted.
-    fn default_value(&self, default: &Attribute, scope: &Scope, diagnostics: &mut Diagnostics) -> Option<Value> {
+    fn default_value(
+        &self,
+        default: &Attribute,
+        scope: &Scope,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Value> {
         let before = diagnostics.len();
         let value = default.evaluate(scope, diagnostics);
         if diagnostics.len() > before {
@@ -414,11 +433,17 @@ fn rule(block: &Block, variable: &str, diagnostics: &mut Diagnostics) -> Option<
     let text = decode::text(message, &Scope::constant(), diagnostics)?;
     let wrong = match text.chars().next() {
         None => "A rule needs a message that says what is wrong.",
-        Some(first) if first.is_alphabetic() && first.is_lowercase() => "A message is a sentence: it starts with a capital letter.",
-        _ if !text.ends_with(['.', '?', '!']) => "A message is a sentence: it ends with a full stop, a question mark or an exclamation mark.",
+        Some(first) if first.is_alphabetic() && first.is_lowercase() => {
+            "A message is a sentence: it starts with a capital letter."
+        }
+        _ if !text.ends_with(['.', '?', '!']) => {
+            "A message is a sentence: it ends with a full stop, a question mark or an exclamation mark."
+        }
         _ => return Some(Rule { condition: condition?, message: text, location: block.location() }),
     };
-    diagnostics.push(Diagnostic::error("Invalid validation error message").detail(wrong).at(message.value_location()));
+    diagnostics.push(
+        Diagnostic::error("Invalid validation error message").detail(wrong).at(message.value_location()),
+    );
     None
 }
 
@@ -447,7 +472,14 @@ fn check_references(condition: &Attribute, variable: &str, diagnostics: &mut Dia
 }
 
 impl Rule {
-    fn check(&self, variable: &Variable, value: &Value, assigned: &Assigned, setting: &Setting, diagnostics: &mut Diagnostics) {
+    fn check(
+        &self,
+        variable: &Variable,
+        value: &Value,
+        assigned: &Assigned,
+        setting: &Setting,
+        diagnostics: &mut Diagnostics,
+    ) {
         let scope = setting.rule_scope(&variable.name, value);
         let before = diagnostics.len();
         let result = self.condition.evaluate(&scope, diagnostics);
@@ -457,9 +489,10 @@ impl Rule {
         let wrong = match convert(&result, &Type::Bool) {
             Ok(kept) if !kept.is_known() || kept.as_bool() == Some(true) => return,
             Ok(broken) if broken.as_bool() == Some(false) => {
-                let mut d = Diagnostic::error(format!("Invalid value for {} variable", assigned.origin.label()))
-                    .detail(self.message.clone())
-                    .related("this rule", self.location.clone());
+                let mut d =
+                    Diagnostic::error(format!("Invalid value for {} variable", assigned.origin.label()))
+                        .detail(self.message.clone())
+                        .related("this rule", self.location.clone());
                 d.location = assigned.location.clone();
                 diagnostics.push(d);
                 return;

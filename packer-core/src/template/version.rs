@@ -104,8 +104,11 @@ impl PartialOrd for Version {
 impl Ord for Version {
     fn cmp(&self, other: &Self) -> Ordering {
         let length = self.numbers.len().max(other.numbers.len());
-        let padded = |v: &Self| (0..length).map(|i| v.numbers.get(i).copied().unwrap_or(0)).collect::<Vec<_>>();
-        padded(self).cmp(&padded(other)).then_with(|| compare_pre_releases(&self.pre_release, &other.pre_release))
+        let padded =
+            |v: &Self| (0..length).map(|i| v.numbers.get(i).copied().unwrap_or(0)).collect::<Vec<_>>();
+        padded(self)
+            .cmp(&padded(other))
+            .then_with(|| compare_pre_releases(&self.pre_release, &other.pre_release))
     }
 }
 
@@ -157,7 +160,12 @@ impl Operator {
                     && (pre || !named)
                     && version >= constraint
                     && version.numbers.len() >= constraint.numbers.len()
-                    && version.numbers.iter().zip(&constraint.numbers).take(constraint.written - 1).all(|(v, c)| v == c)
+                    && version
+                        .numbers
+                        .iter()
+                        .zip(&constraint.numbers)
+                        .take(constraint.written - 1)
+                        .all(|(v, c)| v == c)
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::super::syntax::{Expr, ExprKind, ForExpr, ObjectKey, Step, StepKind, TemplateFor, TemplatePart};
+use super::super::syntax::{
+    Body, Expr, ExprKind, ForExpr, ObjectKey, Step, StepKind, TemplateFor, TemplatePart,
+};
 use crate::diagnostic::Span;
 use crate::value::Value;
 
@@ -41,6 +43,13 @@ pub fn references(expr: &Expr) -> Vec<Reference> {
     let mut visitor = Visitor { found: Vec::new(), bound: Vec::new(), budget: usize::MAX };
     visitor.expr(expr);
     visitor.found
+}
+
+impl Body {
+    /// Every use of a variable in the body's attributes and in those of the blocks in it.
+    pub fn references(&self) -> Vec<Reference> {
+        self.all_attributes().iter().flat_map(|a| references(&a.expr)).collect()
+    }
 }
 
 /// As [`references`], but gives up after so many nodes.

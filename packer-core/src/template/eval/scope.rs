@@ -74,6 +74,14 @@ impl Scope {
         }))
     }
 
+    /// The variables of the levels between this scope and one around it, outer ones first.
+    pub(in crate::template) fn variables_within(&self, outer: &Self) -> Vec<(Arc<str>, Value)> {
+        let inside: Vec<&Level> =
+            self.levels().take_while(|level| !std::ptr::eq(*level, &*outer.0)).collect();
+        let variables = inside.into_iter().rev().filter_map(|level| level.variables.as_ref());
+        variables.flatten().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     /// The value of a name.
     pub fn variable(&self, name: &str) -> Option<&Value> {
         self.levels().find_map(|level| level.variables.as_ref()?.get(name))

@@ -37,6 +37,11 @@ enum Defaults {
 }
 
 impl TypeConstraint {
+    /// A type without optional attributes.
+    pub fn of(ty: Type) -> Self {
+        Self { ty, defaults: None }
+    }
+
     /// The value with the defaults of optional attributes, which it lacks or has as null, filled in. The result is
     /// ready to be converted to the type. Null and unknown values stay as they are.
     pub fn with_defaults(&self, value: &Value) -> Value {

@@ -226,6 +226,23 @@ impl Body {
         }
     }
 
+    /// Every attribute in the body and in the blocks in it. In JSON these are the properties of the body itself: what is
+    /// in them is one expression each.
+    pub fn all_attributes(&self) -> Vec<Attribute> {
+        let mut found = Vec::new();
+        let mut pending = vec![self.clone()];
+        while let Some(body) = pending.pop() {
+            match &body.kind {
+                BodyKind::Native(native) => {
+                    found.extend(native.attributes.iter().cloned());
+                    pending.extend(native.blocks.iter().map(|b| b.body.clone()));
+                }
+                BodyKind::Json(json) => found.extend(json::attributes(&body, json, &mut Diagnostics::new())),
+            }
+        }
+        found
+    }
+
     pub(super) fn hides_attribute(&self, name: &str) -> bool {
         self.hidden.as_ref().is_some_and(|h| h.attributes.contains(name))
     }
