@@ -48,6 +48,9 @@ pub(crate) async fn run(
     } else {
         let owners: Vec<&Artifact> = artifacts.iter().collect();
         let left = cleanup::release_all(&cx, &life.owners, &owners).await;
+        for Left { resource, reason } in &left {
+            cx.emit(EventKind::ResourceLeft { resource: resource.clone(), error: reason.clone() });
+        }
         if let Err(e) = cleanup::keep_all(&cx, &artifacts) {
             error.get_or_insert(e.context("The ledger could not be told that the artifacts stay"));
         }
@@ -103,9 +106,9 @@ impl Life<'_> {
             Ok(artifact) => artifact,
             Err(Stop { error, leave }) => return End { artifacts: Vec::new(), error: Some(error), leave },
         };
-        // What only the machine needed goes before the artifact is worked on.
-        let left = cleanup::release_all(self.cx, &self.owners, &[&artifact]).await;
-        drop(left); // still in the ledger: the end of the build tries again and reports
+        // What only the machine needed goes before the artifact is worked on; what does not go now is tried again,
+        // and told, at the end of the build.
+        cleanup::release_all(self.cx, &self.owners, &[&artifact]).await;
         let outcome = post_process::all(self.build, artifact, self.cx, &self.values, &mut self.owners).await;
         End { artifacts: outcome.artifacts, error: outcome.error, leave: false }
     }
@@ -119,7 +122,7 @@ impl Life<'_> {
             let place = self.build.location.as_ref();
             prepare::builder(&builder, &cx, place).await.into_result(())?;
         }
-        self.owners.builder = Some(Component::Builder(builder.clone()));
+        self.owners.begin(self.cx, Component::Builder(builder.clone()));
         Ok(builder)
     }
 

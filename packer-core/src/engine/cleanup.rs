@@ -12,7 +12,6 @@ use crate::context::Context;
 use crate::engine::guard;
 use crate::engine::report::Left;
 use crate::error::{Error, Result};
-use crate::event::EventKind;
 use crate::ledger::{Ledger, Resource, ResourceId, Role};
 use crate::post_processor::PostProcessor;
 use crate::provisioner::Provisioner;
@@ -50,27 +49,35 @@ impl Component {
 /// Which component made which resource of a build.
 #[derive(Default)]
 pub(crate) struct Owners {
-    /// The builder made everything of its role.
-    pub(crate) builder: Option<Component>,
-    others: HashMap<ResourceId, Component>,
+    /// The last component of each role that began to work.
+    latest: Vec<Component>,
+    /// What was made by those before it.
+    makers: HashMap<ResourceId, Component>,
 }
 
 impl Owners {
-    /// Gives the component everything of its role that the build has recorded and nobody has claimed.
-    pub(crate) fn claim(&mut self, cx: &Context, component: Component) {
-        for resource in cx.record_of_build().owned.outstanding() {
-            if !resource.is_local() && resource.role == component.role() {
-                self.others.entry(resource.id).or_insert_with(|| component.clone());
+    /// A component begins to work: what its role has made so far is from the one before, what comes from now on is its
+    /// own. Said before the work, since that may be dropped at any await point.
+    pub(crate) fn begin(&mut self, cx: &Context, component: Component) {
+        let role = component.role();
+        if let Some(at) = self.latest.iter().position(|c| c.role() == role) {
+            let before = std::mem::replace(&mut self.latest[at], component);
+            for resource in cx.record_of_build().owned.outstanding() {
+                if !resource.is_local() && resource.role == role {
+                    self.makers.entry(resource.id).or_insert_with(|| before.clone());
+                }
             }
+        } else {
+            self.latest.push(component);
         }
     }
 
     fn of(&self, resource: &Resource) -> Result<&Component> {
-        let owner = match resource.role {
-            Role::Builder => self.builder.as_ref(),
-            Role::PostProcessor | Role::Provisioner => self.others.get(&resource.id),
-        };
-        owner.ok_or_else(|| Error::internal(format!("nobody knows who is to release {resource}")))
+        let latest = || self.latest.iter().find(|c| c.role() == resource.role);
+        self.makers
+            .get(&resource.id)
+            .or_else(latest)
+            .ok_or_else(|| Error::internal(format!("nobody knows who is to release {resource}")))
     }
 }
 
@@ -83,9 +90,7 @@ pub(crate) async fn release_all(cx: &Context, owners: &Owners, artifacts: &[&Art
             continue;
         }
         if let Err(error) = release(cx, owners, &resource).await {
-            let reason = error.to_string();
-            cx.emit(EventKind::ResourceLeft { resource: resource.clone(), error: reason.clone() });
-            left.push(Left { resource, reason });
+            left.push(Left { resource, reason: error.to_string() });
         }
     }
     left

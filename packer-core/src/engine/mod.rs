@@ -27,6 +27,8 @@ mod provision;
 mod recover;
 mod report;
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub use crate::context::StepTime;
 pub use on_error::{Decision, Failure, FailureHandler, OnError, Phase};

@@ -126,10 +126,8 @@ async fn one(
     let work = async {
         let post_processor = make(build, step, &cx, &values)?;
         let who = format!("the post-processor {:?}", step.kind);
-        let result = guard::caught(&who, post_processor.post_process(&cx, input.clone()));
-        let result = cx.until_cancelled(result).await;
-        owners.claim(&cx, Component::PostProcessor(post_processor));
-        result
+        owners.begin(&cx, Component::PostProcessor(post_processor.clone()));
+        guard::caught(&who, post_processor.post_process(&cx, input.clone())).await
     };
     let name = match step.name.as_str() {
         "" => format!("post-process with {}", step.kind),

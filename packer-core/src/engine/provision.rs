@@ -117,9 +117,10 @@ async fn attempt(
     // Made anew for each try: its functions see the state of this moment.
     let provisioner = make(build, step, cx, values)?;
     let own = cx.for_component(Role::Provisioner, &step.kind);
+    owners.begin(cx, Component::Provisioner(provisioner.clone()));
     let who = format!("the provisioner {:?}", step.kind);
     let work = guard::caught(&who, provisioner.provision(&own, machine));
-    let result = match step.timeout.filter(|limit| !limit.is_zero()) {
+    match step.timeout.filter(|limit| !limit.is_zero()) {
         None => own.until_cancelled(work).await,
         Some(limit) => {
             cx.say(format!("Setting a {} timeout for the next provisioner...", go(limit)));
@@ -134,9 +135,7 @@ async fn attempt(
                 }
             }
         }
-    };
-    owners.claim(cx, Component::Provisioner(provisioner));
-    result
+    }
 }
 
 fn make(

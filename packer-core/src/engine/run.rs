@@ -39,7 +39,11 @@ impl Driver {
 
     async fn drive(&self, pipeline: Pipeline, graph: Graph) -> Result<Report, Diagnostics> {
         let mut findings = pipeline.notes;
-        let prepared = prepare::all(pipeline.builds, &self.run.host).await;
+        let preparing = prepare::all(pipeline.builds.clone(), &self.run.host);
+        let prepared = tokio::select! {
+            prepared = preparing => prepared,
+            () = self.stop.cancelled() => return Ok(self.cancelled_early(&pipeline.builds, findings)),
+        };
         let rejected: Vec<bool> = prepared.iter().map(|p| p.findings.has_errors()).collect();
         let mut builds = Vec::with_capacity(prepared.len());
         for p in prepared {
@@ -57,6 +61,20 @@ impl Driver {
         self.tell(EventKind::RunStarted { run_id: self.run.run_id.clone(), builds: names });
         let reports = Schedule::new(self, &builds, &graph).run(&rejected).await;
         Ok(self.report(reports, findings))
+    }
+
+    /// The report of a run that was cancelled before any build could start.
+    fn cancelled_early(&self, builds: &[Build], findings: Diagnostics) -> Report {
+        let names = builds.iter().map(|b| b.name().to_owned()).collect();
+        self.tell(EventKind::RunStarted { run_id: self.run.run_id.clone(), builds: names });
+        let reports = builds.iter().map(|b| self.never_started(b)).collect();
+        self.report(reports, findings)
+    }
+
+    fn never_started(&self, build: &Build) -> BuildReport {
+        let reason = "the run was cancelled before it started";
+        self.context(build).emit(EventKind::BuildSkipped { reason: reason.to_owned() });
+        BuildReport::not_run(build, Status::Cancelled, Error::new(Fault::Cancelled, reason))
     }
 
     fn report(&self, builds: Vec<BuildReport>, diagnostics: Diagnostics) -> Report {
@@ -124,11 +142,13 @@ impl<'a> Schedule<'a> {
             let error = Error::user("the configuration of the build is wrong");
             self.settle(i, BuildReport::not_run(&self.builds[i], Status::Rejected, error));
         }
+        let mut stopped = false;
         loop {
-            let stopped = self.driver.stop.is_cancelled();
-            if stopped {
+            if !stopped && self.driver.stop.is_cancelled() {
+                stopped = true;
                 self.cancel_waiting();
-            } else {
+            }
+            if !stopped {
                 self.start_ready();
             }
             if self.running.is_empty() {
@@ -224,10 +244,7 @@ impl<'a> Schedule<'a> {
         let running: BTreeSet<usize> = self.tasks.values().copied().collect();
         for i in 0..self.builds.len() {
             if self.done[i].is_none() && !running.contains(&i) {
-                let reason = "the run was cancelled before it started";
-                self.driver.context(&self.builds[i]).emit(EventKind::BuildSkipped { reason: reason.into() });
-                let error = Error::new(Fault::Cancelled, reason);
-                self.done[i] = Some(BuildReport::not_run(&self.builds[i], Status::Cancelled, error));
+                self.done[i] = Some(self.driver.never_started(&self.builds[i]));
             }
         }
         self.ready.clear();
