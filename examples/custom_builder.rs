@@ -83,7 +83,7 @@ impl Machine for Open {
     }
 }
 
-/// The way into the machine: commands run in the folder, paths are relative to it.
+/// The way into the machine: commands run in the folder, and paths that are not absolute are relative to it.
 struct Inside(PathBuf);
 
 #[async_trait]
@@ -101,7 +101,7 @@ impl Communicator for Inside {
     }
 
     async fn upload(&self, _: &Context, source: Source<'_>, to: &str) -> Result<()> {
-        let to = self.0.join(to.trim_start_matches('/'));
+        let to = self.0.join(to);
         let mut bytes = Vec::new();
         match source {
             Source::File(path) => bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?,
@@ -110,9 +110,6 @@ impl Communicator for Inside {
                 reader.read_to_end(&mut bytes).await.map_err(|e| Error::provider(e.to_string()))?;
             }
             other => return Err(Error::internal(format!("cannot upload {other:?}"))),
-        }
-        if let Some(folder) = to.parent() {
-            std::fs::create_dir_all(folder).map_err(|e| Error::io("mkdir", folder, e))?;
         }
         std::fs::write(&to, bytes).map_err(|e| Error::io("write", &to, e))
     }
@@ -123,7 +120,7 @@ impl Communicator for Inside {
         from: &str,
         sink: &mut (dyn AsyncWrite + Send + Unpin),
     ) -> Result<()> {
-        let from = self.0.join(from.trim_start_matches('/'));
+        let from = self.0.join(from);
         let bytes = std::fs::read(&from).map_err(|e| Error::io("read", &from, e))?;
         sink.write_all(&bytes).await.map_err(|e| Error::provider(e.to_string()))
     }

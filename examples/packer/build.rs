@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use packer_core::{
-    Diagnostic, Diagnostics, Engine, Event, FileLedger, Ledger, OnError, Pipeline, Report,
-};
+use packer_core::template::Template;
+use packer_core::{Diagnostic, Diagnostics, Engine, Event, FileLedger, Ledger, OnError, Pipeline, Report};
 
 use crate::flags::{self, Flag};
 use crate::template::TemplateFlags;
@@ -64,17 +63,23 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
         parallel: 0,
         on_error: String::new(),
     };
+    // Only `-machine-readable`, spelled so, has an effect, and that is taken out of the arguments before.
+    let (mut json, mut other_spelling) = (false, false);
     let mut flags = template.flags();
     flags.extend([
+        ("json", Flag::Switch(&mut json)),
         ("color", Flag::Switch(&mut build.color)),
         ("debug", Flag::Switch(&mut build.debug)),
         ("force", Flag::Switch(&mut build.force)),
         ("timestamp-ui", Flag::Switch(&mut build.timestamps)),
         ("warn-on-undeclared-var", Flag::Switch(&mut build.warn_on_undeclared)),
         ("skip-enforcement", Flag::Switch(&mut build.skip_enforcement)),
-        ("machine-readable", Flag::Switch(&mut false)),
+        ("machine-readable", Flag::Switch(&mut other_spelling)),
         ("parallel-builds", Flag::Number(&mut build.parallel)),
-        ("on-error", Flag::Word(&mut build.on_error, &["cleanup", "abort", "ask", "run-cleanup-provisioner"])),
+        (
+            "on-error",
+            Flag::Word(&mut build.on_error, &["cleanup", "abort", "ask", "run-cleanup-provisioner"]),
+        ),
     ]);
     let path = match flags::parse(&args, &mut flags) {
         Ok(arguments) => session.only_argument(arguments),
@@ -82,21 +87,41 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
     };
     drop(flags);
     let Ok(path) = path else { return FAILED };
-    let inputs = template.inputs(&mut session).warn_on_undeclared(build.warn_on_undeclared);
-    let pipeline = match session.pipeline(&path, inputs).await {
+    if json {
+        session.ui.format = Format::Json;
+    }
+    let inputs = template.inputs(&session).warn_on_undeclared(build.warn_on_undeclared);
+    let template = match session.load(&path, &inputs) {
+        Ok(template) => template,
+        Err(code) => return code,
+    };
+    let pipeline = match session.pipeline(&template, inputs).await {
         Ok(pipeline) => pipeline,
         Err(code) => return code,
     };
-    if pipeline.builds.is_empty() {
-        session.ui.diagnostics(&pipeline.notes);
-        return session.failed(&no_builds());
+    if let Some(finding) = nothing_to_do(&session, &template, &pipeline) {
+        let mut findings = pipeline.notes.clone();
+        findings.push(finding);
+        return session.failed(&findings);
     }
     run_pipeline(session, build, pipeline).await
 }
 
-fn no_builds() -> Diagnostics {
-    let detail = "There is nothing to build. If -only or -except was given, check that it leaves at least one build.";
-    Diagnostic::error("No builds to run").detail(detail).into()
+/// Why a pipeline is not run although nothing is wrong with it.
+fn nothing_to_do(session: &Session, template: &Template, pipeline: &Pipeline) -> Option<Diagnostic> {
+    let switched_off = |v: &String| matches!(v.to_lowercase().as_str(), "off" | "0");
+    if let Some(place) = template.registry_block()
+        && !session.env.get("HCP_PACKER_REGISTRY").is_some_and(switched_off)
+    {
+        let detail = "This program does not talk to an HCP Packer registry.";
+        let help = "set HCP_PACKER_REGISTRY=off to build without one";
+        return Some(
+            Diagnostic::error("HCP Packer registry not available").detail(detail).help(help).at(place),
+        );
+    }
+    let detail =
+        "There is nothing to build. If -only or -except was given, check that it leaves at least one build.";
+    pipeline.builds.is_empty().then(|| Diagnostic::error("No builds to run").detail(detail))
 }
 
 async fn run_pipeline(mut session: Session, flags: BuildFlags, pipeline: Pipeline) -> u8 {
@@ -129,7 +154,8 @@ async fn run_pipeline(mut session: Session, flags: BuildFlags, pipeline: Pipelin
             Some(ledger)
         }
         Err(error) => {
-            let text = "There is no ledger on disk, so nothing could be recovered if this process were killed";
+            let text =
+                "There is no ledger on disk, so nothing could be recovered if this process were killed";
             session.ui.error(&format!("{text}: {error}"));
             None
         }

@@ -14,7 +14,7 @@ pub(crate) enum Flag<'a> {
     List(&'a mut Vec<String>),
     /// Every `NAME=VALUE` given, in order.
     Pairs(&'a mut Vec<(String, String)>),
-    /// One of these words.
+    /// One of these words, in any case.
     Word(&'a mut String, &'static [&'static str]),
 }
 
@@ -87,10 +87,10 @@ impl Flag<'_> {
                 pairs.push((name.to_owned(), value.to_owned()));
             }
             Flag::Word(word, words) => {
-                if !words.contains(&value) {
+                let Some(known) = words.iter().find(|w| w.eq_ignore_ascii_case(value)) else {
                     return Err(format!("expected one of {}", words.join(", ")));
-                }
-                value.clone_into(word);
+                };
+                (*known).clone_into(word);
             }
         }
         Ok(())
@@ -145,7 +145,7 @@ mod tests {
     fn every_kind_of_flag_in_every_spelling() {
         let (s, rest) = seen(
             "-force --color=false --output o -parallel-builds=-2 -var-file a -var-file=b -only x,y -only=z \
-             -var k=v=w -var=k= -on-error abort t.json -force=false",
+             -var k=v=w -var=k= -on-error Abort t.json -force=false",
         );
         assert_eq!(rest.unwrap(), ["t.json", "-force=false"]);
         let strings = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();

@@ -4,13 +4,17 @@
 //! library's. [`run`] is the whole program but for the process around it (`main.rs`), so that tests call it in-process.
 //! Paths are relative to the working folder of the process.
 
+mod build;
 mod flags;
 mod help;
+mod inspect;
 mod log;
 mod progress;
 mod prompt;
 mod recover;
+mod template;
 mod ui;
+mod validate;
 mod version;
 
 use std::collections::BTreeMap;
@@ -125,9 +129,10 @@ impl Session {
 
     /// What the components of a run may use.
     fn host(&self) -> Host {
-        let mut host = Host::from_process();
-        host.env.clone_from(&self.env);
+        let mut host = Host::new();
+        host.temp_dir = self.env.get("TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
         host.cache_dir = self.cache_dir();
+        host.env.clone_from(&self.env);
         host.prompt(prompt::Terminal::new(self.ui.out.clone(), self.ui.format))
     }
 
@@ -166,12 +171,30 @@ struct Command {
 
 type Running = std::pin::Pin<Box<dyn Future<Output = u8>>>;
 
-const COMMANDS: [Command; 2] = [
+const COMMANDS: [Command; 5] = [
+    Command {
+        name: "build",
+        summary: "build image(s) from template",
+        usage: build::USAGE,
+        run: |session, args| Box::pin(build::run(session, args)),
+    },
+    Command {
+        name: "inspect",
+        summary: "see components of a template",
+        usage: inspect::USAGE,
+        run: |session, args| Box::pin(inspect::run(session, args)),
+    },
     Command {
         name: "recover",
         summary: "remove what a run that was killed has left",
         usage: recover::USAGE,
         run: |session, args| Box::pin(recover::run(session, args)),
+    },
+    Command {
+        name: "validate",
+        summary: "check that a template is valid",
+        usage: validate::USAGE,
+        run: |session, args| Box::pin(validate::run(session, args)),
     },
     Command {
         name: "version",

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use packer_core::{Engine, Event, FileLedger, Ledger};
+use tokio::sync::mpsc;
 
 use crate::flags;
 use crate::ui::Look;
@@ -16,7 +17,8 @@ pub(crate) const USAGE: &str = "Usage: packer recover [LEDGER...]
   still go on are left alone.
 ";
 
-pub(crate) async fn run(session: Session, args: Vec<String>) -> u8 {
+pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
+    let mut signals = std::mem::replace(&mut session.signals, mpsc::unbounded_channel().1);
     let paths: Vec<PathBuf> = match flags::parse(&args, &mut []) {
         Ok([]) => ledgers(&session.ledger_folder()),
         Ok(named) => named.iter().map(PathBuf::from).collect(),
@@ -25,13 +27,20 @@ pub(crate) async fn run(session: Session, args: Vec<String>) -> u8 {
     if paths.is_empty() {
         session.ui.say("There is nothing to recover.");
     }
-    let mut code = OK;
-    for path in paths {
-        if !recover(&session, &path).await {
-            code = FAILED;
+    let work = async {
+        let mut all_gone = true;
+        for path in paths {
+            all_gone &= recover(&session, &path).await;
+        }
+        all_gone
+    };
+    tokio::select! {
+        all_gone = work => if all_gone { OK } else { FAILED },
+        Some(reason) = signals.recv() => {
+            session.ui.error(&format!("Stopped by {reason}. What was not removed stays in its ledger."));
+            FAILED
         }
     }
-    code
 }
 
 /// The ledgers in a folder, oldest first.

@@ -2,10 +2,8 @@
 
 use packer_core::template::{Inputs, Template};
 use packer_core::{Diagnostics, Pipeline};
-use tokio_util::sync::CancellationToken;
 
 use crate::flags::Flag;
-use crate::ui::Format;
 use crate::{FAILED, Session, registry};
 
 /// Their flags.
@@ -19,7 +17,6 @@ pub(crate) struct TemplateFlags {
     sequential: bool,
     /// Taken and without effect: there are no plugins whose releases could be chosen from.
     ignore_prerelease: bool,
-    json: bool,
 }
 
 impl TemplateFlags {
@@ -33,15 +30,11 @@ impl TemplateFlags {
             ("config-type", Flag::Word(&mut self.config_type, &["json", "hcl2"])),
             ("use-sequential-evaluation", Flag::Switch(&mut self.sequential)),
             ("ignore-prerelease-plugins", Flag::Switch(&mut self.ignore_prerelease)),
-            ("json", Flag::Switch(&mut self.json)),
         ]
     }
 
-    /// The flags as inputs of a template.
-    pub(crate) fn inputs(self, session: &mut Session) -> Inputs {
-        if self.json {
-            session.ui.format = Format::Json;
-        }
+    /// The flags, and what the environment says, as inputs of a template.
+    pub(crate) fn inputs(self, session: &Session) -> Inputs {
         let mut inputs = Inputs::new()
             .only(self.only)
             .except(self.except)
@@ -63,26 +56,27 @@ impl TemplateFlags {
 }
 
 impl Session {
-    /// Reads a template and makes its pipeline; where that fails or is interrupted it has been said why.
-    pub(crate) async fn pipeline(&mut self, path: &str, inputs: Inputs) -> Result<Pipeline, u8> {
-        let template = self.load(path)?;
-        let stop = CancellationToken::new();
+    /// Reads a template and the values of its variables; where that fails it has been said why.
+    pub(crate) fn load(&self, path: &str, inputs: &Inputs) -> Result<Template, u8> {
+        Template::load_for(path, inputs).map_err(|findings| self.failed(&findings))
+    }
+
+    /// Makes a template's pipeline; where that fails or is interrupted it has been said why.
+    pub(crate) async fn pipeline(&mut self, template: &Template, inputs: Inputs) -> Result<Pipeline, u8> {
         let registry = registry();
-        let evaluation = template.evaluate(&registry, inputs.cancelled_by(stop.clone()));
-        let result = tokio::select! {
-            result = evaluation => result,
-            Some(reason) = self.signals.recv() => {
-                stop.cancel();
-                self.ui.error(&format!("Cancelling build after receiving {reason}"));
-                return Err(FAILED);
-            }
-        };
+        let result = self.unless_stopped(template.evaluate(&registry, inputs)).await?;
         result.map_err(|findings| self.failed(&findings))
     }
 
-    /// Reads a template; where that fails it has been said why.
-    pub(crate) fn load(&mut self, path: &str) -> Result<Template, u8> {
-        Template::load(path).map_err(|findings| self.failed(&findings))
+    /// Waits for something that may be dropped, unless a signal comes first.
+    pub(crate) async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Result<T, u8> {
+        tokio::select! {
+            result = work => Ok(result),
+            Some(reason) = self.signals.recv() => {
+                self.ui.error(&format!("Cancelling build after receiving {reason}"));
+                Err(FAILED)
+            }
+        }
     }
 
     /// Shows findings that leave nothing to do.

@@ -4,6 +4,7 @@ use packer_core::Engine;
 
 use crate::flags::{self, Flag};
 use crate::template::TemplateFlags;
+use crate::ui::Format;
 use crate::{FAILED, OK, Session};
 
 pub(crate) const USAGE: &str = "Usage: packer validate [options] TEMPLATE
@@ -27,11 +28,12 @@ Options:
 
 pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
     let mut template = TemplateFlags::default();
-    let (mut syntax_only, mut no_warn, mut data_sources) = (false, false, false);
+    let (mut syntax_only, mut no_warn, mut data_sources, mut json) = (false, false, false, false);
     let mut flags = template.flags();
     flags.extend([
         ("syntax-only", Flag::Switch(&mut syntax_only)),
         ("no-warn-undeclared-var", Flag::Switch(&mut no_warn)),
+        ("json", Flag::Switch(&mut json)),
         ("evaluate-datasources", Flag::Switch(&mut data_sources)),
     ]);
     let path = match flags::parse(&args, &mut flags) {
@@ -40,18 +42,19 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
     };
     drop(flags);
     let Ok(path) = path else { return FAILED };
-    let inputs =
-        template.inputs(&mut session).warn_on_undeclared(!no_warn).evaluate_data_sources(data_sources);
-    if syntax_only {
-        return match session.load(&path) {
-            Ok(_) => {
-                session.ui.say("Syntax-only check passed. Everything looks okay.");
-                OK
-            }
-            Err(code) => code,
-        };
+    if json {
+        session.ui.format = Format::Json;
     }
-    let pipeline = match session.pipeline(&path, inputs).await {
+    let inputs = template.inputs(&session).warn_on_undeclared(!no_warn).evaluate_data_sources(data_sources);
+    let template = match session.load(&path, &inputs) {
+        Ok(template) => template,
+        Err(code) => return code,
+    };
+    if syntax_only {
+        session.ui.say("Syntax-only check passed. Everything looks okay.");
+        return OK;
+    }
+    let pipeline = match session.pipeline(&template, inputs).await {
         Ok(pipeline) => pipeline,
         Err(code) => return code,
     };

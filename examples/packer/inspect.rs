@@ -1,0 +1,53 @@
+//! `packer inspect`: says what is in a template.
+
+use crate::flags;
+use crate::template::TemplateFlags;
+use crate::{FAILED, OK, Session, registry};
+
+pub(crate) const USAGE: &str = "Usage: packer inspect [options] TEMPLATE
+
+  Lists the variables, locals and builds of a template. Data sources are read.
+
+Options:
+
+  -machine-readable            Output for programs.
+  -use-sequential-evaluation   Evaluate all data sources before all locals.
+  -var 'key=value'             Set a variable; may be repeated.
+  -var-file=path               Read variables from a file; may be repeated.
+";
+
+const TITLE: &str = "Packer Inspect: HCL2 mode\n";
+
+pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
+    let mut template = TemplateFlags::default();
+    let path = match flags::parse(&args, &mut template.flags()) {
+        Ok(arguments) => session.only_argument(arguments),
+        Err(stop) => return session.misused(stop),
+    };
+    let Ok(path) = path else { return FAILED };
+    let inputs = template.inputs(&session);
+    let template = match session.load(&path, &inputs) {
+        Ok(template) => template,
+        Err(code) => return code,
+    };
+    let registry = registry();
+    let inspection = match session.unless_stopped(template.inspect(&registry, inputs)).await {
+        Ok(Ok(inspection)) => inspection,
+        Ok(Err(findings)) => return session.failed(&findings),
+        Err(code) => return code,
+    };
+    // Three messages, as programs that read `-machine-readable` know them. What went wrong is not told, only what
+    // comes of it: an inspection shows what there is.
+    let (text, values) = (inspection.to_string(), inspection.values());
+    let builds =
+        text.strip_prefix(TITLE).and_then(|t| t.strip_prefix('\n')).and_then(|t| t.strip_prefix(&values));
+    match builds {
+        Some(builds) => {
+            for message in [TITLE, values.strip_suffix('\n').unwrap_or(&values), builds] {
+                session.ui.say(message);
+            }
+        }
+        None => session.ui.say(&text),
+    }
+    OK
+}
