@@ -148,7 +148,7 @@ impl LocalShell {
             pairs.push(render(cx, pair, &[])?);
         }
         let variables = super::variables(cx, &pairs, &self.env, super::posix_escape);
-        let variables = super::flatten(&self.variable_format(), &variables);
+        let variables = super::flatten(&self.variable_format(), &variables)?;
         for script in inline.as_deref().into_iter().chain(self.files()) {
             self.run_script(cx, script, &variables).await?;
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::context::Context;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::{Error, Fault, Result, os_text};
+use crate::template::go_template::{Data, sprintf};
 
 mod local;
 pub mod process;
@@ -47,41 +48,17 @@ pub fn posix_escape(value: &str) -> String {
     value.replace('\'', r#"'"'"'"#)
 }
 
-/// Each variable through `format` (first `%s` its name, second its value), one behind the other.
-pub fn flatten(format: &str, variables: &BTreeMap<String, String>) -> String {
-    variables.iter().map(|(name, value)| format_pair(format, [name, value])).collect()
-}
-
-/// The verbs of a variable format: `%s`, `%v`, with a position (`%[2]s`), and `%%`. All else stays as it is.
-fn format_pair(format: &str, arguments: [&str; 2]) -> String {
-    let mut out = String::with_capacity(format.len() + arguments[0].len() + arguments[1].len());
-    let mut next = 0;
-    let mut rest = format;
-    while let Some(at) = rest.find('%') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        let mut verb = rest;
-        if let Some(position) = rest.strip_prefix('[').and_then(|r| r.split_once(']'))
-            && let Ok(number @ 1..) = position.0.parse::<usize>()
-        {
-            next = number - 1;
-            verb = position.1;
-        }
-        match verb.chars().next() {
-            Some('s' | 'v') if next < arguments.len() => {
-                out.push_str(arguments[next]);
-                next += 1;
-                rest = &verb[1..];
-            }
-            Some('%') => {
-                out.push('%');
-                rest = &verb[1..];
-            }
-            _ => out.push('%'),
-        }
+/// Each variable through `format` (Go's `printf`: first `%s` its name, second its value), one behind the other.
+///
+/// # Errors
+/// Where the text gets too long.
+pub fn flatten(format: &str, variables: &BTreeMap<String, String>) -> Result<String> {
+    let mut text = String::new();
+    for (name, value) in variables {
+        let pair = [Data::from(name.as_str()), Data::from(value.as_str())];
+        text.push_str(&sprintf(format, &pair).map_err(Error::user)?);
     }
-    out.push_str(rest);
-    out
+    Ok(text)
 }
 
 /// Finds entries of `environment_vars` that are no `NAME=VALUE`.
@@ -132,16 +109,13 @@ mod tests {
 
     #[test]
     fn variable_formats() {
+        let variables = [("A", "1"), ("B", "two words")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         for (format, expected) in [
-            ("%s='%s' ", "N='v' "),
-            ("export %s='%s'\n", "export N='v'\n"),
-            ("$env:%s=\"%s\"; ", "$env:N=\"v\"; "),
-            ("%[2]s<-%[1]s 100%%", "v<-N 100%"),
-            ("%v %v %s", "N v %s"),
-            ("%d %", "%d %"),
-            ("%[0]s%[é]s", "%[0]s%[é]s"),
+            ("%s='%s' ", "A='1' B='two words' "),
+            ("export %s='%s'\n", "export A='1'\nexport B='two words'\n"),
+            ("%[2]s=%[1]s 100%%;", "1=A 100%;two words=B 100%;"),
         ] {
-            assert_eq!(format_pair(format, ["N", "v"]), expected, "{format}");
+            assert_eq!(flatten(format, &variables).unwrap(), expected, "{format}");
         }
     }
 

@@ -153,7 +153,7 @@ impl Provisioner for Shell {
     async fn provision(&self, cx: &Context, machine: &dyn Machine) -> Result<()> {
         let inline = if self.inline.is_empty() { None } else { Some(self.write_inline(cx)?) };
         let inline = inline.as_ref().map(|file| file.path().to_string_lossy());
-        let run = Run::new(self, cx, machine);
+        let run = Run::new(self, cx, machine)?;
         for script in self.files().chain(inline.as_deref()) {
             run.script(script).await?;
         }
@@ -230,20 +230,20 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(shell: &'a Shell, cx: &'a Context, machine: &dyn Machine) -> Self {
+    fn new(shell: &'a Shell, cx: &'a Context, machine: &dyn Machine) -> Result<Self> {
         let variables = shell::variables(cx, &shell.environment_vars, &shell.env, shell::posix_escape);
         let variable_file = match shell.use_env_var_file {
             true => format!("{}/varfile_{}.sh", shell.remote_folder(), random()),
             false => String::new(),
         };
-        Self {
+        Ok(Self {
             shell,
             cx,
             communicator: machine.communicator(),
             remote_path: shell.remote_path(),
-            variables: shell::flatten(shell.variable_format(), &variables),
+            variables: shell::flatten(shell.variable_format(), &variables)?,
             variable_file,
-        }
+        })
     }
 
     async fn script(&self, path: &str) -> Result<()> {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 pub use data::Data;
 pub use functions::{Interpolation, OutsideFunction, VariablesSection, placeholders};
+pub(crate) use printf::sprintf;
 
 /// The name of a text that is a template, in error messages.
 const ROOT: &str = "root";

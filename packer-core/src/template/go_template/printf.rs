@@ -93,7 +93,7 @@ fn quote_with(text: &str, mark: char, ascii: bool) -> String {
 ///
 /// # Errors
 /// Where the text gets too long.
-pub(super) fn sprintf(format: &str, arguments: &[Data]) -> Result<String, String> {
+pub(crate) fn sprintf(format: &str, arguments: &[Data]) -> Result<String, String> {
     let mut out = String::with_capacity(format.len() + 16);
     let mut next = 0;
     let mut reordered_any = false;
