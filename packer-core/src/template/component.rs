@@ -115,7 +115,10 @@ fn known(value: &Value) -> Value {
 
 fn fields(schema: &schemars::Schema) -> BTreeMap<String, Type> {
     let root = schema.as_value();
-    let properties = root.get("properties").and_then(serde_json::Value::as_object);
+    // The schema of a struct that is nothing but another one refers to that one's.
+    let target = root.get("$ref").and_then(serde_json::Value::as_str);
+    let object = target.and_then(|path| root.pointer(path.trim_start_matches('#'))).unwrap_or(root);
+    let properties = object.get("properties").and_then(serde_json::Value::as_object);
     properties.into_iter().flatten().map(|(name, s)| (name.clone(), type_of(s, root))).collect()
 }
 
