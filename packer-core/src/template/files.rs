@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use super::syntax::{TokenKind, lex};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, Span};
 use crate::error::os_text;
 
@@ -106,7 +107,7 @@ fn names_in(folder: &Path) -> io::Result<Vec<String>> {
 
 /// Reads a file under the name that messages show for it.
 ///
-/// A text that is not UTF-8 gives its source all the same, with replacement characters, and the error.
+/// A text that is not UTF-8 is an error, except in comments.
 pub(super) fn read(
     working_dir: Option<&Path>,
     name: &str,
@@ -127,19 +128,30 @@ pub(super) fn read(
             .push(Diagnostic::error("Failed to read file").detail(format!("{name:?} is larger than 4 GiB.")));
         return None;
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => Some(SourceFile::new(name, text)),
-        Err(e) => {
-            let at = e.utf8_error().valid_up_to() as u32;
-            let source = SourceFile::new(name, String::from_utf8_lossy(e.as_bytes()).into_owned());
-            diagnostics.push(
-                Diagnostic::error("Invalid character encoding")
-                    .detail("All input files must be UTF-8 encoded. See to it that your editor saves this file as UTF-8.")
-                    .at(Span::new(at, at + 1).in_source(&source)),
-            );
-            None
-        }
+    let source = match String::from_utf8(bytes) {
+        Ok(text) => return Some(SourceFile::new(name, text)),
+        Err(e) => SourceFile::new(name, String::from_utf8_lossy(e.as_bytes())),
+    };
+    let Some(at) = first_replacement(&source) else { return Some(source) };
+    diagnostics.push(
+        Diagnostic::error("Invalid character encoding")
+            .detail("All input files must be UTF-8 encoded. See to it that your editor saves this file as UTF-8.")
+            .at(Span::new(at, at + 3).in_source(&source)),
+    );
+    None
+}
+
+/// Where the first byte stood that is no UTF-8; in comments of native syntax nobody minds them.
+fn first_replacement(source: &SourceFile) -> Option<u32> {
+    const REPLACEMENT: char = '\u{fffd}';
+    let text = source.text();
+    if source.name().ends_with(".json") {
+        return text.find(REPLACEMENT).map(|at| at as u32);
     }
+    let tokens = lex(text).into_iter().filter(|t| !matches!(t.kind, TokenKind::LineComment | TokenKind::BlockComment));
+    tokens.map(|t| t.span).find_map(|span| {
+        text.get(span.range())?.find(REPLACEMENT).map(|at| span.start + at as u32)
+    })
 }
 
 /// A folder and a name as one path, without needless steps: `.` and `a.hcl` are `a.hcl`.

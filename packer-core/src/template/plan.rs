@@ -201,12 +201,9 @@ impl<'p> Planner<'p> {
 
     fn warn_of_patterns(&self, names: &[String], matches: &Matches, diagnostics: &mut Diagnostics) {
         let mut warn = |summary: &str| {
-            let names = match names {
-                all if all.len() > 20 => format!("{}, and {} more", all[..20].join(", "), all.len() - 20),
-                all => all.join(", "),
-            };
             diagnostics.push(Diagnostic::warning(summary).detail(format!(
-                "The builds are: {names}. A pattern such as 'happycloud.*' matches several."
+                "Possible build names: [{}].\nThese could also be matched with a glob pattern like: 'happycloud.*'",
+                names.join(" ")
             )));
         };
         if self.only.len() > matches.only {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::ast::Name;
 use super::body::{Attribute, Block, BlockSchema, Body, BodySchema, Content};
-use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
+use crate::diagnostic::{Diagnostic, Diagnostics, Span, did_you_mean};
 
 /// Attributes and blocks, each in the order written.
 #[derive(Debug, Clone, Default)]
@@ -101,11 +101,7 @@ fn unsupported_block(schema: &BodySchema, block: &Block) -> Diagnostic {
 }
 
 pub(super) fn missing_argument(body: &Body, name: &str) -> Diagnostic {
-    let end = body.span.end;
-    let at = crate::diagnostic::Span::new(
-        if body.is_json() { body.span.start } else { end.saturating_sub(1) },
-        end,
-    );
+    let at = Span::new(body.span.start, body.span.start);
     Diagnostic::error("Missing required argument")
         .detail(format!("The argument \"{name}\" is required, but there is none."))
         .at(at.in_source(&body.source))
