@@ -130,7 +130,7 @@ impl Evaluator<'_> {
         if key.is_null() {
             return self.error(span, SUMMARY, "The key is null; null cannot be an index.", whole);
         }
-        if is_untyped_unknown(value) {
+        if is_untyped_unknown(value) || is_untyped_unknown(key) {
             return Value::unknown(Type::Dynamic);
         }
         // The type of a tuple or object takes time to make: elements that exist are found without it.
@@ -177,7 +177,8 @@ impl Evaluator<'_> {
             (data, Data::Number(number)) => {
                 let position = number.to_usize();
                 let (found, len) = match data {
-                    Data::Unknown(Type::List(t)) => (position.map(|_| Value::unknown((**t).clone())), None),
+                    // How long it is shows later.
+                    Data::Unknown(Type::List(t)) => (Some(Value::unknown((**t).clone())), None),
                     Data::Unknown(Type::Tuple(types)) => {
                         (position.and_then(|i| types.get(i)).cloned().map(Value::unknown), Some(types.len()))
                     }
@@ -195,7 +196,7 @@ impl Evaluator<'_> {
                         match len {
                             Some(0) => "it is empty".to_owned(),
                             Some(len) => format!("its last index is {}", len - 1),
-                            None => "the number is too large".to_owned(),
+                            None => "there is none".to_owned(),
                         }
                     };
                     let what = value.ty().friendly_name();
@@ -237,7 +238,10 @@ impl Evaluator<'_> {
                     Value::unknown(Type::tuple(each.collect::<Vec<_>>()))
                 }
                 // It may turn out to be null, and then there is no element.
-                _ => Value::unknown(Type::Dynamic),
+                _ => {
+                    self.steps(value.clone(), steps, whole);
+                    Value::unknown(Type::Dynamic)
+                }
             },
             _ => {
                 let each = self.steps(value.clone(), steps, whole);
@@ -254,10 +258,8 @@ impl Evaluator<'_> {
                 Data::List(t, _) | Data::Set(t, _) => t.clone(),
                 _ => Type::Dynamic,
             };
-            // The type is the one an element would have given; there is none that could be wrong.
-            let said = self.diagnostics.len();
+            // The type is the one an element would have given.
             let element = self.steps(Value::unknown(element), steps, whole).ty();
-            self.diagnostics.truncate(said);
             return Value::list(element, []);
         };
         let first = first.ty();

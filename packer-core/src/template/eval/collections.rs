@@ -84,12 +84,15 @@ impl Evaluator<'_> {
     pub(super) fn for_expr(&mut self, expr: &ForExpr, whole: &Expr) -> Value {
         let collection = self.value(&expr.collection);
         let unknown = Value::unknown(Type::Dynamic).with_marks_of(&collection);
-        let Some(elements) = self.elements(&collection, &expr.collection, "for expression") else {
-            return unknown;
-        };
-        if !self.check_condition(expr) {
+        if is_untyped_unknown(&collection) {
             return unknown;
         }
+        let said = errors(self);
+        let elements = self.elements(&collection, &expr.collection, "for expression");
+        if errors(self) > said || !self.check_condition(expr) {
+            return unknown;
+        }
+        let Some(elements) = elements else { return unknown };
         let mut result = ForResult { sensitive: collection.is_sensitive(), ..ForResult::default() };
         let said = errors(self);
         for (key, value) in elements {
@@ -207,6 +210,9 @@ impl Evaluator<'_> {
         const SUMMARY: &str = "Invalid object key";
         if key.is_null() {
             self.error(expr.span, SUMMARY, "The key is null; null cannot be a key.", expr);
+            return None;
+        }
+        if !key.is_known() {
             return None;
         }
         match convert(key, &Type::String) {

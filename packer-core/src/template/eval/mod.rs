@@ -13,6 +13,8 @@ mod operators;
 mod references;
 mod scope;
 mod template;
+#[cfg(test)]
+mod tests;
 mod type_expr;
 
 use std::borrow::Cow;
@@ -131,6 +133,9 @@ impl Evaluator<'_> {
             self.error(condition.span, words.null, words.null_detail, condition);
             return None;
         }
+        if !value.is_known() && !words.checks_unknown {
+            return None;
+        }
         match convert(value, &Type::Bool) {
             Ok(converted) => converted.as_bool(),
             Err(e) => {
@@ -160,6 +165,8 @@ struct ConditionWords {
     null_detail: &'static str,
     wrong: &'static str,
     wrong_detail: &'static str,
+    /// Whether the type of an unknown value matters.
+    checks_unknown: bool,
 }
 
 const CONDITIONAL: ConditionWords = ConditionWords {
@@ -167,6 +174,7 @@ const CONDITIONAL: ConditionWords = ConditionWords {
     null_detail: "The condition is null; it must be true or false.",
     wrong: "Incorrect condition type",
     wrong_detail: "The condition must be true or false",
+    checks_unknown: false,
 };
 
 const FOR_CONDITION: ConditionWords = ConditionWords {
@@ -174,6 +182,7 @@ const FOR_CONDITION: ConditionWords = ConditionWords {
     null_detail: "The \"if\" of a for expression is null; it must be true or false.",
     wrong: "Invalid 'for' condition",
     wrong_detail: "The \"if\" of a for expression must be true or false",
+    checks_unknown: true,
 };
 
 /// Whether the value is unknown and nothing is known about its type either.

@@ -90,49 +90,66 @@ impl Evaluator<'_> {
     /// `&&` and `||`: both sides are evaluated, but where one of them decides alone the other may be wrong.
     fn logic(&mut self, whole: &Expr, first: &Expr, rest: &[Operand]) -> Value {
         let (mut left, mut left_diagnostics) = self.value_apart(first);
-        let mut span = first.span;
+        let mut left_span = first.span;
         for operand in rest {
-            let left_span = span;
-            span = span.to(operand.expr.span);
             let (right, right_diagnostics) = self.value_apart(&operand.expr);
-            let deciding = operand.op == BinaryOp::Or;
-            let decides = |v: &Value| convert(v, &Type::Bool).is_ok_and(|v| v.as_bool() == Some(deciding));
-            if decides(&left) && !left_diagnostics.has_errors() {
-                left = Value::bool(deciding).with_marks_of(&left);
-                continue;
-            }
-            if decides(&right) && !right_diagnostics.has_errors() {
-                left = Value::bool(deciding).with_marks_of(&right);
-                left_diagnostics = right_diagnostics;
-                continue;
-            }
-            left_diagnostics.append(right_diagnostics);
+            let spans = (left_span, operand.expr.span);
+            left_span = left_span.to(operand.expr.span);
             let sensitive = left.is_sensitive() || right.is_sensitive();
-            // A null is as good as false, unless it would decide.
+            let sides = [left, right];
             let mut apart = Diagnostics::new();
             let mut inner = Evaluator { scope: self.scope, source: self.source, diagnostics: &mut apart };
-            let result = inner.undecided(operand.op, (left, left_span), (right, operand.expr.span), whole);
-            left_diagnostics.append(apart);
-            left = result.sensitive_if(sensitive);
+            let converted = inner.bools(&sides, spans, whole);
+            let Some([a, b]) = converted else {
+                left_diagnostics.append(right_diagnostics);
+                left_diagnostics.append(apart);
+                left = Value::unknown(Type::Bool);
+                continue;
+            };
+            // What decides alone: true for ||, false for &&. A null is as good as false.
+            let deciding = operand.op == BinaryOp::Or;
+            let decides = |v: &Value| v.is_known() && v.as_bool().unwrap_or(false) == deciding;
+            let failed = |d: &Diagnostics| d.has_errors();
+            left = if decides(&a) || (!a.is_known() && !b.is_known() && !failed(&left_diagnostics)) {
+                if a.is_known() { Value::bool(deciding) } else { Value::unknown(Type::Bool) }
+            } else if decides(&b) {
+                left_diagnostics = right_diagnostics;
+                Value::bool(deciding)
+            } else if !a.is_known() && b.is_known() {
+                Value::unknown(Type::Bool)
+            } else if a.is_known() && !b.is_known() {
+                left_diagnostics = right_diagnostics;
+                Value::unknown(Type::Bool)
+            } else {
+                left_diagnostics.append(right_diagnostics);
+                if a.is_null() || b.is_null() {
+                    let mut apart = Diagnostics::new();
+                    let mut inner =
+                        Evaluator { scope: self.scope, source: self.source, diagnostics: &mut apart };
+                    let detail = "An operand is null; argument must not be null.";
+                    inner.error(left_span, "Operation failed", detail, whole);
+                    left_diagnostics.append(apart);
+                }
+                if failed(&left_diagnostics) { Value::unknown(Type::Bool) } else { Value::bool(!deciding) }
+            }
+            .sensitive_if(sensitive);
         }
         self.diagnostics.append(left_diagnostics);
         left
     }
 
-    /// The result of `&&` or `||` where neither side decides alone.
-    fn undecided(&mut self, op: BinaryOp, left: (Value, Span), right: (Value, Span), whole: &Expr) -> Value {
-        let unknown = Value::unknown(Type::Bool);
-        let mut known = true;
-        for ((value, span), side) in [(left, "left"), (right, "right")] {
-            if op == BinaryOp::And && value.is_null() {
-                return Value::bool(false);
+    /// Both sides as bools; `None` after complaints.
+    fn bools(&mut self, sides: &[Value; 2], spans: (Span, Span), whole: &Expr) -> Option<[Value; 2]> {
+        let mut side = |value: &Value, name: &str, span: Span| match convert(value, &Type::Bool) {
+            Ok(converted) => Some(converted),
+            Err(e) => {
+                let detail = format!("The {name} operand does not fit: {e}.");
+                self.error(span, "Invalid operand", detail, whole);
+                None
             }
-            match self.operand(value, &Type::Bool, side, span, whole) {
-                Some(value) => known &= value.is_known(),
-                None => known = false,
-            }
-        }
-        if known { Value::bool(op == BinaryOp::And) } else { unknown }
+        };
+        let (a, b) = (side(&sides[0], "left", spans.0), side(&sides[1], "right", spans.1));
+        Some([a?, b?])
     }
 
     pub(super) fn conditional(&mut self, whole: &Expr, arms: &[Arm], otherwise: &Expr) -> Value {

@@ -45,6 +45,10 @@ impl Evaluator<'_> {
             text.unknown = true;
             return;
         }
+        if !value.is_known() {
+            text.unknown = true;
+            return;
+        }
         match convert(value, &Type::String) {
             Ok(converted) => match converted.data() {
                 Data::String(s) => text.text.push_str(s),
