@@ -34,7 +34,8 @@ impl Sshd {
         Some(server)
     }
 
-    /// The same, not started yet: [`up`](Self::up) does.
+    /// The same, not started yet. Commands see a `HOME` of the server's own, because what a developer's shell does
+    /// when it starts can take long. [`up`](Self::up) starts it.
     pub fn prepare(lines: &[&str]) -> Option<Self> {
         let (program, keygen) = (require("sshd")?, require("ssh-keygen")?);
         let folder = TempFolder::new();
@@ -48,7 +49,7 @@ impl Sshd {
         let mut config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {root}/host\nHostKey {root}/host_rsa\nPidFile {root}/pid\n\
              AuthorizedKeysFile {root}/authorized\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n\
-             MaxStartups 500:30:1000\nMaxSessions 200\nUseDNS no\n"
+             MaxStartups 500:30:1000\nMaxSessions 200\nUseDNS no\nSetEnv HOME={root}\n"
         );
         for line in lines {
             config.push_str(line);

@@ -21,7 +21,7 @@ pub(super) async fn log_in(handle: &mut Handle<Client>, hop: &Hop) -> Result<(),
         return Ok(());
     }
     let list = |items: &[String]| if items.is_empty() { "nothing".into() } else { items.join(", ") };
-    let offered: Vec<String> = attempt.offered.iter().map(|kind| String::from(kind)).collect();
+    let offered: Vec<String> = attempt.offered.iter().map(String::from).collect();
     Err(Failure::Refused(format!(
         "SSH login as {:?} on {} was refused (tried {}; the server takes {}). Check the user name, and that the \
          password or key is the right one",
