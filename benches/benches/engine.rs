@@ -1,5 +1,7 @@
 //! What the engine itself costs: builds that do nothing, and events that nobody prints.
 
+#![expect(clippy::expect_used, reason = "a benchmark stops at the first surprise")]
+
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
