@@ -22,6 +22,7 @@ use std::sync::Arc;
 use unicode_normalization::{UnicodeNormalization, is_nfc_quick};
 
 pub use convert::{ConversionError, PathStep, convert};
+pub(crate) use json::write_json_string;
 pub use json::{JsonError, from_json_str};
 pub use number::{ArithmeticError, Number, ParseNumberError};
 pub use ty::{ObjectType, Type};
@@ -292,6 +293,7 @@ impl Value {
     }
 
     /// How many elements a known collection has; `None` for anything else.
+    #[expect(clippy::len_without_is_empty, reason = "a value that is no collection is neither empty nor not")]
     pub fn len(&self) -> Option<usize> {
         self.as_slice().map(<[_]>::len).or_else(|| self.as_map().map(BTreeMap::len))
     }

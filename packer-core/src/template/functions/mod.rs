@@ -3,16 +3,30 @@
 //! `can`, `try`, `convert` and `templatefile` are not here: they look at expressions rather than values, so
 //! the evaluator has them.
 
+mod calendar;
 mod capabilities;
+mod charset;
+mod charset_tables;
 mod collections;
+mod csv;
+mod encoding;
+mod files;
+mod format;
+mod glob;
+mod hash;
+mod network;
 mod numbers;
 mod strings;
+mod time;
+mod yaml_decode;
+mod yaml_encode;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 pub use capabilities::{Capabilities, FileKind, Files, NoFiles, RealFiles};
+pub use files::read_text;
 
 use crate::value::{Type, Value, convert};
 
@@ -268,8 +282,14 @@ impl Functions {
                 table.insert(name.to_owned(), function);
             };
             collections::add(&mut add);
+            encoding::add(&mut add);
+            files::add(&mut add);
+            format::add(&mut add);
+            hash::add(&mut add);
+            network::add(&mut add);
             numbers::add(&mut add);
             strings::add(&mut add);
+            time::add(&mut add);
             Functions(Arc::new(table))
         });
         STANDARD.clone()

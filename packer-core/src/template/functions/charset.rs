@@ -1,0 +1,204 @@
+//! Text in the character sets that `textencodebase64` and `textdecodebase64` know, under their IANA names.
+
+use super::charset_tables::{TABLES, Table};
+
+/// A character set.
+pub(super) enum Charset {
+    Ascii,
+    Latin1,
+    Utf8,
+    Utf16 {
+        little: bool,
+        mark: bool,
+    },
+    Table(&'static Table),
+    /// One that takes several bytes for a character.
+    Multi(&'static encoding_rs::Encoding, &'static str),
+}
+
+/// Names of the sets that have no table, each with its aliases.
+const NAMED: &[(&str, &[&str])] = &[
+    (
+        "US-ASCII",
+        &[
+            "iso-ir-6",
+            "ANSI_X3.4-1968",
+            "ANSI_X3.4-1986",
+            "ISO_646.irv:1991",
+            "ISO646-US",
+            "us",
+            "IBM367",
+            "cp367",
+            "csASCII",
+        ],
+    ),
+    (
+        "ISO_8859-1:1987",
+        &["iso-ir-100", "ISO_8859-1", "ISO-8859-1", "latin1", "l1", "IBM819", "CP819", "csISOLatin1"],
+    ),
+    ("UTF-8", &["csUTF8"]),
+    ("UTF-16", &["csUTF16"]),
+    ("UTF-16BE", &["csUTF16BE"]),
+    ("UTF-16LE", &["csUTF16LE"]),
+    ("GBK", &["CP936", "MS936", "windows-936", "csGBK"]),
+    ("GB18030", &["csGB18030"]),
+    ("Big5", &["csBig5"]),
+    ("EUC-JP", &["Extended_UNIX_Code_Packed_Format_for_Japanese", "csEUCPkdFmtJapanese"]),
+    ("Shift_JIS", &["MS_Kanji", "csShiftJIS"]),
+    ("ISO-2022-JP", &["csISO2022JP"]),
+    ("EUC-KR", &["csEUCKR"]),
+];
+
+impl Charset {
+    /// The set of a name or alias, in any case.
+    pub(super) fn find(name: &str) -> Option<Self> {
+        let is = |own: &str, aliases: &[&str]| {
+            own.eq_ignore_ascii_case(name) || aliases.iter().any(|a| a.eq_ignore_ascii_case(name))
+        };
+        if let Some(table) = TABLES.iter().find(|t| is(t.name, t.aliases)) {
+            return Some(Self::Table(table));
+        }
+        let (name, _) = NAMED.iter().find(|(own, aliases)| is(own, aliases))?;
+        Some(match *name {
+            "US-ASCII" => Self::Ascii,
+            "ISO_8859-1:1987" => Self::Latin1,
+            "UTF-8" => Self::Utf8,
+            "UTF-16" => Self::Utf16 { little: false, mark: true },
+            "UTF-16BE" => Self::Utf16 { little: false, mark: false },
+            "UTF-16LE" => Self::Utf16 { little: true, mark: false },
+            _ => Self::Multi(encoding_rs::Encoding::for_label(name.as_bytes())?, name),
+        })
+    }
+
+    /// The name for messages.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Ascii => "US-ASCII",
+            Self::Latin1 => "ISO_8859-1:1987",
+            Self::Utf8 => "UTF-8",
+            Self::Utf16 { mark: true, .. } => "UTF-16",
+            Self::Utf16 { little: true, .. } => "UTF-16LE",
+            Self::Utf16 { .. } => "UTF-16BE",
+            Self::Table(table) => table.name,
+            Self::Multi(_, name) => name,
+        }
+    }
+
+    /// The text in this set; `None` where it has no place for a character.
+    pub(super) fn encode(&self, text: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Ascii => text.is_ascii().then(|| text.as_bytes().to_vec()),
+            Self::Latin1 => text.chars().map(|c| u8::try_from(c as u32).ok()).collect(),
+            Self::Utf8 => Some(text.as_bytes().to_vec()),
+            Self::Utf16 { little, mark } => {
+                let units = mark.then_some(0xfeff).into_iter().chain(text.encode_utf16());
+                let bytes = |u: u16| if *little { u.to_le_bytes() } else { u.to_be_bytes() };
+                Some(units.flat_map(bytes).collect())
+            }
+            Self::Table(table) => {
+                let decoded = table.decoded();
+                text.chars()
+                    .map(|c| match c {
+                        char::REPLACEMENT_CHARACTER => None,
+                        c => decoded.iter().position(|d| *d == c).and_then(|i| u8::try_from(i).ok()),
+                    })
+                    .collect()
+            }
+            Self::Multi(encoding, _) => {
+                let (bytes, _, failed) = encoding.encode(text);
+                (!failed).then(|| bytes.into_owned())
+            }
+        }
+    }
+
+    /// The text of bytes in this set; `None` where they mean nothing.
+    pub(super) fn decode(&self, bytes: &[u8]) -> Option<String> {
+        match self {
+            Self::Ascii => bytes.is_ascii().then(|| bytes.iter().map(|b| char::from(*b)).collect()),
+            Self::Latin1 => Some(bytes.iter().map(|b| char::from(*b)).collect()),
+            Self::Utf8 => str::from_utf8(bytes).ok().map(str::to_owned),
+            Self::Utf16 { little, mark } => decode_utf16(bytes, *little, *mark),
+            Self::Table(table) => {
+                let decoded = table.decoded();
+                bytes
+                    .iter()
+                    .map(|b| {
+                        decoded.get(usize::from(*b)).copied().filter(|c| *c != char::REPLACEMENT_CHARACTER)
+                    })
+                    .collect()
+            }
+            Self::Multi(encoding, _) => {
+                encoding.decode_without_bom_handling_and_without_replacement(bytes).map(|s| s.into_owned())
+            }
+        }
+    }
+}
+
+impl Table {
+    /// The characters of all 256 bytes.
+    fn decoded(&self) -> Vec<char> {
+        let upper: Vec<char> = self.chars.chars().collect();
+        let ascii = (0..=127u8).map(char::from).take(256 - upper.len());
+        ascii.chain(upper.iter().copied()).collect()
+    }
+}
+
+fn decode_utf16(bytes: &[u8], little: bool, mark: bool) -> Option<String> {
+    if !bytes.len().is_multiple_of(2) {
+        return None;
+    }
+    let (little, bytes) = match bytes {
+        [0xff, 0xfe, rest @ ..] if mark => (true, rest),
+        [0xfe, 0xff, rest @ ..] if mark => (false, rest),
+        _ => (little, bytes),
+    };
+    let units = bytes.chunks_exact(2).map(|pair| match pair {
+        [a, b] if little => u16::from_le_bytes([*a, *b]),
+        [a, b] => u16::from_be_bytes([*a, *b]),
+        _ => 0,
+    });
+    char::decode_utf16(units).collect::<Result<_, _>>().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_whole_and_every_name_is_known() {
+        for table in TABLES {
+            assert_eq!(table.decoded().len(), 256, "{}", table.name);
+            let set = Charset::find(&table.name.to_lowercase()).unwrap();
+            let text: String =
+                table.decoded().into_iter().filter(|c| *c != char::REPLACEMENT_CHARACTER).collect();
+            let bytes = set.encode(&text).unwrap();
+            assert_eq!(set.decode(&bytes).as_ref(), Some(&text), "{}", table.name);
+        }
+        for (name, _) in NAMED {
+            let set = Charset::find(name).unwrap();
+            assert_eq!(set.decode(&set.encode("a").unwrap()).as_deref(), Some("a"), "{name}");
+        }
+    }
+
+    #[test]
+    fn encodes_and_refuses() {
+        for (name, text, bytes) in [
+            ("latin1", "é", Some(&[0xe9][..])),
+            ("windows-1252", "€", Some(&[0x80])),
+            ("IBM437", "é", Some(&[0x82])),
+            ("GBK", "中文", Some(&[0xd6, 0xd0, 0xce, 0xc4])),
+            ("utf-16le", "😀", Some(&[0x3d, 0xd8, 0, 0xde])),
+            ("UTF-16", "", Some(&[0xfe, 0xff])),
+            ("IBM037", "A", Some(&[0xc1])),
+            ("ISO-8859-1", "日", None),
+            ("US-ASCII", "é", None),
+        ] {
+            assert_eq!(Charset::find(name).unwrap().encode(text).as_deref(), bytes, "{name}");
+        }
+        assert!(Charset::find("utf-9").is_none());
+        assert_eq!(Charset::find("windows-1252").unwrap().decode(&[0x81]), None);
+        assert_eq!(Charset::find("UTF-8").unwrap().decode(&[0xff]), None);
+        assert_eq!(Charset::find("UTF-16LE").unwrap().decode(&[0x48]), None);
+        assert_eq!(Charset::find("UTF-16").unwrap().decode(&[0xff, 0xfe, 0x48, 0]).as_deref(), Some("H"));
+    }
+}
