@@ -159,7 +159,8 @@ impl Reader<'_> {
     fn check_use(&self, used: &SourceUse, block: &Block, diagnostics: &mut Diagnostics) {
         let source = &used.source;
         if self.sources.get(source).is_none() {
-            diagnostics.push(self.sources.not_found(source).at(block.location()));
+            let finding = self.sources.not_found(source, diagnostics);
+            diagnostics.push(finding.at(block.location()));
         } else if self.registry.get_builder(&source.kind).is_none() {
             let what = format!("Unknown source type {}", source.kind);
             diagnostics

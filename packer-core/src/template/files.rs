@@ -135,7 +135,9 @@ pub(super) fn read(
     let Some(at) = first_replacement(&source) else { return Some(source) };
     diagnostics.push(
         Diagnostic::error("Invalid character encoding")
-            .detail("All input files must be UTF-8 encoded. See to it that your editor saves this file as UTF-8.")
+            .detail(
+                "All input files must be UTF-8 encoded. See to it that your editor saves this file as UTF-8.",
+            )
             .at(Span::new(at, at + 3).in_source(&source)),
     );
     None
@@ -148,10 +150,11 @@ fn first_replacement(source: &SourceFile) -> Option<u32> {
     if source.name().ends_with(".json") {
         return text.find(REPLACEMENT).map(|at| at as u32);
     }
-    let tokens = lex(text).into_iter().filter(|t| !matches!(t.kind, TokenKind::LineComment | TokenKind::BlockComment));
-    tokens.map(|t| t.span).find_map(|span| {
-        text.get(span.range())?.find(REPLACEMENT).map(|at| span.start + at as u32)
-    })
+    let tokens =
+        lex(text).into_iter().filter(|t| !matches!(t.kind, TokenKind::LineComment | TokenKind::BlockComment));
+    tokens
+        .map(|t| t.span)
+        .find_map(|span| text.get(span.range())?.find(REPLACEMENT).map(|at| span.start + at as u32))
 }
 
 /// A folder and a name as one path, without needless steps: `.` and `a.hcl` are `a.hcl`.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::functions::Functions;
+use super::functions::{Files, Functions, RealFiles};
 use crate::clock::Clock;
 use crate::context::Host;
 use crate::event::EventSink;
@@ -34,6 +34,7 @@ pub struct Inputs {
     pub(super) host: Host,
     pub(super) clock: Clock,
     pub(super) functions: Functions,
+    pub(super) files: Arc<dyn Files>,
     pub(super) sinks: Vec<Arc<dyn EventSink>>,
     pub(super) cancel: CancellationToken,
 }
@@ -54,6 +55,7 @@ impl Inputs {
             host: Host::new(),
             clock: Clock::system(),
             functions: Functions::standard(),
+            files: Arc::new(RealFiles),
             sinks: Vec::new(),
             cancel: CancellationToken::new(),
         }
@@ -144,6 +146,13 @@ impl Inputs {
     #[must_use]
     pub fn functions(mut self, functions: Functions) -> Self {
         self.functions = functions;
+        self
+    }
+
+    /// What file functions may read: the file system of this machine unless set.
+    #[must_use]
+    pub fn files(mut self, files: impl Files + 'static) -> Self {
+        self.files = Arc::new(files);
         self
     }
 

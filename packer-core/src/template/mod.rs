@@ -54,10 +54,26 @@ use setting::Setting;
 use syntax::{Block, BodySchema, Content, File, parse_file};
 use variables::Variables;
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile, did_you_mean};
 
 /// What is said of a name that is none.
 const NAME_RULE: &str = "A name starts with a letter or `_` and holds only letters, digits, `_` and `-`.";
+
+/// So many findings that nobody reads them all.
+const MANY: usize = 50;
+
+/// What a misspelt name probably meant. Looking for it takes time for each known name, so it is left out once so much is
+/// wrong that nobody reads it.
+fn suggestion<'a>(
+    word: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    diagnostics: &Diagnostics,
+) -> Option<&'a str> {
+    if diagnostics.len() > MANY {
+        return None;
+    }
+    did_you_mean(word, known)
+}
 
 /// A template as its files say it: read, and checked as far as that needs neither values nor components. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -231,3 +247,6 @@ impl Parsed {
         locals::check_duplicates(&self.locals, diagnostics);
     }
 }
+
+#[cfg(test)]
+mod tests;

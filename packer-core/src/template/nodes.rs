@@ -12,7 +12,8 @@ use super::eval::{Reference, Scope, references};
 use super::graph::Graph;
 use super::locals::Local;
 use super::setting::Setting;
-use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile, did_you_mean};
+use super::{MANY, suggestion};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
 use crate::registry::Registry;
 use crate::value::{Type, Value};
 
@@ -79,6 +80,7 @@ pub(super) async fn evaluate_all(
             }
         }
     }
+    setting.clean_up();
     nodes.all(results)
 }
 
@@ -162,7 +164,8 @@ impl<'a> Nodes<'a> {
                     Target::Nodes(targets) => needed.extend(targets),
                     Target::Missing(name) if !sequential => {
                         broken[node] = true;
-                        diagnostics.push(self.not_found(node, &name, reference, source));
+                        let finding = self.not_found(node, &name, reference, source, diagnostics);
+                        diagnostics.push(finding);
                     }
                     Target::Missing(_) | Target::Nothing => {}
                 }
@@ -222,12 +225,14 @@ impl<'a> Nodes<'a> {
         name: &str,
         reference: &Reference,
         source: &Arc<SourceFile>,
+        diagnostics: &Diagnostics,
     ) -> Diagnostic {
-        let names: Vec<String> = (0..self.count()).map(|i| self.name(i)).collect();
         let d = Diagnostic::error("failed to prepare execution graph")
             .detail(format!("{} refers to {name}, which no template file defines.", self.name(node)))
             .at(reference.span.in_source(source));
-        match did_you_mean(name, names.iter().map(String::as_str)) {
+        let names = || (0..self.count()).map(|i| self.name(i)).collect::<Vec<String>>();
+        let names = if diagnostics.len() > MANY { Vec::new() } else { names() };
+        match suggestion(name, names.iter().map(String::as_str), diagnostics) {
             Some(meant) => d.help(format!("did you mean {meant}?")),
             None => d,
         }

@@ -13,7 +13,7 @@ use super::inputs::Inputs;
 use super::setting::{Setting, build_value, source_value};
 use super::sources::{SourceRef, Sources};
 use super::syntax::{Block, BodySchema};
-use super::{Template, artifacts, component, hcp, nodes, packer_block};
+use super::{Template, artifacts, component, hcp, nodes, packer_block, suggestion};
 use crate::builder::{Builder, Machine, Prepared};
 use crate::context::{BuildInfo, Context, PrepareContext};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -231,7 +231,7 @@ impl<'p> Planner<'p> {
                         build.name()
                     ))
                 };
-                let d = match crate::diagnostic::did_you_mean(need, names.iter().map(String::as_str)) {
+                let d = match suggestion(need, names.iter().map(String::as_str), diagnostics) {
                     Some(meant) if meant != need => d.help(format!("did you mean {meant:?}?")),
                     _ => d,
                 };

@@ -12,7 +12,7 @@ use super::inputs::Inputs;
 use crate::context::{BuildInfo, Context, RunContext};
 use crate::event::Events;
 use crate::facts::Facts;
-use crate::ledger::MemoryLedger;
+use crate::ledger::{Ledger, MemoryLedger};
 use crate::secrets::Secrets;
 use crate::value::{Type, Value};
 
@@ -28,6 +28,7 @@ pub(super) struct Setting<'a> {
     /// `path.cwd`.
     cwd: String,
     capabilities: Capabilities,
+    ledger: Arc<MemoryLedger>,
     run: Arc<RunContext>,
 }
 
@@ -35,7 +36,10 @@ impl<'a> Setting<'a> {
     pub(super) fn new(inputs: &'a Inputs, root: &'a str) -> Self {
         let cwd =
             inputs.dir().map(Path::to_path_buf).or_else(|| std::env::current_dir().ok()).unwrap_or_default();
-        let mut capabilities = Capabilities::real_files(root, &cwd);
+        let mut capabilities = Capabilities::none();
+        capabilities.files = inputs.files.clone();
+        capabilities.base_dir = root.into();
+        capabilities.cwd = cwd.clone();
         capabilities.env = Arc::new(inputs.host.env.clone());
         capabilities.home = inputs.host.env.get("HOME").map(PathBuf::from);
         capabilities.clock = inputs.clock.clone();
@@ -44,9 +48,23 @@ impl<'a> Setting<'a> {
         let events = Events::new(inputs.clock.clone(), secrets.clone(), inputs.sinks.clone());
         let ledger = Arc::new(MemoryLedger::new());
         let id = Uuid::new_v4().to_string();
-        let run =
-            RunContext::new(id, events, ledger, secrets.clone(), inputs.clock.clone(), inputs.host.clone());
-        Self { inputs, secrets, root, cwd: forward(&cwd.to_string_lossy()), capabilities, run: Arc::new(run) }
+        let run = RunContext::new(
+            id,
+            events,
+            ledger.clone(),
+            secrets.clone(),
+            inputs.clock.clone(),
+            inputs.host.clone(),
+        );
+        Self {
+            inputs,
+            secrets,
+            root,
+            cwd: forward(&cwd.to_string_lossy()),
+            capabilities,
+            ledger,
+            run: Arc::new(run),
+        }
     }
 
     /// Where defaults of variables are evaluated: nothing but `env`.
@@ -91,6 +109,17 @@ impl<'a> Setting<'a> {
     /// surroundings.
     pub(super) fn data_build_info(&self) -> Arc<BuildInfo> {
         Arc::new(BuildInfo { core_version: crate::VERSION.to_owned(), ..BuildInfo::default() })
+    }
+
+    /// Removes the temporary files that data sources have left.
+    pub(super) fn clean_up(&self) {
+        for resource in self.ledger.outstanding().iter().rev().filter(|r| r.is_local()) {
+            // What is gone already, or cannot be removed, is a temporary file of the system.
+            let _ = match resource.kind.as_str() {
+                "directory" => std::fs::remove_dir_all(&resource.name),
+                _ => std::fs::remove_file(&resource.name),
+            };
+        }
     }
 
     /// What a data source reads with.

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::syntax::{Block, is_identifier};
-use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
+use super::{MANY, suggestion};
+use crate::diagnostic::{Diagnostic, Diagnostics};
 
 /// Which source a build is made from: its type and its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -67,15 +68,17 @@ impl<'a> Sources<'a> {
     }
 
     /// What is wrong with a reference to a source that is not there.
-    pub(super) fn not_found(&self, source: &SourceRef) -> Diagnostic {
+    pub(super) fn not_found(&self, source: &SourceRef, diagnostics: &Diagnostics) -> Diagnostic {
+        let wanted = source.to_string();
+        let d = Diagnostic::error(format!("Unknown source {wanted}"))
+            .detail("No template file defines this source.");
+        if diagnostics.len() > MANY {
+            return d;
+        }
         let mut known: Vec<String> = self.0.keys().map(ToString::to_string).collect();
         known.sort_unstable();
-        let wanted = source.to_string();
-        let d = Diagnostic::error(format!("Unknown source {wanted}"));
-        if let Some(meant) = did_you_mean(&wanted, known.iter().map(String::as_str)) {
-            return d
-                .detail("No template file defines this source.")
-                .help(format!("did you mean {meant:?}?"));
+        if let Some(meant) = suggestion(&wanted, known.iter().map(String::as_str), diagnostics) {
+            return d.help(format!("did you mean {meant:?}?"));
         }
         let known = match known.as_slice() {
             [] => "no source at all".to_owned(),

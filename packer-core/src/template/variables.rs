@@ -8,10 +8,11 @@ use super::eval::{Scope, TypeConstraint, TypeUse, evaluate, parse_type, referenc
 use super::files;
 use super::inputs::Inputs;
 use super::setting::Setting;
+use super::suggestion;
 use super::syntax::{
     Attribute, Block, BodySchema, is_identifier, parse_expression, parse_json, parse_native,
 };
-use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile, did_you_mean};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
 use crate::secrets::Secrets;
 use crate::value::{Type, Value, convert};
 
@@ -204,7 +205,7 @@ impl Variables {
                     let mut d = Diagnostic::error("Undefined -var variable").detail(format!(
                         "A value was given for the variable {name:?}, which no template file declares."
                     ));
-                    if let Some(meant) = did_you_mean(name, self.names()) {
+                    if let Some(meant) = suggestion(name, self.names(), diagnostics) {
                         d = d.help(format!("did you mean {meant:?}?"));
                     }
                     diagnostics.push(d);
@@ -255,7 +256,8 @@ impl Variables {
             let name = attribute.name.as_str();
             let Some(variable) = self.get(name) else {
                 if inputs.warn_on_undeclared {
-                    diagnostics.push(self.undeclared(&attribute));
+                    let finding = self.undeclared(&attribute, diagnostics);
+                    diagnostics.push(finding);
                 }
                 continue;
             };
@@ -279,12 +281,12 @@ impl Variables {
         }
     }
 
-    fn undeclared(&self, attribute: &Attribute) -> Diagnostic {
+    fn undeclared(&self, attribute: &Attribute, diagnostics: &Diagnostics) -> Diagnostic {
         let name = attribute.name.as_str();
         let d = Diagnostic::warning("Undefined variable")
             .detail(format!("A value is given for {name:?}, which no template file declares as a variable."))
             .at(attribute.location());
-        match did_you_mean(name, self.names()) {
+        match suggestion(name, self.names(), diagnostics) {
             Some(meant) => d.help(format!("did you mean {meant:?}?")),
             None => d.help(format!("declare it: `variable {name:?} {{}}`")),
         }
