@@ -96,7 +96,7 @@ pub(super) fn number(text: &str) -> Result<Number, String> {
 }
 
 /// Digits with the sign and base prefix; what exceeds 64 bits is no integer.
-fn integer(text: &str) -> Option<i128> {
+pub(crate) fn integer(text: &str) -> Option<i128> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

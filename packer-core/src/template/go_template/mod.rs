@@ -16,6 +16,7 @@ mod printf;
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use constants::integer as parse_integer;
 pub use data::Data;
 pub use functions::{Interpolation, OutsideFunction, VariablesSection, placeholders};
 pub(crate) use printf::sprintf;
