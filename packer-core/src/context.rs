@@ -146,6 +146,9 @@ pub struct BuildInfo {
     pub on_error: String,
     /// Where the template is, for legacy JSON templates; empty otherwise.
     pub template_path: String,
+    /// When the template was read: the time that `{{timestamp}}` and its like show in all components. Where there is no
+    /// template they show when the run began.
+    pub started: Option<jiff::Timestamp>,
     /// Values behind `{{user}}` (legacy templates).
     pub user_variables: BTreeMap<String, String>,
     /// Names of the variables that are sensitive.

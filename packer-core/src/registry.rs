@@ -29,7 +29,7 @@ pub struct Registry {
 /// How components of one type are made.
 pub struct ComponentType<T: ?Sized> {
     /// What its configuration may hold: names, types, docs and defaults of its fields.
-    pub schema: Arc<schemars::Schema>,
+    pub schema: Arc<config::Schema>,
     decode: fn(&Value) -> Result<Arc<T>, String>,
 }
 
@@ -53,7 +53,7 @@ macro_rules! kind {
     ($trait:ident, $add:ident, $get:ident, $names:ident, $what:literal) => {
         #[doc = concat!("Registers a ", $what, " under the name that templates use. A later one of the same name replaces it.")]
         pub fn $add<C: $trait + DeserializeOwned + JsonSchema + 'static>(&mut self, name: impl Into<String>) -> &mut Self {
-            let schema = Arc::new(schemars::SchemaGenerator::default().into_root_schema_for::<C>());
+            let schema = Arc::new(config::Schema::of::<C>());
             let decode = |config: &Value| Ok(Arc::new(config::from_value::<C>(config)?) as Arc<dyn $trait>);
             self.$names.insert(name.into(), ComponentType { schema, decode });
             self

@@ -88,7 +88,8 @@ impl DataBlock {
         let build = setting.data_build_info();
         let before = diagnostics.len();
         let part = PartBody { body: self.block.body.clone(), iterators: Vec::new(), unknown: false };
-        let decoded = component::decode(kind, &[part], None, scope, &place, diagnostics);
+        let decoded =
+            component::decode(kind, &[part], None, scope, &setting.interpolation(), &place, diagnostics);
         let Some(source) = decoded else { return unknown };
         diagnostics.append(
             source.prepare(&PrepareContext::new(build.clone(), setting.inputs.host.clone())).or_at(&place),

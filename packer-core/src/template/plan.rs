@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use super::builds::{BuildBlock, PartBody, Reader, SourceUse, Step};
 use super::eval::Scope;
 use super::filters::Patterns;
+use super::go_template::{Data, Interpolation};
 use super::inputs::Inputs;
 use super::setting::{Setting, build_value, source_value};
 use super::sources::{SourceRef, Sources};
@@ -33,6 +34,8 @@ pub(super) struct Evaluated<'t> {
     pub(super) sources: Sources<'t>,
     pub(super) builds: Vec<(&'t Block, BuildBlock)>,
     pub(super) secrets: Secrets,
+    /// What the `{{ … }}` of all components knows.
+    pub(super) interpolation: Interpolation,
 }
 
 impl Template {
@@ -110,6 +113,7 @@ impl Template {
             sources,
             builds,
             secrets: setting.secrets.clone(),
+            interpolation: setting.interpolation(),
         }
     }
 
@@ -257,7 +261,20 @@ impl<'p> Planner<'p> {
         let place = definition.map_or_else(|| block.location(), Block::location);
         let source = source_value(&used.source.kind, &used.name);
         let scope = self.evaluated.scope.with_variables([("source", source)]);
-        let (builder, needs) = self.builder(definition, used, &scope, &place, &mut found);
+        let info = BuildInfo {
+            display_name: name.as_str().into(),
+            name: used.source.name.to_string(),
+            builder_type: used.source.kind.to_string(),
+            build_block: build.name.clone(),
+            core_version: crate::VERSION.to_owned(),
+            started: Some(self.evaluated.interpolation.started),
+            sensitive_variables: self.sensitive.clone(),
+            ..BuildInfo::default()
+        };
+        let mut interpolation = self.evaluated.interpolation.clone();
+        interpolation.build_name = Some(info.name.clone());
+        interpolation.build_type = Some(info.builder_type.clone());
+        let (builder, needs) = self.builder(definition, used, &scope, &interpolation, &place, &mut found);
         let own: Arc<[String]> = builder
             .as_ref()
             .map_or_else(Vec::new, |b| b.preview().variables())
@@ -270,6 +287,8 @@ impl<'p> Planner<'p> {
             own,
             source: format!("{}.{}", used.source.kind, used.name),
             local_name: used.name.clone(),
+            // A step may ask for values of the build, but in HCL there are none: `build.ID` is the way.
+            interpolation: interpolation.with_data(Data::map::<&str, &str>([])),
         };
         let provisioners = build
             .provisioners
@@ -289,16 +308,8 @@ impl<'p> Planner<'p> {
             Some(builder) if !found.has_errors() => builder,
             _ => rejected(),
         };
-        let mut made = Build::with_builder(name.clone(), used.source.kind.to_string(), builder);
-        made.info = Arc::new(BuildInfo {
-            display_name: name.into(),
-            name: used.source.name.to_string(),
-            builder_type: used.source.kind.to_string(),
-            build_block: build.name.clone(),
-            core_version: crate::VERSION.to_owned(),
-            sensitive_variables: self.sensitive.clone(),
-            ..BuildInfo::default()
-        });
+        let mut made = Build::with_builder(name, used.source.kind.to_string(), builder);
+        made.info = Arc::new(info);
         made.description = build.description.clone();
         made.source = steps.source;
         made.needs = needs;
@@ -315,6 +326,7 @@ impl<'p> Planner<'p> {
         definition: Option<&Block>,
         used: &SourceUse,
         scope: &Scope,
+        interpolation: &Interpolation,
         place: &Location,
         found: &mut Diagnostics,
     ) -> (Option<Late<dyn Builder>>, Vec<String>) {
@@ -328,15 +340,16 @@ impl<'p> Planner<'p> {
         parts.extend(used.body.clone());
         let needs = artifacts::needed_by(parts.iter().map(|p| &p.body), found);
         if needs.is_empty() {
-            let builder = component::decode(kind, &parts, None, scope, place, found);
+            let builder = component::decode(kind, &parts, None, scope, interpolation, place, found);
             return (builder.map(Late::ready), needs);
         }
         let early = scope.with_variables([artifacts::unknown(&needs)]);
-        let preview = component::decode(kind, &parts, None, &early, place, found);
+        let preview = component::decode(kind, &parts, None, &early, interpolation, place, found);
         let (kind, scope, place, names) = (kind.clone(), scope.clone(), place.clone(), needs.clone());
+        let interpolation = interpolation.clone();
         let make = move |values: &RunValues| {
             let scope = scope.with_variables([artifacts::known(&names, &values.artifacts)]);
-            again(&kind, &parts, None, &scope, &place)
+            again(&kind, &parts, None, &scope, &interpolation, &place)
         };
         (preview.map(|preview| Late::deferred(preview, make)), needs)
     }
@@ -380,6 +393,7 @@ struct Steps {
     own: Arc<[String]>,
     source: String,
     local_name: Arc<str>,
+    interpolation: Interpolation,
 }
 
 impl Steps {
@@ -426,13 +440,22 @@ impl Steps {
     ) -> Option<Late<T>> {
         let overrides = step.overrides.get(&self.local_name).cloned();
         let parts = vec![step.body.clone()];
-        let preview =
-            component::decode(kind, &parts, overrides.as_ref(), &self.scope, &step.location, found)?;
+        let preview = component::decode(
+            kind,
+            &parts,
+            overrides.as_ref(),
+            &self.scope,
+            &self.interpolation,
+            &step.location,
+            found,
+        )?;
+        let interpolation = self.interpolation.clone();
         let (kind, scope, place) = (kind.clone(), self.scope.clone(), step.location.clone());
         let (build_name, own) = (self.build_name.clone(), self.own.clone());
         Some(Late::deferred(preview, move |values: &RunValues| {
             let build = build_value(&build_name, &own, Some(&values.facts));
-            again(&kind, &parts, overrides.as_ref(), &scope.with_variables([("build", build)]), &place)
+            let scope = scope.with_variables([("build", build)]);
+            again(&kind, &parts, overrides.as_ref(), &scope, &interpolation, &place)
         }))
     }
 }
@@ -443,10 +466,11 @@ fn again<T: ?Sized>(
     parts: &[PartBody],
     overrides: Option<&Value>,
     scope: &Scope,
+    interpolation: &Interpolation,
     place: &Location,
 ) -> std::result::Result<Arc<T>, Diagnostics> {
     let mut found = Diagnostics::new();
-    match component::decode(kind, parts, overrides, scope, place, &mut found) {
+    match component::decode(kind, parts, overrides, scope, interpolation, place, &mut found) {
         Some(component) if !found.has_errors() => Ok(component),
         _ => Err(found),
     }

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::eval::Scope;
 use super::files::forward;
 use super::functions::{Capabilities, Function, Functions, Param};
+use super::go_template::Interpolation;
 use super::inputs::Inputs;
 use crate::context::{BuildInfo, Context, RunContext};
 use crate::event::Events;
@@ -120,6 +122,19 @@ impl<'a> Setting<'a> {
                 _ => std::fs::remove_file(&resource.name),
             };
         }
+    }
+
+    /// What the `{{ … }}` of a data source knows.
+    pub(super) fn interpolation(&self) -> Interpolation {
+        let mut interpolation = Interpolation::default();
+        interpolation.started = self.started();
+        interpolation.pwd = Some(PathBuf::from(&self.cwd));
+        interpolation
+    }
+
+    /// When the template was read: every function that shows a time without being asked for the present one shows this.
+    pub(super) fn started(&self) -> Timestamp {
+        self.capabilities.started
     }
 
     /// What a data source reads with.

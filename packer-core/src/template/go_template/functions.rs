@@ -66,12 +66,12 @@ impl Interpolation {
     /// What a build knows before it runs, with nothing as data.
     ///
     /// A build of a legacy JSON template is known by its template path or user variables.
-    pub fn of_build(build: &BuildInfo, started: Timestamp) -> Self {
+    pub fn of_build(build: &BuildInfo, run_started: Timestamp) -> Self {
         let legacy = !build.template_path.is_empty() || !build.user_variables.is_empty();
         Self {
             build_name: Some(build.name.clone()),
             build_type: Some(build.builder_type.clone()),
-            started,
+            started: build.started.unwrap_or(run_started),
             template_path: (!build.template_path.is_empty()).then(|| PathBuf::from(&build.template_path)),
             user_variables: legacy.then(|| Arc::new(build.user_variables.clone())),
             ..Self::default()
