@@ -615,7 +615,7 @@ fn everything_is_bounded() {
         (doubling, "does too much work"),
         (replacing, "does too much work"),
         (wide, "longer than 64 MiB"),
-        ("{{range 100}}{{printf `%1000000d` 1}}{{end}}".to_string(), "larger than 64 MiB"),
+        ("{{$s := printf `%10000000d` 1}}{{range 10}}{{$s}}{{end}}".to_string(), "larger than 64 MiB"),
         (format!("{{{{{}1{}}}}}", "(".repeat(100_000), ")".repeat(100_000)), "nest deeper than 100"),
         ("{{if 1}}".repeat(100_000), "nest deeper than 100"),
         ("{{define `x`}}".repeat(1000), "unexpected <define> in command"),
