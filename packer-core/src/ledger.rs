@@ -214,7 +214,11 @@ impl Ledger for MemoryLedger {
     }
 }
 
-/// A ledger in a file: one JSON line an entry, appended and synced before `record` returns.
+/// A ledger in a file: one JSON line an entry, written before `record` returns.
+///
+/// What a component made (a machine in a cloud) is also synced to the disk, so that it survives a loss of power, and so
+/// is what is kept. A local file or folder is no more durable than its line and is not synced, nor is a release,
+/// which can be repeated.
 ///
 /// A process that dies while it writes leaves a torn last line; opening the file again drops that line, whose
 /// resource cannot exist yet because its create call waits for the sync. The file is locked while it is open,
@@ -222,7 +226,17 @@ impl Ledger for MemoryLedger {
 #[derive(Debug)]
 pub struct FileLedger {
     path: PathBuf,
-    state: Mutex<(File, Table)>,
+    state: Mutex<State>,
+    /// How many bytes are synced, and the file again: syncing does not keep others from writing.
+    synced: Mutex<(u64, File)>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: File,
+    /// The bytes of whole lines.
+    whole: u64,
+    table: Table,
 }
 
 impl FileLedger {
@@ -271,7 +285,9 @@ impl FileLedger {
         }
         file.set_len(whole).map_err(|e| fail("truncate", e))?;
         file.seek(SeekFrom::Start(whole)).map_err(|e| fail("seek", e))?;
-        Ok(Self { path, state: Mutex::new((file, table)) })
+        let again = file.try_clone().map_err(|e| fail("open", e))?;
+        let state = Mutex::new(State { file, whole, table });
+        Ok(Self { path, state, synced: Mutex::new((0, again)) })
     }
 
     /// Where the ledger is.
@@ -279,41 +295,53 @@ impl FileLedger {
         &self.path
     }
 
-    fn append(&self, entry: Entry) -> Result<()> {
+    fn append(&self, entry: Entry, sync: bool) -> Result<()> {
         let mut line =
             serde_json::to_vec(&entry).map_err(|e| Error::internal(format!("ledger entry: {e}")))?;
         line.push(b'\n');
         let mut state = lock(&self.state);
-        let (file, table) = &mut *state;
-        let written = file.write_all(&line).and_then(|()| file.sync_data());
-        if let Err(e) = written {
+        let State { file, whole, table } = &mut *state;
+        if let Err(e) = file.write_all(&line) {
             // A half-written line must not stand before a whole one.
-            if let Ok(end) = file.stream_position() {
-                let start = end.saturating_sub(line.len() as u64);
-                let _ = file.set_len(start).and_then(|()| file.seek(SeekFrom::Start(start)));
-            }
+            let _ = file.set_len(*whole).and_then(|()| file.seek(SeekFrom::Start(*whole)));
             return Err(Error::io("write", &self.path, e));
         }
+        *whole += line.len() as u64;
+        let end = *whole;
         table.apply(entry);
+        drop(state);
+        if sync { self.sync(end) } else { Ok(()) }
+    }
+
+    /// Syncs what was written up to `end`. Those who wait here for one another's sync share the next one.
+    fn sync(&self, end: u64) -> Result<()> {
+        let mut synced = lock(&self.synced);
+        let (done, file) = &mut *synced;
+        if *done < end {
+            let written = lock(&self.state).whole;
+            file.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
+            *done = written;
+        }
         Ok(())
     }
 }
 
 impl Ledger for FileLedger {
     fn record(&self, resource: &Resource) -> Result<()> {
-        self.append(Entry::Recorded { resource: Box::new(resource.clone()) })
+        let entry = Entry::Recorded { resource: Box::new(resource.clone()) };
+        self.append(entry, !resource.is_local())
     }
 
     fn released(&self, id: ResourceId) -> Result<()> {
-        self.append(Entry::Released { id })
+        self.append(Entry::Released { id }, false)
     }
 
     fn kept(&self, id: ResourceId) -> Result<()> {
-        self.append(Entry::Kept { id })
+        self.append(Entry::Kept { id }, true)
     }
 
     fn outstanding(&self) -> Vec<Resource> {
-        lock(&self.state).1.outstanding()
+        lock(&self.state).table.outstanding()
     }
 }
 

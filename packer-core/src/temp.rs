@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::ledger::Resource;
+use crate::shell::process::write_executable;
 
 /// A file that is removed when this value is dropped; should the process die before, recovery removes it.
 #[derive(Debug)]
@@ -42,8 +43,7 @@ impl Context {
     pub fn temp_file(&self, prefix: &str, suffix: &str, mode: u32, content: &[u8]) -> Result<TempFile> {
         let (path, resource) = self.temp_path_with_suffix(prefix, suffix)?;
         let file = TempFile { cx: self.clone(), path, resource };
-        create_new(&file.path, mode)
-            .and_then(|mut f| f.write_all(content))
+        write_executable(|| create_new(&file.path, mode).and_then(|mut f| f.write_all(content)))
             .map_err(|e| Error::io("write", &file.path, e))?;
         Ok(file)
     }

@@ -35,16 +35,16 @@ impl LocalMachine {
 impl Communicator for LocalMachine {
     async fn exec(&self, _: &Context, command: Command<'_>) -> Result<ExitStatus> {
         let failed = |e| Error::provider(format!("/bin/sh: {}", crate::error::os_text(&e)));
-        let mut child = tokio::process::Command::new("/bin/sh")
+        let mut shell = tokio::process::Command::new("/bin/sh");
+        shell
             .arg("-c")
             .arg(&command.text)
             .current_dir(&self.folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(failed)?;
+            .kill_on_drop(true);
+        let mut child = crate::shell::process::spawn(&mut shell).map_err(failed)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let output = async {
             tokio::try_join!(pump(stdout, command.stdout), pump(stderr, command.stderr))?;
