@@ -81,8 +81,9 @@ impl Prepared {
 ///
 /// # Behavior
 /// - `communicator` returns the same communicator each time; provisioners may use it at once.
-/// - `capture` is called at most once, after the last provisioner succeeded. Whatever it creates it owns through
-///   [`Context::own`]; what the artifact is to keep it lists in [`Artifact::resources`].
+/// - `capture` is called once, after the last provisioner succeeded; again only where it failed and the host asks for
+///   another try. Whatever it creates it owns through [`Context::own`]; what the artifact is to keep it lists in
+///   [`Artifact::resources`].
 /// - Dropping a machine releases nothing outside this process: that is [`Builder::release`]'s part.
 #[async_trait]
 pub trait Machine: Send + Sync {
