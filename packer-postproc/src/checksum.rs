@@ -35,6 +35,7 @@ pub struct Checksum {
     /// The path of the checksum file; its folders are made. May hold `{{.BuildName}}`, `{{.BuilderType}}`,
     /// `{{.ChecksumType}}` and what is known about the machine. Default
     /// `packer_{{.BuildName}}_{{.BuilderType}}_{{.ChecksumType}}.checksum`.
+    #[schemars(extend("x-late" = true))]
     pub output: String,
 }
 

@@ -41,6 +41,7 @@ pub struct LocalShell {
     pub env_var_format: String,
     /// Program and arguments; `{{.Vars}}` are the variables, `{{.Script}}` the path of the script. Default
     /// `["/bin/sh", "-c", "{{.Vars}} {{.Script}}"]`, on Windows `["cmd", "/V", "/C", "{{.Vars}}", "call", "{{.Script}}"]`.
+    #[schemars(extend("x-late" = true))]
     pub execute_command: Vec<String>,
     /// What stands behind `#!` in the first line of an inline script. Default `/bin/sh -e`, on Windows none.
     pub inline_shebang: String,

@@ -44,6 +44,7 @@ const WRITE_SIZE: usize = 1 << 20;
 pub struct Compress {
     /// The path of the archive; its folders are made. May hold `{{.BuildName}}`, `{{.BuilderType}}` and what is known
     /// about the machine. Default `packer_{{.BuildName}}_{{.BuilderType}}`.
+    #[schemars(extend("x-late" = true))]
     pub output: String,
     /// What the archive is (`tar.gz`, `zip`) where its name does not say; the name stays as it is.
     pub format: String,

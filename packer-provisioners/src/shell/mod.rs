@@ -52,6 +52,7 @@ pub struct Shell {
     /// The command that runs a script: `{{.Path}}` is the script in the machine, `{{.Vars}}` the variables,
     /// `{{.EnvVarFile}}` the variable file. Default `chmod +x {{.Path}}; {{.Vars}} {{.Path}}`, with
     /// `use_env_var_file` `chmod +x {{.Path}}; . {{.EnvVarFile}} && {{.Path}}`.
+    #[schemars(extend("x-late" = true))]
     pub execute_command: String,
     /// What stands behind `#!` in the first line of an inline script. Default `/bin/sh -e`, unless the first
     /// inline line has a `#!` of its own.
