@@ -4,8 +4,6 @@
 pub(crate) enum Flag<'a> {
     /// On or off: `-f`, `-f=false`. The value never is the next argument.
     Switch(&'a mut bool),
-    /// The last value given.
-    Text(&'a mut String),
     /// A whole number, the last one given.
     Number(&'a mut i64),
     /// Every value given, in order.
@@ -77,7 +75,6 @@ impl Flag<'_> {
     fn set(&mut self, value: &str) -> Result<(), String> {
         match self {
             Flag::Switch(_) => {}
-            Flag::Text(text) => value.clone_into(text),
             Flag::Number(number) => **number = value.parse().map_err(|_| "parse error")?,
             Flag::Each(values) => values.push(value.to_owned()),
             Flag::List(values) => values.extend(value.split(',').map(str::to_owned)),
@@ -113,7 +110,6 @@ mod tests {
     struct Seen {
         force: bool,
         color: bool,
-        output: String,
         parallel: i64,
         files: Vec<String>,
         only: Vec<String>,
@@ -129,7 +125,6 @@ mod tests {
             &mut [
                 ("force", Flag::Switch(&mut s.force)),
                 ("color", Flag::Switch(&mut s.color)),
-                ("output", Flag::Text(&mut s.output)),
                 ("parallel-builds", Flag::Number(&mut s.parallel)),
                 ("var-file", Flag::Each(&mut s.files)),
                 ("only", Flag::List(&mut s.only)),
@@ -144,7 +139,7 @@ mod tests {
     #[test]
     fn every_kind_of_flag_in_every_spelling() {
         let (s, rest) = seen(
-            "-force --color=false --output o -parallel-builds=-2 -var-file a -var-file=b -only x,y -only=z \
+            "-force --color=false -parallel-builds=-2 -var-file a -var-file=b -only x,y -only=z \
              -var k=v=w -var=k= -on-error Abort t.json -force=false",
         );
         assert_eq!(rest.unwrap(), ["t.json", "-force=false"]);
@@ -152,7 +147,6 @@ mod tests {
         let expected = Seen {
             force: true,
             color: false,
-            output: "o".into(),
             parallel: -2,
             files: strings(&["a", "b"]),
             only: strings(&["x", "y", "z"]),

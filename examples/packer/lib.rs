@@ -19,7 +19,7 @@ mod version;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use packer_core::{Host, Registry};
@@ -34,8 +34,6 @@ pub struct Process {
     pub args: Vec<String>,
     /// The environment variables.
     pub env: BTreeMap<String, String>,
-    /// Where a template named `-` comes from.
-    pub stdin: Box<dyn Read + Send>,
     /// Where all output goes, errors included.
     pub stdout: Box<dyn Write + Send>,
     /// Where the log goes (`PACKER_LOG`).
@@ -62,7 +60,7 @@ const UNKNOWN: u8 = 127;
 
 /// Runs one command line and returns the exit code.
 pub async fn run(process: Process) -> u8 {
-    let Process { mut args, env, stdin, stdout, stderr, terminal, signals } = process;
+    let Process { mut args, env, stdout, stderr, terminal, signals } = process;
     let format = match args.iter().position(|a| a == "-machine-readable") {
         Some(at) => {
             args.remove(at);
@@ -88,7 +86,7 @@ pub async fn run(process: Process) -> u8 {
         ui.say(&help::program());
         return FAILED;
     }
-    let session = Session { ui, env, stdin, stderr, bars, signals, usage: command.usage };
+    let session = Session { ui, env, stderr, bars, signals, usage: command.usage };
     (command.run)(session, line.rest.to_vec()).await
 }
 
@@ -96,7 +94,6 @@ pub async fn run(process: Process) -> u8 {
 pub(crate) struct Session {
     ui: Ui,
     env: BTreeMap<String, String>,
-    stdin: Box<dyn Read + Send>,
     stderr: Box<dyn Write + Send>,
     bars: Option<Bars>,
     signals: UnboundedReceiver<&'static str>,

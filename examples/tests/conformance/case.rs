@@ -9,7 +9,6 @@ pub(crate) struct Case {
     /// Arguments of the program.
     pub(crate) args: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
-    pub(crate) stdin: Vec<u8>,
     pub(crate) exit: u8,
     /// What is compared beside the exit code and the files.
     pub(crate) compare: Vec<String>,
@@ -77,9 +76,7 @@ impl Case {
             self.inputs.insert(name.to_owned(), text.into_bytes());
         } else if let Some(name) = name.strip_prefix("out/") {
             self.files.insert(name.to_owned(), text);
-        } else if name == "stdin" {
-            self.stdin = text.into_bytes();
-        } else {
+        } else if name == "stdout" || name == "stderr" {
             if name == "stdout" {
                 self.stdout.clone_from(&text);
             }

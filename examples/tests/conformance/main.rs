@@ -90,7 +90,6 @@ fn execute(runtime: &tokio::runtime::Runtime, case: &Case) -> Outcome {
     let code = runtime.block_on(run(Process {
         args: case.args.iter().map(|a| a.replace("<DIR>", &here)).collect(),
         env,
-        stdin: Box::new(io::Cursor::new(case.stdin.clone())),
         stdout: Box::new(output.clone()),
         stderr: Box::new(output.clone()),
         terminal: false,
