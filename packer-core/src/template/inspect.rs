@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Template;
+use super::eval::Scope;
 use super::inputs::Inputs;
 use super::setting::Setting;
 use crate::diagnostic::Diagnostics;
@@ -51,8 +52,17 @@ impl Template {
     /// # Errors
     /// Values that do not fit the variables they are given for.
     pub async fn inspect(&self, registry: &Registry, inputs: Inputs) -> Result<Inspection, Diagnostics> {
+        self.look(registry, &inputs).await.map(|(inspection, _)| inspection)
+    }
+
+    /// What is in the template, and the scope of the console's expressions: all but data sources.
+    pub(super) async fn look(
+        &self,
+        registry: &Registry,
+        inputs: &Inputs,
+    ) -> Result<(Inspection, Scope), Diagnostics> {
         let mut diagnostics = Diagnostics::new();
-        let setting = Setting::new(&inputs, &self.0.root);
+        let setting = Setting::new(inputs, &self.0.root);
         let values = self.collect_values(&setting, &mut diagnostics);
         if diagnostics.has_errors() {
             return Err(diagnostics);
@@ -72,13 +82,15 @@ impl Template {
             provisioners: build.provisioners.iter().map(step).collect(),
             post_processors: build.post_processors.iter().map(|s| s.iter().map(step).collect()).collect(),
         });
-        Ok(Inspection {
+        let inspection = Inspection {
             variables: pairs(&evaluated.variables),
             locals: pairs(&evaluated.locals),
             builds: builds.collect(),
             diagnostics,
             secrets: evaluated.secrets.clone(),
-        })
+        };
+        let scope = setting.base_scope(evaluated.variables);
+        Ok((inspection, scope.with_variables([("local", evaluated.locals)])))
     }
 }
 

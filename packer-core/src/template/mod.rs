@@ -20,6 +20,7 @@ pub mod syntax;
 
 mod builds;
 mod component;
+mod console;
 mod data;
 mod decode;
 mod files;
@@ -42,6 +43,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use console::Console;
 pub use files::Language;
 pub use inputs::Inputs;
 pub use inspect::{InspectedBuild, Inspection};

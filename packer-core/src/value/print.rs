@@ -1,5 +1,6 @@
 //! Values as `packer console` and `packer inspect` show them.
 
+use super::number::format_double;
 use super::{Data, Number, Value, quote};
 
 /// The value for people: a string as it is, numbers like `%g` of C unless they are whole and fit 64 bits,
@@ -21,10 +22,7 @@ pub fn print(value: &Value) -> String {
 pub fn print_number(number: &Number) -> String {
     match number.to_i64() {
         Some(i) => i.to_string(),
-        None => match Number::from_f64(number.to_f64()) {
-            Some(double) => double.format('g', None),
-            None => String::new(),
-        },
+        None => format_double(number.to_f64()),
     }
 }
 
@@ -56,7 +54,7 @@ fn write(value: &Value, indent: usize, out: &mut String) {
             out.push(']');
         }
         Data::Map(_, m) | Data::Object(m) => {
-            if m.is_empty() {
+            if m.values().all(Value::is_null) {
                 return out.push_str("{}");
             }
             out.push('{');
@@ -89,6 +87,8 @@ mod tests {
             ("1000000", "1000000"),
             ("1e20", "1e+20"),
             ("9223372036854775808", "9.223372036854776e+18"),
+            ("18446744073709551616", "1.8446744073709552e+19"),
+            ("-0.5", "-0.5"),
             ("0.00001", "1e-05"),
             ("-0", "0"),
             ("Inf", "+Inf"),
@@ -97,5 +97,6 @@ mod tests {
         }
         assert_eq!(print(&Value::tuple([Value::unknown(Type::String)])), "<unknown>");
         assert_eq!(print(&Value::from("a\nb")), "a\nb");
+        assert_eq!(print(&Value::object([("a", Value::null(Type::Dynamic))])), "{}");
     }
 }

@@ -178,7 +178,7 @@ fn coalesce_list(args: &[Value]) -> FunctionResult {
         match value.data() {
             Data::Unknown(_) => return Ok(Value::unknown(Type::Dynamic)),
             Data::List(_, values) | Data::Tuple(values) if !values.is_empty() => return Ok(value.clone()),
-            Data::List(..) | Data::Tuple(_) => {}
+            Data::List(..) | Data::Tuple(_) | Data::Null(Type::List(_) | Type::Tuple(_)) => {}
             _ => return wrong(i, "coalescelist arguments must be lists or tuples"),
         }
     }

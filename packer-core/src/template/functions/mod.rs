@@ -16,6 +16,7 @@ mod glob;
 mod hash;
 mod network;
 mod numbers;
+mod re2;
 mod strings;
 mod time;
 mod yaml_decode;

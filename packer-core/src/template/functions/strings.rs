@@ -3,7 +3,7 @@
 use regex::{Captures, Regex};
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{Add, Function, FunctionError, FunctionResult, Param, text, whole};
+use super::{Add, Function, FunctionError, FunctionResult, Param, re2, text, whole};
 use crate::value::{Type, Value};
 
 pub(super) fn add(add: Add<'_>) {
@@ -166,12 +166,8 @@ fn substr(args: &[Value]) -> FunctionResult {
 
 /// Compiles a pattern; the syntax is RE2's.
 fn pattern(args: &[Value], index: usize) -> Result<Regex, FunctionError> {
-    Regex::new(text(&args[index])).map_err(|e| {
-        // The last line says what is wrong; those before it repeat the pattern.
-        let detail = e.to_string();
-        let detail = detail.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        FunctionError::argument(index, format!("invalid regexp pattern: {detail}"))
-    })
+    re2::compile(text(&args[index]))
+        .map_err(|e| FunctionError::argument(index, format!("invalid regexp pattern: {e}")))
 }
 
 /// What kind of value a pattern's matches are.

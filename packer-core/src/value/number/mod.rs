@@ -7,6 +7,8 @@
 
 mod text;
 
+pub(super) use text::format_double;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};

@@ -36,8 +36,17 @@ impl Number {
     }
 }
 
+/// A double as `%g` writes it: the shortest digits that read back, `+Inf` or `-Inf`.
+pub(in crate::value) fn format_double(value: f64) -> String {
+    let sign = if value.is_sign_negative() { "-" } else { "" };
+    if value.is_infinite() {
+        return format!("{}Inf", if sign.is_empty() { "+" } else { sign });
+    }
+    format!("{sign}{}", Decimal::of_f64(value).general(None, 'g'))
+}
+
 /// `0.d₁d₂d₃… × 10^point`, digits as ASCII, without zeros at either end; zero has no digits.
-pub(in crate::value) struct Decimal {
+struct Decimal {
     digits: Vec<u8>,
     point: i64,
 }
@@ -49,6 +58,15 @@ impl Decimal {
         let digits = digits.get(leading..end).unwrap_or_default().to_vec();
         let point = if digits.is_empty() { 0 } else { point - leading as i64 };
         Self { digits, point }
+    }
+
+    /// The shortest digits that read back as the same double, which is finite.
+    fn of_f64(value: f64) -> Self {
+        // `{:e}` prints `d.ddde-7`.
+        let text = format!("{:e}", value.abs());
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let digits: Vec<u8> = mantissa.bytes().filter(u8::is_ascii_digit).collect();
+        Self::new(&digits, exponent.parse::<i64>().unwrap_or(0) + 1)
     }
 
     /// Keeps the first `keep` digits, rounding half to even.
@@ -129,7 +147,7 @@ impl Decimal {
     }
 
     /// `%g`: exponential where the exponent is below -4 or not below the precision; 6 where none is asked.
-    pub(in crate::value) fn general(&self, precision: Option<usize>, verb: char) -> String {
+    fn general(&self, precision: Option<usize>, verb: char) -> String {
         let length = self.digits.len() as i64;
         let threshold = match precision {
             None => 6,
