@@ -1,8 +1,8 @@
-//! Replays cases recorded from Packer 1.16 on the host program, in-process.
+//! Replays cases recorded from Packer 1.16 on the host program, in-process, and prints `N of M match` for each set.
 //!
-//! The cases of the tree are in `cases/`, a folder a set. `PACKER_CONFORMANCE` names another folder to replay
-//! instead, `PACKER_CONFORMANCE_ONLY` a word that the paths of the cases must hold. `differences.list` names cases
-//! that are answered differently on purpose, with the reason.
+//! The cases are in `packer-core/tests/conformance/`, a folder a set. `PACKER_CONFORMANCE` names another folder to replay
+//! instead, `PACKER_CONFORMANCE_ONLY` a word that the paths of the cases must hold. `differences.list` names cases that
+//! are answered differently on purpose, with the reason.
 
 mod case;
 mod compare;
@@ -18,8 +18,8 @@ use packer_host::{Process, run};
 
 #[test]
 fn every_recorded_case() {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
-    let folder = std::env::var_os("PACKER_CONFORMANCE").map_or_else(|| own.join("cases"), PathBuf::from);
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packer-core/tests/conformance");
+    let folder = std::env::var_os("PACKER_CONFORMANCE").map_or_else(|| own.clone(), PathBuf::from);
     let only = std::env::var("PACKER_CONFORMANCE_ONLY").unwrap_or_default();
     let on_purpose = differences(&own.join("differences.list"));
     let mut paths = Vec::new();
@@ -30,20 +30,29 @@ fn every_recorded_case() {
 
     // Names would be looked up in the environment of this process, where the program's own is a map.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let (mut replayed, mut wrong) = (0, Vec::new());
+    let mut sets: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    let mut wrong = Vec::new();
     for path in &paths {
         let name = path.strip_prefix(&folder).unwrap_or(path).to_string_lossy().replace('\\', "/");
         if on_purpose.contains(&name) {
             continue;
         }
         let case = Case::read(path);
-        replayed += 1;
+        let set = sets
+            .entry(name.rsplit_once('/').map_or_else(String::new, |(set, _)| set.to_owned()))
+            .or_default();
+        set.1 += 1;
         let differences = compare::check(&case, &execute(&runtime, &case));
-        if !differences.is_empty() {
+        if differences.is_empty() {
+            set.0 += 1;
+        } else {
             wrong.push(format!("{name}: packer {}\n  {}", case.args.join(" "), differences.join("\n  ")));
         }
     }
-    assert!(wrong.is_empty(), "{}\n{} of {replayed} cases differ", wrong.join("\n"), wrong.len());
+    for (set, (same, all)) in &sets {
+        println!("{set}: {same} of {all} match");
+    }
+    assert!(wrong.is_empty(), "{}\n{} cases differ", wrong.join("\n"), wrong.len());
 }
 
 /// What a run of the program left.
