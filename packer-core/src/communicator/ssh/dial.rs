@@ -170,7 +170,9 @@ pub(super) async fn granted(channel: &mut Channel<Msg>) -> bool {
 
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, Failure> {
     let later = |why: &str| Failure::Later(format!("dial {host}:{port}: {why}"));
-    let stream = match timeout(DIAL_LIMIT, TcpStream::connect((host, port))).await {
+    // An IPv6 address may stand in brackets.
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let stream = match timeout(DIAL_LIMIT, TcpStream::connect((address, port))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(e)) => return Err(later(&os_text(&e))),
         Err(_) => return Err(later("i/o timeout")),

@@ -37,7 +37,7 @@ pub(super) async fn run(
     }
     sent(channel.exec(true, format!("{}\n", command.text)).await)?;
     let (reader, writer) = channel.split();
-    let mut running = Running { writer: Some(writer), _connection: connection.clone() };
+    let mut running = Running { writer: Some(writer), connection: connection.clone() };
     let result = follow(reader, &running, command).await;
     if result.is_ok() {
         // The server has closed the channel: nothing is left to end.
@@ -144,7 +144,7 @@ async fn send(running: &Running, stdin: Option<&mut (dyn AsyncRead + Send + Unpi
 /// A command that runs. Dropping this before the server has closed the channel asks the command to end.
 struct Running {
     writer: Option<ChannelWriteHalf<Msg>>,
-    _connection: Arc<Connection>,
+    connection: Arc<Connection>,
 }
 
 impl Drop for Running {
@@ -152,7 +152,7 @@ impl Drop for Running {
         let (Some(writer), Ok(runtime)) = (self.writer.take(), tokio::runtime::Handle::try_current()) else {
             return;
         };
-        let connection = self._connection.clone();
+        let connection = self.connection.clone();
         runtime.spawn(async move {
             let farewell = async {
                 let _ = writer.signal(Sig::TERM).await;

@@ -39,6 +39,9 @@ use dial::Connection;
 use settings::Settings;
 
 /// A machine entered by SSH. Made by [`CommunicatorConfig::connect`](super::CommunicatorConfig::connect).
+///
+/// Output that a sink does not take holds the command back, so that memory stays small; while a sink takes nothing at
+/// all, the other channels of that connection wait too.
 pub struct Ssh {
     settings: Settings,
     current: Mutex<Arc<Connection>>,

@@ -160,7 +160,7 @@ impl Sftp {
     ) -> Result<()> {
         let mut file = self.session.open(path).await.map_err(|e| self.failed("download", path, e))?;
         let metadata = file.metadata().await.map_err(|e| self.failed("download", path, e))?;
-        if metadata.is_dir() && metadata.file_type().is_dir() {
+        if metadata.file_type().is_dir() {
             return Err(Error::guest(format!("download {path}: it is a folder")));
         }
         let mut progress = cx.progress(base_name(path), metadata.size);
