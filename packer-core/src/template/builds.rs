@@ -250,7 +250,7 @@ impl Steps<'_> {
         if self.registry.get_provisioner(block.label(0)).is_none() {
             let what = format!("Unknown {} type {:?}", block.kind.as_str(), block.label(0));
             let unknown = component::unknown(what, block.label(0), self.registry.provisioners());
-            diagnostics.push(unknown.at(block.location()));
+            diagnostics.push(unknown.at(block.kind_location()));
         }
         let schema = common_schema()
             .optional("pause_before")
@@ -278,7 +278,7 @@ impl Steps<'_> {
         if self.registry.get_post_processor(block.label(0)).is_none() {
             let what = format!("Unknown post-processor type {:?}", block.label(0));
             let unknown = component::unknown(what, block.label(0), self.registry.post_processors());
-            diagnostics.push(unknown.at(block.location()));
+            diagnostics.push(unknown.at(block.kind_location()));
         }
         let (mut step, content) = step(made, &common_schema().optional("keep_input_artifact"), diagnostics);
         if let Some(keep) = content.attribute("keep_input_artifact") {

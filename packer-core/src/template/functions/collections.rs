@@ -152,7 +152,9 @@ fn coalesce(args: &[Value]) -> FunctionResult {
     if args.is_empty() {
         return Err("at least one argument is required".into());
     }
-    let types: Vec<Type> = args.iter().map(Value::ty).collect();
+    // A bare `null` has no type, and says nothing about the type of the others.
+    let untyped_null = |v: &&Value| matches!(v.data(), Data::Null(Type::Dynamic));
+    let types: Vec<Type> = args.iter().filter(|v| !untyped_null(v)).map(Value::ty).collect();
     let Some(ty) = unify(&types) else { return Err("all arguments must have the same type".into()) };
     for value in args {
         if !value.is_known() {

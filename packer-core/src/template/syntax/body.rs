@@ -73,7 +73,8 @@ pub struct Block {
     pub kind: Name,
     /// The labels.
     pub labels: Arc<[Name]>,
-    /// From the type to the last label; in JSON from the type's property name to the body.
+    /// From the type to the last label; in JSON from the type's property name to the first byte of the body, or of the
+    /// array of bodies.
     pub header: Span,
     /// What is inside.
     pub body: Body,
@@ -85,12 +86,12 @@ impl Block {
         &self.body.source
     }
 
-    /// The header as a place: where a block is said to be defined. In JSON, where the body starts.
+    /// The header as a place: where a block is said to be defined. In JSON, where the body or the array of bodies starts.
     pub fn location(&self) -> Location {
         match self.body.kind {
             BodyKind::Native(_) => self.header.in_source(&self.body.source),
             BodyKind::Json(_) => {
-                Span::new(self.body.span.start, self.body.span.start + 1).in_source(&self.body.source)
+                Span::new(self.header.end.saturating_sub(1), self.header.end).in_source(&self.body.source)
             }
         }
     }

@@ -203,8 +203,10 @@ impl Header<'_> {
         let Some(label) = self.wanted.labels.get(labels.len()) else {
             match &node.kind {
                 NodeKind::Null | NodeKind::Invalid => {}
-                NodeKind::Object(_) => blocks.push(self.block(node, labels)),
-                NodeKind::Array(items) => blocks.extend(items.iter().map(|item| self.block(item, labels))),
+                NodeKind::Object(_) => blocks.push(self.block(node, node, labels)),
+                NodeKind::Array(items) => {
+                    blocks.extend(items.iter().map(|item| self.block(node, item, labels)));
+                }
                 _ => diagnostics.push(wrong_type(
                     self.body,
                     node.span,
@@ -235,11 +237,12 @@ impl Header<'_> {
         }
     }
 
-    fn block(&self, node: &Node, labels: &[Name]) -> Block {
+    /// A block; where there are several in an array all are defined where that begins.
+    fn block(&self, definition: &Node, node: &Node, labels: &[Name]) -> Block {
         Block {
             kind: self.kind.clone(),
             labels: labels.into(),
-            header: self.kind.span.to(Span::new(node.span.start, node.span.start + 1)),
+            header: self.kind.span.to(Span::new(definition.span.start, definition.span.start + 1)),
             body: Body {
                 source: self.body.source.clone(),
                 span: node.span,
