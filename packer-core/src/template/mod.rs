@@ -39,7 +39,7 @@ mod sources;
 mod variables;
 mod version;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -180,7 +180,7 @@ impl Template {
         template.in_order(diagnostics).into_result(template)
     }
 
-    /// Findings in the order of the files and of the places in them; those without a place last.
+    /// Findings in the order of the files and of the places in them, each once; those without a place last.
     fn in_order(&self, diagnostics: Diagnostics) -> Diagnostics {
         let order: HashMap<&str, usize> =
             self.0.files.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
@@ -189,6 +189,9 @@ impl Template {
             Some(place) => (order.get(place.file()).copied().unwrap_or(order.len()), place.span().start),
             None => (usize::MAX, 0),
         });
+        // What is wrong with a step is wrong in each build that has it.
+        let mut told = HashSet::new();
+        all.retain(|d| told.insert(d.to_string()));
         all.into_iter().collect()
     }
 

@@ -23,7 +23,7 @@ use crate::ledger::Resource;
 use crate::pipeline::{Build, Late, Pipeline, PostProcessStep, ProvisionStep, RunValues, SourceFilter};
 use crate::registry::{ComponentType, Registry};
 use crate::secrets::Secrets;
-use crate::value::Value;
+use crate::value::{Type, Value};
 
 /// What evaluation of everything but the components gives.
 pub(super) struct Evaluated<'t> {
@@ -64,26 +64,27 @@ impl Template {
         }
         let evaluated = self.evaluate_blocks(&values, &setting, registry, &mut diagnostics).await;
         let secrets = evaluated.secrets.clone();
-        let result = if diagnostics.has_errors() {
-            Err(Diagnostics::new())
-        } else {
-            Planner::new(&evaluated, registry, &inputs, self)
-                .and_then(|planner| planner.plan(&mut diagnostics))
+        // Where something is wrong already, components are looked at all the same: one run names every mistake.
+        let mut told = Diagnostics::new();
+        let planned = Planner::new(&evaluated, registry, &inputs, self)
+            .and_then(|planner| planner.plan(&mut diagnostics, &mut told));
+        let builds = match planned {
+            Ok(builds) if !diagnostics.has_errors() => builds,
+            planned => {
+                diagnostics.append(planned.err().unwrap_or_default());
+                diagnostics.append(told);
+                let mut diagnostics = self.in_order(diagnostics);
+                diagnostics.scrub(&secrets);
+                return Err(diagnostics);
+            }
         };
-        match result {
-            Ok(builds) if !diagnostics.has_errors() => {
-                diagnostics.scrub(&secrets);
-                let mut pipeline = Pipeline::of(builds);
-                pipeline.secrets = secrets;
-                pipeline.notes = diagnostics;
-                Ok(pipeline)
-            }
-            result => {
-                diagnostics.append(result.err().unwrap_or_default());
-                diagnostics.scrub(&secrets);
-                Err(diagnostics)
-            }
-        }
+        // Errors come from preparing the builds that have them.
+        diagnostics.extend(told.into_iter().filter(|d| !d.is_error()));
+        diagnostics.scrub(&secrets);
+        let mut pipeline = Pipeline::of(builds);
+        pipeline.secrets = secrets;
+        pipeline.notes = diagnostics;
+        Ok(pipeline)
     }
 
     /// Evaluates everything but the components' configurations.
@@ -172,7 +173,11 @@ impl<'p> Planner<'p> {
     }
 
     /// The builds that are wanted, in the order of the files, the build blocks and their sources.
-    fn plan(&self, diagnostics: &mut Diagnostics) -> std::result::Result<Vec<Build>, Diagnostics> {
+    fn plan(
+        &self,
+        diagnostics: &mut Diagnostics,
+        told: &mut Diagnostics,
+    ) -> std::result::Result<Vec<Build>, Diagnostics> {
         if self.evaluated.builds.is_empty() {
             return Err(Diagnostic::error("Missing build block")
                 .detail(
@@ -195,7 +200,7 @@ impl<'p> Planner<'p> {
                     matches.except += 1;
                     continue;
                 }
-                builds.push(self.build(name, block, build, used, &mut matches));
+                builds.push(self.build(name, block, build, used, &mut matches, told));
             }
         }
         self.check_needs(&builds, &names, diagnostics);
@@ -255,6 +260,7 @@ impl<'p> Planner<'p> {
         build: &BuildBlock,
         used: &SourceUse,
         matches: &mut Matches,
+        told: &mut Diagnostics,
     ) -> Build {
         let mut found = Diagnostics::new();
         let definition = self.evaluated.sources.get(&used.source);
@@ -281,8 +287,13 @@ impl<'p> Planner<'p> {
             .into_iter()
             .map(Cow::into_owned)
             .collect();
+        // What a builder that could not be made would add to `build` is not known.
+        let build_variable = match &builder {
+            Some(_) => build_value(&build.name, &own, None),
+            None => Value::unknown(Type::Dynamic),
+        };
         let steps = Steps {
-            scope: scope.with_variables([("build", build_value(&build.name, &own, None))]),
+            scope: scope.with_variables([("build", build_variable)]),
             build_name: build.name.as_str().into(),
             own,
             source: format!("{}.{}", used.source.kind, used.name),
@@ -303,11 +314,11 @@ impl<'p> Planner<'p> {
             .map(|s| self.sequence(&steps, s, matches, &mut found))
             .filter(|s| !s.is_empty())
             .collect();
-        let rejected = || Late::ready(Arc::new(Rejected(found.clone())) as Arc<dyn Builder>);
         let builder = match builder {
             Some(builder) if !found.has_errors() => builder,
-            _ => rejected(),
+            _ => Late::ready(Arc::new(Rejected(found.clone())) as Arc<dyn Builder>),
         };
+        told.append(found);
         let mut made = Build::with_builder(name, used.source.kind.to_string(), builder);
         made.info = Arc::new(info);
         made.description = build.description.clone();
