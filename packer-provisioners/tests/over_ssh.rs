@@ -1,0 +1,158 @@
+//! The provisioners `shell` and `file` over SSH to a real server, also one that goes away and comes back.
+#![cfg(unix)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use packer_core::testing::sshd::Sshd;
+use packer_core::testing::{Bench, provisioner};
+use packer_core::{
+    Artifact, Communicator, Context, Error, Facts, Machine, Provisioner, Result, Target, async_trait,
+};
+use packer_provisioners::{FileProvisioner, Shell, Upload};
+
+/// A machine that somebody else runs.
+struct Entered {
+    communicator: Arc<dyn Communicator>,
+    facts: Facts,
+}
+
+impl Entered {
+    async fn by(server: &Sshd, bench: &Bench) -> Self {
+        let communicator = server.config().connect(bench.context(), &Target::default()).await.unwrap();
+        Self { communicator, facts: Facts::new() }
+    }
+}
+
+#[async_trait]
+impl Machine for Entered {
+    fn communicator(&self) -> Arc<dyn Communicator> {
+        self.communicator.clone()
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    async fn capture(&self, _: &Context) -> Result<Artifact> {
+        Err(Error::user("this machine makes no artifacts"))
+    }
+}
+
+/// A shell step whose scripts go into the server's own folder.
+fn shell(server: &Sshd, lines: &[&str]) -> Shell {
+    let mut shell = Shell::inline(lines.iter().copied());
+    shell.remote_folder = server.scratch().display().to_string();
+    shell.start_retry_timeout = Duration::from_secs(30).into();
+    shell
+}
+
+fn scripts_left(server: &Sshd) -> Vec<String> {
+    let entries = std::fs::read_dir(server.scratch()).unwrap();
+    let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".sh")).collect()
+}
+
+/// Waits until the machine has a file.
+async fn there(path: &std::path::Path) {
+    while !path.exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_run_and_are_removed() {
+    let Some(server) = Sshd::start() else { return };
+    let bench = Bench::new();
+    let machine = Entered::by(&server, &bench).await;
+    // One line is longer than 64 KiB.
+    let long = format!(": {}", "x".repeat(100_000));
+    let mut step = shell(&server, &[&long, "echo \"$GREETING\" | tr a-z A-Z", "echo wrong >&2"])
+        .env("GREETING", "it's me");
+    step.use_env_var_file = true;
+    step.provision(bench.context(), &machine).await.unwrap();
+    let lines = bench.recorder().lines();
+    assert!(
+        lines.iter().any(|line| line == "IT'S ME") && lines.iter().any(|line| line == "wrong"),
+        "{lines:?}"
+    );
+    assert_eq!(scripts_left(&server), [""; 0]);
+    provisioner::suite_on(&shell(&server, &["echo hello"]), &machine).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_is_a_failure_unless_it_is_expected() {
+    let Some(server) = Sshd::start() else { return };
+    let bench = Bench::new();
+    let machine = Entered::by(&server, &bench).await;
+    let started = server.scratch().join("started");
+    let script = [format!("touch {}", started.display()), "sleep 60".to_owned()];
+    for expected in [false, true] {
+        let _ = std::fs::remove_file(&started);
+        let mut step = shell(&server, &script.each_ref().map(String::as_str));
+        step.expect_disconnect = expected;
+        let broken = async {
+            there(&started).await;
+            server.kill_sessions();
+        };
+        let (result, ()) = tokio::join!(step.provision(bench.context(), &machine), broken);
+        match result {
+            Ok(()) => assert!(expected),
+            Err(e) => {
+                assert!(!expected, "{e}");
+                assert!(e.message().starts_with("Script disconnected unexpectedly"), "{e}");
+            }
+        }
+    }
+    // What is left is the script of the failed one: nobody could be asked to remove it.
+    assert_eq!(scripts_left(&server).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_reboots_is_waited_for() {
+    let Some(mut server) = Sshd::start() else { return };
+    let bench = Bench::new();
+    let machine = Entered::by(&server, &bench).await;
+    let (reboot, after) = (server.scratch().join("reboot"), server.scratch().join("after"));
+    let first = shell(&server, &[&format!("touch {}", reboot.display()), "sleep 60"]).expect_disconnect();
+    let second = shell(&server, &[&format!("touch {}", after.display())]);
+    let (cx, machine) = (bench.context(), &machine);
+    let steps = async {
+        first.provision(cx, machine).await?;
+        second.provision(cx, machine).await
+    };
+    let rebooting = async {
+        there(&reboot).await;
+        server.kill_sessions();
+        server.down();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        server.up();
+    };
+    let (result, ()) = tokio::join!(steps, rebooting);
+    result.unwrap();
+    assert!(after.exists());
+    assert_eq!(scripts_left(&server), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_arrive_whole() {
+    let Some(server) = Sshd::start() else { return };
+    let bench = Bench::new();
+    let machine = Entered::by(&server, &bench).await;
+    let content: Vec<u8> =
+        (0..3_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let local = bench.folder().join("local.img");
+    std::fs::write(&local, &content).unwrap();
+    std::fs::set_permissions(&local, std::os::unix::fs::PermissionsExt::from_mode(0o751)).unwrap();
+    let remote = server.scratch().join("remote.img");
+    let up = Upload::new(local.display().to_string(), remote.display().to_string());
+    up.provision(bench.context(), &machine).await.unwrap();
+    assert!(std::fs::read(&remote).unwrap() == content);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&remote).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o751);
+    let back = bench.folder().join("back/");
+    let down = FileProvisioner::download(remote.display().to_string(), back.display().to_string());
+    down.provision(bench.context(), &machine).await.unwrap();
+    assert!(std::fs::read(back.join("remote.img")).unwrap() == content);
+    provisioner::suite_on(&up, &machine).await;
+}
