@@ -77,14 +77,14 @@ build {
   post-processors {
     post-processor "compress" {
       only                = ["file.blue", "file.green"]
-      output              = "${local.output}/{{.BuildName}}.tar.gz"
+      output              = "${local.output}/${source.name}.tar.gz"
       keep_input_artifact = true
     }
 
     post-processor "checksum" {
       only           = ["file.blue", "file.green"]
       checksum_types = ["sha256"]
-      output         = "${local.output}/{{.BuildName}}.{{.ChecksumType}}"
+      output         = "${local.output}/${source.name}.{{.ChecksumType}}"
     }
   }
 
