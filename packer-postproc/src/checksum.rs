@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use packer_core::blocking::Stop;
+use packer_core::config::GoTemplate;
 use packer_core::render::render;
 use packer_core::{
     Artifact, Context, Diagnostic, Diagnostics, Error, PostProcessor, PrepareContext, Processed, Result,
@@ -35,8 +36,7 @@ pub struct Checksum {
     /// The path of the checksum file; its folders are made. May hold `{{.BuildName}}`, `{{.BuilderType}}`,
     /// `{{.ChecksumType}}` and what is known about the machine. Default
     /// `packer_{{.BuildName}}_{{.BuilderType}}_{{.ChecksumType}}.checksum`.
-    #[schemars(extend("x-late" = true))]
-    pub output: String,
+    pub output: GoTemplate,
 }
 
 impl Checksum {
@@ -53,7 +53,7 @@ impl Checksum {
     /// Writes to this file.
     #[must_use]
     pub fn to(mut self, output: impl Into<String>) -> Self {
-        self.output = output.into();
+        self.output = GoTemplate::new(output);
         self
     }
 
@@ -62,7 +62,7 @@ impl Checksum {
     }
 
     fn output(&self, cx: &Context, kind: &str) -> Result<String> {
-        let output = if self.output.is_empty() { DEFAULT_OUTPUT } else { &self.output };
+        let output = if self.output.is_empty() { DEFAULT_OUTPUT } else { self.output.as_str() };
         let build = cx.build();
         let known =
             [("BuildName", &*build.name), ("BuilderType", &*build.builder_type), ("ChecksumType", kind)];

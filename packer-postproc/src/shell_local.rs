@@ -47,7 +47,7 @@ impl PostProcessor for ShellLocal {
     async fn post_process(&self, cx: &Context, artifact: Artifact) -> Result<Processed> {
         match self.0.execute_command.as_slice() {
             [whole] => {
-                let words = ["sh", "-c", whole];
+                let words = ["sh", "-c", whole.as_str()];
                 self.0.clone().execute_command(words).run(cx).await?;
             }
             _ => self.0.run(cx).await?,

@@ -1,6 +1,7 @@
 //! The provisioners `shell` and `file` over SSH to a real server, also one that goes away and comes back.
 #![cfg(unix)]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,22 +40,22 @@ impl Machine for Entered {
     }
 }
 
-/// A shell step whose scripts go into the server's own folder.
-fn shell(server: &Sshd, lines: &[&str]) -> Shell {
+/// A shell step whose scripts go into this folder.
+fn shell(folder: &Path, lines: &[&str]) -> Shell {
     let mut shell = Shell::inline(lines.iter().copied());
-    shell.remote_folder = server.scratch().display().to_string();
+    shell.remote_folder = folder.display().to_string();
     shell.start_retry_timeout = Duration::from_secs(30).into();
     shell
 }
 
-fn scripts_left(server: &Sshd) -> Vec<String> {
-    let entries = std::fs::read_dir(server.scratch()).unwrap();
+fn scripts_left(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
     let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.ends_with(".sh")).collect()
 }
 
 /// Waits until the machine has a file.
-async fn there(path: &std::path::Path) {
+async fn there(path: &Path) {
     while !path.exists() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -65,9 +66,10 @@ async fn scripts_run_and_are_removed() {
     let Some(server) = Sshd::start() else { return };
     let bench = Bench::new();
     let machine = Entered::by(&server, &bench).await;
+    let scratch = server.scratch();
     // One line is longer than 64 KiB.
     let long = format!(": {}", "x".repeat(100_000));
-    let mut step = shell(&server, &[&long, "echo \"$GREETING\" | tr a-z A-Z", "echo wrong >&2"])
+    let mut step = shell(&scratch, &[&long, "echo \"$GREETING\" | tr a-z A-Z", "echo wrong >&2"])
         .env("GREETING", "it's me");
     step.use_env_var_file = true;
     step.provision(bench.context(), &machine).await.unwrap();
@@ -76,8 +78,8 @@ async fn scripts_run_and_are_removed() {
         lines.iter().any(|line| line == "IT'S ME") && lines.iter().any(|line| line == "wrong"),
         "{lines:?}"
     );
-    assert_eq!(scripts_left(&server), [""; 0]);
-    provisioner::suite_on(&shell(&server, &["echo hello"]), &machine).await;
+    assert_eq!(scripts_left(&scratch), [""; 0]);
+    provisioner::suite_on(&shell(&scratch, &["echo hello"]), &machine).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,11 +87,12 @@ async fn a_connection_that_breaks_is_a_failure_unless_it_is_expected() {
     let Some(server) = Sshd::start() else { return };
     let bench = Bench::new();
     let machine = Entered::by(&server, &bench).await;
-    let started = server.scratch().join("started");
+    let scratch = server.scratch();
+    let started = scratch.join("started");
     let script = [format!("touch {}", started.display()), "sleep 60".to_owned()];
     for expected in [false, true] {
         let _ = std::fs::remove_file(&started);
-        let mut step = shell(&server, &script.each_ref().map(String::as_str));
+        let mut step = shell(&scratch, &script.each_ref().map(String::as_str));
         step.expect_disconnect = expected;
         let broken = async {
             there(&started).await;
@@ -105,7 +108,7 @@ async fn a_connection_that_breaks_is_a_failure_unless_it_is_expected() {
         }
     }
     // What is left is the script of the failed one: nobody could be asked to remove it.
-    assert_eq!(scripts_left(&server).len(), 1);
+    assert_eq!(scripts_left(&scratch).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,9 +116,10 @@ async fn a_machine_that_reboots_is_waited_for() {
     let Some(mut server) = Sshd::start() else { return };
     let bench = Bench::new();
     let machine = Entered::by(&server, &bench).await;
-    let (reboot, after) = (server.scratch().join("reboot"), server.scratch().join("after"));
-    let first = shell(&server, &[&format!("touch {}", reboot.display()), "sleep 60"]).expect_disconnect();
-    let second = shell(&server, &[&format!("touch {}", after.display())]);
+    let scratch = server.scratch();
+    let (reboot, after) = (scratch.join("reboot"), scratch.join("after"));
+    let first = shell(&scratch, &[&format!("touch {}", reboot.display()), "sleep 60"]).expect_disconnect();
+    let second = shell(&scratch, &[&format!("touch {}", after.display())]);
     let (cx, machine) = (bench.context(), &machine);
     let steps = async {
         first.provision(cx, machine).await?;
@@ -131,7 +135,7 @@ async fn a_machine_that_reboots_is_waited_for() {
     let (result, ()) = tokio::join!(steps, rebooting);
     result.unwrap();
     assert!(after.exists());
-    assert_eq!(scripts_left(&server), [""; 0]);
+    assert_eq!(scripts_left(&scratch), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,12 +143,13 @@ async fn files_arrive_whole() {
     let Some(server) = Sshd::start() else { return };
     let bench = Bench::new();
     let machine = Entered::by(&server, &bench).await;
+    let scratch = server.scratch();
     let content: Vec<u8> =
         (0..3_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let local = bench.folder().join("local.img");
     std::fs::write(&local, &content).unwrap();
     std::fs::set_permissions(&local, std::os::unix::fs::PermissionsExt::from_mode(0o751)).unwrap();
-    let remote = server.scratch().join("remote.img");
+    let remote = scratch.join("remote.img");
     let up = Upload::new(local.display().to_string(), remote.display().to_string());
     up.provision(bench.context(), &machine).await.unwrap();
     assert!(std::fs::read(&remote).unwrap() == content);

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::process;
 use crate::communicator::ExitStatus;
+use crate::config::GoTemplate;
 use crate::context::{Context, PrepareContext};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::{Error, Fault, Result};
@@ -41,8 +42,7 @@ pub struct LocalShell {
     pub env_var_format: String,
     /// Program and arguments; `{{.Vars}}` are the variables, `{{.Script}}` the path of the script. Default
     /// `["/bin/sh", "-c", "{{.Vars}} {{.Script}}"]`, on Windows `["cmd", "/V", "/C", "{{.Vars}}", "call", "{{.Script}}"]`.
-    #[schemars(extend("x-late" = true))]
-    pub execute_command: Vec<String>,
+    pub execute_command: Vec<GoTemplate>,
     /// What stands behind `#!` in the first line of an inline script. Default `/bin/sh -e`, on Windows none.
     pub inline_shebang: String,
     /// Exit codes that are no failure. Default only 0.
@@ -84,7 +84,7 @@ impl LocalShell {
     /// Says how scripts are started.
     #[must_use]
     pub fn execute_command<S: Into<String>>(mut self, parts: impl IntoIterator<Item = S>) -> Self {
-        self.execute_command = parts.into_iter().map(Into::into).collect();
+        self.execute_command = parts.into_iter().map(GoTemplate::new).collect();
         self
     }
 
@@ -162,7 +162,7 @@ impl LocalShell {
         let known = [("Vars", variables), ("Script", path.as_str()), ("Command", path.as_str())];
         let mut words = Vec::new();
         for word in self.command_words() {
-            words.push(render(cx, &word, &known)?);
+            words.push(word.render(cx, &known)?);
         }
         cx.say(format!("Running local shell script: {script}"));
         let Some((program, arguments)) = words.split_first() else {
@@ -225,14 +225,14 @@ impl LocalShell {
         }
     }
 
-    fn command_words(&self) -> Vec<String> {
+    fn command_words(&self) -> Vec<GoTemplate> {
         let default: &[&str] = match cfg!(windows) {
             true if !self.use_linux_pathing => &["cmd", "/V", "/C", "{{.Vars}}", "call", "{{.Script}}"],
             true => &["bash", "-c", "{{.Vars}} {{.Script}}"],
             false => &["/bin/sh", "-c", "{{.Vars}} {{.Script}}"],
         };
         match self.execute_command.is_empty() {
-            true => default.iter().map(|word| (*word).to_owned()).collect(),
+            true => default.iter().copied().map(GoTemplate::from).collect(),
             false => self.execute_command.clone(),
         }
     }

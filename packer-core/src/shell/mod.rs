@@ -65,7 +65,7 @@ pub fn flatten(format: &str, variables: &BTreeMap<String, String>) -> Result<Str
 pub fn check_variables(environment_vars: &[String]) -> Diagnostics {
     let mut found = Diagnostics::new();
     for pair in environment_vars {
-        if !pair.split_once('=').is_some_and(|(name, _)| !name.is_empty()) {
+        if pair.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
             found.push(Diagnostic::error(format!("Environment variable not in format 'key=value': {pair}")));
         }
     }

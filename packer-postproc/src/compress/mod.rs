@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use packer_core::blocking::Stop;
+use packer_core::config::GoTemplate;
 use packer_core::render::render;
 use packer_core::{
     Artifact, Context, Diagnostic, Diagnostics, Error, PostProcessor, PrepareContext, Processed, Result,
@@ -44,8 +45,7 @@ const WRITE_SIZE: usize = 1 << 20;
 pub struct Compress {
     /// The path of the archive; its folders are made. May hold `{{.BuildName}}`, `{{.BuilderType}}` and what is known
     /// about the machine. Default `packer_{{.BuildName}}_{{.BuilderType}}`.
-    #[schemars(extend("x-late" = true))]
-    pub output: String,
+    pub output: GoTemplate,
     /// What the archive is (`tar.gz`, `zip`) where its name does not say; the name stays as it is.
     pub format: String,
     /// From 1, fast, to 9, small; more counts as 9. 0 and -1 are the codec's default: 6 for `gz` and `bgzf`, 9 for `bzip2`.
@@ -56,7 +56,7 @@ pub struct Compress {
 impl Compress {
     /// Writes to this file, whose name says what it is.
     pub fn to(output: impl Into<String>) -> Self {
-        Self { output: output.into(), ..Self::default() }
+        Self { output: GoTemplate::new(output), ..Self::default() }
     }
 
     /// Sets how hard to try, from 1 to 9.
@@ -67,7 +67,7 @@ impl Compress {
     }
 
     fn output(&self) -> &str {
-        if self.output.is_empty() { DEFAULT_OUTPUT } else { &self.output }
+        if self.output.is_empty() { DEFAULT_OUTPUT } else { self.output.as_str() }
     }
 
     fn format(&self) -> Format {

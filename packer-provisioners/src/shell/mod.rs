@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use packer_core::config::GoTemplate;
 use packer_core::duration::GoDuration;
 use packer_core::render::render;
 use packer_core::shell;
@@ -52,8 +53,7 @@ pub struct Shell {
     /// The command that runs a script: `{{.Path}}` is the script in the machine, `{{.Vars}}` the variables,
     /// `{{.EnvVarFile}}` the variable file. Default `chmod +x {{.Path}}; {{.Vars}} {{.Path}}`, with
     /// `use_env_var_file` `chmod +x {{.Path}}; . {{.EnvVarFile}} && {{.Path}}`.
-    #[schemars(extend("x-late" = true))]
-    pub execute_command: String,
+    pub execute_command: GoTemplate,
     /// What stands behind `#!` in the first line of an inline script. Default `/bin/sh -e`, unless the first
     /// inline line has a `#!` of its own.
     pub inline_shebang: String,
@@ -106,7 +106,7 @@ impl Shell {
     /// Says with which command a script is run.
     #[must_use]
     pub fn execute_command(mut self, command: impl Into<String>) -> Self {
-        self.execute_command = command.into();
+        self.execute_command = GoTemplate::new(command);
         self
     }
 
