@@ -1,6 +1,8 @@
 //! The recorded expressions of `conformance/hcl-expressions`: what HashiCorp's own library makes of each, as JSON,
 //! or that it refuses it.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -14,6 +14,7 @@
 
 pub mod artifacts;
 pub mod eval;
+pub mod fmt;
 pub mod functions;
 pub mod go_template;
 pub mod syntax;

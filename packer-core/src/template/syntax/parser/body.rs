@@ -1,6 +1,7 @@
 //! Parsing bodies: attributes, blocks and their headers.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::super::ast::{Expr, Name};
@@ -18,7 +19,7 @@ impl Parser<'_> {
     /// Attributes and blocks up to the closing brace, which is left, or to the end.
     fn items(&mut self, in_block: bool) -> NativeBody {
         let mut body = NativeBody::default();
-        let mut seen: HashMap<Arc<str>, Span> = HashMap::new();
+        let mut seen = Seen::default();
         loop {
             match self.peek() {
                 T::End => break,
@@ -28,15 +29,10 @@ impl Parser<'_> {
                     continue;
                 }
                 T::Ident => match self.item() {
-                    Some(Item::Attribute(attribute)) => {
-                        if let Some(first) = seen.get(&attribute.name.text) {
-                            let first = *first;
-                            self.redefined(&attribute.name, first);
-                        } else {
-                            seen.insert(attribute.name.text.clone(), attribute.name.span);
-                            body.attributes.push(attribute);
-                        }
-                    }
+                    Some(Item::Attribute(attribute)) => match seen.insert(&attribute.name) {
+                        Some(first) => self.redefined(&attribute.name, first),
+                        None => body.attributes.push(attribute),
+                    },
                     Some(Item::Block(block)) => body.blocks.push(block),
                     None => {}
                 },
@@ -245,6 +241,37 @@ impl Parser<'_> {
             }
         }
         body
+    }
+}
+
+/// The names of a body so far. Equal names are one string, so their address tells them apart.
+#[derive(Default)]
+struct Seen {
+    few: Vec<(usize, Span)>,
+    many: HashMap<usize, Span>,
+}
+
+impl Seen {
+    /// Adds a name, or tells where it was first.
+    fn insert(&mut self, name: &Name) -> Option<Span> {
+        let address = name.text.as_ptr().addr();
+        if self.few.len() < 16 {
+            let first = self.few.iter().find(|(a, _)| *a == address).map(|(_, span)| *span);
+            if first.is_none() {
+                self.few.push((address, name.span));
+            }
+            return first;
+        }
+        if self.many.is_empty() {
+            self.many.extend(self.few.iter().copied());
+        }
+        match self.many.entry(address) {
+            Entry::Occupied(first) => Some(*first.get()),
+            Entry::Vacant(entry) => {
+                entry.insert(name.span);
+                None
+            }
+        }
     }
 }
 

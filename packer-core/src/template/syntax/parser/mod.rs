@@ -5,6 +5,7 @@
 
 mod body;
 mod expr;
+mod name_hash;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use super::ast::{Expr, Name};
 use super::lexer::{Start, Token, TokenKind, lex_without_trivia};
 use super::native::NativeBody;
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, Span};
+use name_hash::NameHash;
 
 /// How deep brackets, blocks and template sequences may nest. Deeper text is refused with a diagnostic: it
 /// is no one's template, and every walk over the tree may then recurse.
@@ -99,7 +101,7 @@ struct Parser<'a> {
     failed: bool,
     diagnostics: Vec<(u32, Diagnostic)>,
     /// Every name once.
-    names: HashMap<&'a str, Arc<str>>,
+    names: HashMap<&'a str, Arc<str>, NameHash>,
 }
 
 impl<'a> Parser<'a> {
@@ -115,7 +117,7 @@ impl<'a> Parser<'a> {
             depth: 0,
             failed: false,
             diagnostics: Vec::new(),
-            names: HashMap::new(),
+            names: HashMap::default(),
         }
     }
 
