@@ -1,6 +1,13 @@
 //! The recorded expressions of `conformance/console*`: what `packer console` prints for each over the set's
 //! `base.pkr.hcl`, or that it reports an error.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests stop at the first surprise"
+)]
+
 use std::collections::HashMap;
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::{Data, Type, Value, quote};
+use super::{Data, Number, Type, Value, quote};
 
 impl Value {
     /// The `==` of the language: never converts, so values of different types differ; nulls of any types are
@@ -127,7 +127,7 @@ pub(super) fn sort_set(mut values: Vec<Value>) -> Vec<Value> {
         values.sort_by_cached_key(|v| {
             let mut key = String::new();
             write_key(v, &mut key);
-            (!v.is_known(), v.is_null(), key)
+            (!v.is_known(), v.is_null(), key, identity(v))
         });
     }
     // Equal elements are neighbours now. Which of two equal numbers stays does not show, but a mark does.
@@ -170,9 +170,21 @@ fn rank(v: &Value) -> u8 {
     }
 }
 
+/// A text that is the same for two wholly known values of one type just when they are equal.
+pub(crate) fn identity(value: &Value) -> String {
+    let mut key = String::new();
+    // The decimal text will not do: two numbers of different precision can share it.
+    write(value, &mut key, &Number::exact_text);
+    key
+}
+
 /// The text that orders compound elements, as cty makes it: numbers by ten digits, strings quoted, `<…>` around
 /// tuples and objects, `[…]` around lists and sets, `{…}` around maps.
 fn write_key(v: &Value, out: &mut String) {
+    write(v, out, &|n| n.format('g', Some(10)));
+}
+
+fn write(v: &Value, out: &mut String, number: &dyn Fn(&Number) -> String) {
     if v.is_too_deep() {
         return;
     }
@@ -180,7 +192,9 @@ fn write_key(v: &Value, out: &mut String) {
         Data::Unknown(_) => return out.push('?'),
         Data::Null(_) => return out.push('~'),
         Data::Bool(b) => return out.push(if *b { 'T' } else { 'F' }),
-        Data::Number(n) => return out.push_str(&n.format('g', Some(10))),
+        // `-0` is 0.
+        Data::Number(n) if n.is_zero() => return out.push('0'),
+        Data::Number(n) => return out.push_str(&number(n)),
         Data::String(s) => return out.push_str(&quote::quote(s)),
         Data::List(..) | Data::Set(..) => ('[', ']'),
         Data::Tuple(_) | Data::Object(_) => ('<', '>'),
@@ -189,7 +203,7 @@ fn write_key(v: &Value, out: &mut String) {
             for (k, v) in m.iter() {
                 out.push_str(&quote::quote(k));
                 out.push(':');
-                write_key(v, out);
+                write(v, out, number);
                 out.push(';');
             }
             return out.push('}');
@@ -197,7 +211,7 @@ fn write_key(v: &Value, out: &mut String) {
     };
     out.push(open);
     for v in v.children() {
-        write_key(v, out);
+        write(v, out, number);
         out.push(';');
     }
     out.push(close);
@@ -244,6 +258,11 @@ mod tests {
         let marked = Value::set(Type::String, [Value::from("a"), Value::from("a").sensitive()]);
         assert_eq!(marked.len(), Some(1));
         assert!(marked.is_sensitive());
+        let pair = |n: &str| Value::tuple([Value::number(n.parse::<Number>().unwrap())]);
+        let close = ["1.00000000001", "1.00000000002", "1.00000000001", "0.5"].map(pair);
+        assert_eq!(Value::set(Type::tuple([Type::Number]), close).len(), Some(3));
+        let tenths = [Number::from_f64(0.1).unwrap(), "0.1".parse().unwrap()];
+        assert_ne!(identity(&Value::number(tenths[0].clone())), identity(&Value::number(tenths[1].clone())));
         let unknowns = Value::set(Type::String, [Value::unknown(Type::String), Value::unknown(Type::String)]);
         assert_eq!(unknowns.len(), Some(2));
     }

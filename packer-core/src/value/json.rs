@@ -380,4 +380,17 @@ mod tests {
         assert!(from_json_str(&"[".repeat(1_000_000)).is_err());
         assert!(Value::number(Number::INFINITY).to_json_string().is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn reads_what_serde_reads(text in r#"[\[\]{}:,"\\ 0-9.eE\-+tnu"a]{0,24}"#) {
+            let theirs = serde_json::from_str::<serde_json::Value>(&text);
+            let ours = from_json_str(&text);
+            // We refuse what a later key of the same name makes inconsistent, and read halves of surrogate pairs.
+            if !text.contains("\\u") && text.matches(':').count() < 2 {
+                let overflow = theirs.as_ref().is_err_and(|e| e.to_string().contains("out of range"));
+                assert!(overflow || ours.is_ok() == theirs.is_ok(), "{theirs:?} {ours:?}");
+            }
+        }
+    }
 }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use unicode_normalization::{UnicodeNormalization, is_nfc_quick};
 
+pub(crate) use compare::identity;
 pub use convert::{ConversionError, PathStep, convert};
 pub(crate) use json::write_json_string;
 pub use json::{JsonError, from_json_str};
@@ -77,7 +78,7 @@ pub enum Data {
 impl Value {
     /// How deep values may nest that come from templates, files or function results. Operations on a value that
     /// a host nested deeper are safe, but see parts of it as unknown.
-    pub const MAX_DEPTH: usize = 400;
+    pub const MAX_DEPTH: usize = 200;
 
     /// Text exactly as given. Text that enters the language from outside goes through [`text`](Self::text).
     pub fn string(text: impl Into<Arc<str>>) -> Self {
@@ -436,6 +437,33 @@ mod tests {
         assert!(v.to_json().is_err() && serde_json::to_string(&v).is_err());
         assert!(convert(&v, &Type::list(Type::String)).is_err());
         drop(v);
+    }
+
+    /// On the small stack of a test's thread.
+    #[test]
+    fn values_as_deep_as_allowed_can_be_used() {
+        let nest = |leaf: Value, wrap: fn(Value) -> Value| {
+            let mut v = leaf;
+            for _ in 0..Value::MAX_DEPTH {
+                v = wrap(v);
+            }
+            v
+        };
+        for wrap in [(|v| Value::tuple([v])) as fn(Value) -> Value, |v| Value::object([("k", v)])] {
+            let v = nest(Value::from(1), wrap);
+            let other = nest(Value::from("1"), wrap);
+            assert_eq!(v.equals(&v.clone()).as_bool(), Some(true));
+            assert_eq!(convert(&v, &other.ty()), Ok(other.clone()));
+            assert_eq!(unify(&[v.ty(), other.ty()]), Some(other.ty()));
+            assert_eq!(Value::set(v.ty(), [v.clone(), v.clone()]).len(), Some(1));
+            let json = v.to_json_string().unwrap();
+            assert_eq!(from_json_str(&json), Ok(v.clone()));
+            assert_eq!(v.to_json().unwrap().to_string(), json);
+            assert!(print::print(&v).contains('1') && format!("{v:?}").contains('1'));
+            assert!(!v.ty().without_optional().to_string().is_empty());
+        }
+        let lists = nest(Value::from(1), |v| Value::list(v.ty(), [v]));
+        assert!(convert(&lists, &Type::Dynamic).is_ok() && lists.ty().friendly_name().starts_with("list of"));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Functions on lists, sets, maps, tuples and objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::{Add, Function, FunctionError, FunctionResult, Param, element_type, text, whole};
-use crate::value::{Data, Type, Value, convert, unify};
+use crate::value::{Data, Type, Value, convert, identity, unify};
 
 pub(super) fn add(add: Add<'_>) {
     let list_of = |name, element| Param::new(name, Type::list(element));
@@ -228,19 +228,10 @@ fn contains(args: &[Value]) -> FunctionResult {
 }
 
 fn distinct(list: &Value) -> FunctionResult {
-    let values = items(list);
-    // Equal values of one type are neighbours once sorted by their place in a set; keeping the first of each
-    // needs only a look into what was seen, in order of their text.
-    let mut seen: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
-    let mut kept = Vec::new();
-    for value in values {
-        let bucket = seen.entry(format!("{:?}", value.clone().without_mark())).or_default();
-        if !bucket.iter().any(|v| v.equals(value).as_bool() == Some(true)) {
-            bucket.push(value);
-            kept.push(value.clone());
-        }
-    }
-    Ok(sequence_like(list, kept))
+    let mut seen = HashSet::new();
+    // The elements are wholly known and of one type here.
+    let kept = items(list).iter().filter(|v| seen.insert(identity(v)));
+    Ok(sequence_like(list, kept.cloned()))
 }
 
 fn element(args: &[Value]) -> FunctionResult {
@@ -420,7 +411,9 @@ fn combine_sets(args: &[Value], union: bool) -> FunctionResult {
         return Ok(Value::set(element, sets.iter().flat_map(|s| items(s).iter().cloned())));
     }
     let first = sets.first().map_or(&[][..], items);
-    let common = first.iter().filter(|v| sets[1..].iter().all(|s| find(items(s), v).is_some()));
+    let others: Vec<HashSet<String>> =
+        sets.iter().skip(1).map(|set| items(set).iter().map(identity).collect()).collect();
+    let common = first.iter().filter(|v| others.iter().all(|other| other.contains(&identity(v))));
     Ok(Value::set(element, common.cloned()))
 }
 

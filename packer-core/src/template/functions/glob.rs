@@ -265,7 +265,12 @@ impl Walk<'_> {
                     continue;
                 }
                 let path = join(&shown, &name);
-                let Ok(kind) = self.files.kind(&root.join(&path)) else { continue };
+                let kind = match self.files.kind(&root.join(&path)) {
+                    Ok(kind) => kind,
+                    // What may not be seen must not seem to be missing.
+                    Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(e),
+                    Err(_) => continue,
+                };
                 match (kind, part) {
                     (FileKind::File, _) if is_last => {
                         self.found.insert(relative(root, &path));

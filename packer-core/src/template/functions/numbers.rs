@@ -1,5 +1,7 @@
 //! Functions on numbers.
 
+use num_bigint::{BigInt, Sign};
+
 use super::{Add, Function, FunctionError, FunctionResult, Param, element_type, text, whole};
 use crate::value::{Number, Type, Value, convert};
 
@@ -45,6 +47,9 @@ fn doubles(names: [&'static str; 2], body: fn(f64, f64) -> f64) -> Function {
     })
 }
 
+/// The most digits that `parseint` reads; numbers beyond are infinite anyhow.
+const MOST_DIGITS: usize = 1 << 18;
+
 fn parse_int(args: &[Value], _: &super::Capabilities) -> FunctionResult {
     if args[0].as_str().is_none() {
         let message = format!("first argument must be a string, not {}", args[0].ty().friendly_name());
@@ -63,27 +68,26 @@ fn parse_int(args: &[Value], _: &super::Capabilities) -> FunctionResult {
     if digits.is_empty() {
         return Err(wrong());
     }
-    // Groups of digits that fit 64 bits, most significant first.
-    let base = base as u64;
-    let mut total = num_bigint::BigInt::ZERO;
-    for c in digits.chars() {
+    let digit = |c: char| {
         let value = match c {
-            '0'..='9' => c as u64 - '0' as u64,
-            'a'..='z' => c as u64 - 'a' as u64 + 10,
+            '0'..='9' => c as u32 - '0' as u32,
+            'a'..='z' => c as u32 - 'a' as u32 + 10,
             // Up to base 36 the case of a letter does not matter.
-            'A'..='Z' if base <= 36 => c as u64 - 'A' as u64 + 10,
-            'A'..='Z' => c as u64 - 'A' as u64 + 36,
-            _ => return Err(wrong()),
+            'A'..='Z' if base <= 36 => c as u32 - 'A' as u32 + 10,
+            'A'..='Z' => c as u32 - 'A' as u32 + 36,
+            _ => return None,
         };
-        if value >= base {
-            return Err(wrong());
-        }
-        total = total * base + value;
-        if total.bits() > 1 << 18 {
-            return Err(FunctionError::argument(0, "the number has too many digits"));
-        }
+        u8::try_from(value).ok().filter(|v| i64::from(*v) < base)
+    };
+    let values: Option<Vec<u8>> = digits.chars().map(digit).collect();
+    let values = values.ok_or_else(wrong)?;
+    let significant = values.iter().position(|v| *v != 0).map_or(&[][..], |first| &values[first..]);
+    if significant.len() > MOST_DIGITS {
+        return Err(FunctionError::argument(0, "the number has too many digits"));
     }
-    Ok(Value::number(Number::from_bigint(&if negative { -total } else { total })))
+    let sign = if negative { Sign::Minus } else { Sign::Plus };
+    let number = BigInt::from_radix_be(sign, significant, base as u32).unwrap_or_default();
+    Ok(Value::number(Number::from_bigint(&number)))
 }
 
 fn sum(list: &Value) -> FunctionResult {

@@ -386,6 +386,15 @@ impl Number {
         }
     }
 
+    /// A text that is the same for equal numbers only, whatever their precision.
+    pub(super) fn exact_text(&self) -> String {
+        match self.float() {
+            Some(f) if self.is_zero() || !f.negative => format!("{:x}p{}", f.mantissa, f.exponent),
+            Some(f) => format!("-{:x}p{}", f.mantissa, f.exponent),
+            None => self.to_string(),
+        }
+    }
+
     /// The parts of a finite number.
     pub(super) fn float(&self) -> Option<Arc<Float>> {
         match &self.0 {
@@ -664,5 +673,43 @@ mod tests {
         assert_eq!(n("0").neg(), n("0"));
         assert_eq!(Number::from(3), n("3.0"));
         assert_ne!(Number::from_f64(0.1).unwrap(), n("0.1"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn doubles_survive(double in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL) {
+            let number = Number::from_f64(double).unwrap();
+            assert_eq!(number.to_f64(), double);
+            assert_eq!(number.to_string().parse::<f64>(), Ok(double));
+        }
+
+        #[test]
+        fn text_survives(text in "-?[0-9]{1,60}(\\.[0-9]{0,60}[1-9])?") {
+            let printed = n(&text).to_string();
+            assert_eq!(n(&printed), n(&text));
+            let digits = text.trim_start_matches('-').trim_start_matches('0');
+            let printed = printed.trim_start_matches('-').trim_start_matches('0');
+            assert_eq!(printed, digits);
+        }
+
+        #[test]
+        fn arithmetic_agrees_with_integers(a: i64, b: i64) {
+            let (x, y) = (Number::from(a), Number::from(b));
+            assert_eq!(x.cmp(&y), a.cmp(&b));
+            if let Some(sum) = a.checked_add(b) {
+                assert_eq!(x.add(&y).unwrap().to_i64(), Some(sum));
+            }
+            if let Some(product) = a.checked_mul(b) {
+                assert_eq!(x.mul(&y).unwrap().to_i64(), Some(product));
+            }
+            if let Some(rest) = a.checked_rem(b) {
+                assert_eq!(x.rem(&y).unwrap().to_i64(), Some(rest));
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_number_or_not(text in "[-+0-9.eEpPInf]{0,12}") {
+            let _ = text.parse::<Number>().map(|n| (n.to_string(), n.neg().to_f64(), n.floor()));
+        }
     }
 }
