@@ -256,3 +256,8 @@ mod tests {
         }
     }
 }
+
+/// The README's examples, compiled and run as documentation tests are.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
