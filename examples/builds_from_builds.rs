@@ -1,6 +1,7 @@
 //! Builds made from the artifacts of others: a base, two variants of it at the same time, and an index of both.
 //!
 //! `cargo run --example builds_from_builds`
+#![expect(clippy::print_stdout, reason = "it is a program for a terminal")]
 
 use std::path::Path;
 

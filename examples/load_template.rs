@@ -1,6 +1,7 @@
 //! A template, with values for its variables from the host and a component of the host's own beside ours.
 //!
 //! `cargo run --example load_template`
+#![expect(clippy::print_stdout, reason = "it is a program for a terminal")]
 
 use packer_core::event::PackerLines;
 use packer_core::template::{Inputs, Template};

@@ -1,6 +1,7 @@
 //! A pipeline composed in code: two builds that run at the same time, each with its steps, and what they made.
 //!
 //! `cargo run --example pipeline_in_code`
+#![expect(clippy::print_stdout, reason = "it is a program for a terminal")]
 
 use packer_builders::{FileBuilder, Null};
 use packer_core::event::PackerLines;

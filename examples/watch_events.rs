@@ -1,6 +1,7 @@
 //! Events are typed data: a host shows, stores or counts what it wants, and cancels when it has seen enough.
 //!
 //! `cargo run --example watch_events`
+#![expect(clippy::print_stdout, reason = "it is a program for a terminal")]
 
 use packer_builders::Null;
 use packer_core::{Build, Engine, EventKind, Pipeline};

@@ -162,8 +162,8 @@ async fn run_pipeline(mut session: Session, flags: BuildFlags, pipeline: Pipelin
     };
     let result = watch(&mut session, &engine, pipeline).await;
     drop(engine);
-    if let Some(ledger) = ledger {
-        close(&session, ledger);
+    if let Some(left) = ledger.and_then(close) {
+        session.ui.error(&left);
     }
     match result {
         Ok(report) if report.succeeded() => OK,
@@ -199,15 +199,35 @@ fn new_ledger(session: &Session) -> packer_core::Result<Arc<FileLedger>> {
     Ok(Arc::new(FileLedger::open(folder.join(name))?))
 }
 
-/// Removes a ledger in which nothing is left, or says how to release what is.
-fn close(session: &Session, ledger: Arc<FileLedger>) {
+/// Removes a ledger in which nothing is left; else how to remove what is.
+fn close(ledger: Arc<FileLedger>) -> Option<String> {
     let (left, path) = (ledger.outstanding(), ledger.path().to_owned());
     drop(ledger);
     if left.is_empty() {
         // One that cannot be removed is found empty by the next recovery.
         let _ = std::fs::remove_file(path);
-        return;
+        return None;
     }
     let things = if left.len() == 1 { "1 thing is" } else { &format!("{} things are", left.len()) };
-    session.ui.error(&format!("{things} left behind. To remove what is: packer recover {}", path.display()));
+    Some(format!("{things} left behind. To remove what is: packer recover {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use packer_core::Resource;
+
+    #[test]
+    fn a_ledger_is_removed_when_nothing_is_left_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.jsonl");
+        let ledger = Arc::new(FileLedger::open(&path).unwrap());
+        let container = Resource::new("container", "c");
+        ledger.record(&container).unwrap();
+        let hint = format!("1 thing is left behind. To remove what is: packer recover {}", path.display());
+        assert_eq!(close(ledger), Some(hint));
+        let ledger = Arc::new(FileLedger::open(&path).unwrap());
+        ledger.released(container.id).unwrap();
+        assert_eq!((close(ledger), path.exists()), (None, false));
+    }
 }

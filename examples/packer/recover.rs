@@ -62,6 +62,11 @@ async fn recover(session: &Session, path: &Path) -> bool {
     };
     let ledger = match opened {
         Ok(ledger) => Arc::new(ledger),
+        // The run that has it open will see to it itself.
+        Err(error) if error.is_retryable() => {
+            session.ui.say(&format!("Left alone: {error}"));
+            return true;
+        }
         Err(error) => {
             session.ui.error(&error.to_string());
             return false;

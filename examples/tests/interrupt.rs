@@ -1,4 +1,5 @@
-//! What the program does when it is interrupted: once cancels and cleans up, twice leaves the rest to the ledger.
+//! What the program does when it is interrupted (once cancels and cleans up, twice ends cleanup too) or killed.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![cfg(unix)]
 
 use std::fs;
@@ -102,7 +103,7 @@ fn one_interrupt_cancels_and_cleans_up() {
 }
 
 #[test]
-fn a_second_interrupt_abandons_cleanup_which_recover_makes_up_for() {
+fn a_second_interrupt_ends_cleanup_too() {
     let mut packer = Packer::build(
         r#"
         source "null" "a" {
@@ -122,18 +123,40 @@ fn a_second_interrupt_abandons_cleanup_which_recover_makes_up_for() {
     packer.wait_for("cleaning for long");
     packer.interrupt();
     packer.wait_for("Cancelling build after receiving interrupt");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(packer.child.try_wait().unwrap().is_none(), "one interrupt does not end cleanup");
     packer.interrupt();
     let (code, output) = packer.end();
     assert_eq!(code, 1, "{output}");
-    let ledger = packer.files("cache/ledger");
-    assert_eq!((ledger.len(), packer.files("tmp").len()), (1, 1), "{output}");
-    let script = packer.files("tmp").remove(0);
-    assert!(output.contains("Cleanup was abandoned. These still exist:\n"), "{output}");
-    assert!(output.contains(&format!("\n    file {}", script.display())), "{output}");
-    assert!(output.contains(&format!("packer recover {}", ledger[0].display())), "{output}");
+    assert!(output.contains("\nCleanup was abandoned; nothing is left behind.\n"), "{output}");
+    assert_eq!(packer.files("cache/ledger"), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn recover_removes_what_a_killed_run_has_left() {
+    let mut packer = Packer::build(
+        r#"
+        source "null" "a" {
+          communicator = "none"
+        }
+        build {
+          sources = ["null.a"]
+          provisioner "shell-local" {
+            inline = ["echo it has begun; sleep 3"]
+          }
+        }
+        "#,
+    );
+    packer.wait_for("it has begun");
+    let running = command(packer.folder.path()).arg("recover").output().unwrap();
+    let text = String::from_utf8(running.stdout).unwrap();
+    assert!(text.starts_with("Left alone: ") && running.status.code() == Some(0), "{text}");
+    packer.child.kill().unwrap();
+    packer.child.wait().unwrap();
+    let (script, ledger) = (packer.files("tmp").remove(0), packer.files("cache/ledger").remove(0));
 
     let recovered = command(packer.folder.path()).arg("recover").output().unwrap();
     let text = String::from_utf8(recovered.stdout).unwrap();
     assert_eq!((recovered.status.code(), text), (Some(0), format!("Removed file {}\n", script.display())));
-    assert!(!script.exists() && !ledger[0].exists());
+    assert!(!script.exists() && !ledger.exists());
 }

@@ -243,7 +243,7 @@ impl FileLedger {
     /// Opens a ledger, or makes it, and reads what is outstanding in it.
     ///
     /// # Errors
-    /// Where the file cannot be opened or read, another process has it open, or a line before the last is
+    /// Where the file cannot be opened or read, another process has it open (which is worth another try later), or a line before the last is
     /// not a ledger entry.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
@@ -259,7 +259,7 @@ impl FileLedger {
         if let Err(e) = file.try_lock() {
             return Err(match e {
                 std::fs::TryLockError::WouldBlock => {
-                    Error::user(format!("the ledger {} is in use by another run", path.display()))
+                    Error::user(format!("the ledger {} is in use by another run", path.display())).retryable()
                 }
                 std::fs::TryLockError::Error(e) => fail("lock", e),
             });

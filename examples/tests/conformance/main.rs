@@ -3,6 +3,7 @@
 //! The cases are in `packer-core/tests/conformance/`, a folder a set. `PACKER_CONFORMANCE` names another folder to replay
 //! instead, `PACKER_CONFORMANCE_ONLY` a word that the paths of the cases must hold. `differences.list` names cases that
 //! are answered differently on purpose, with the reason.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod case;
 mod compare;
@@ -28,7 +29,6 @@ fn every_recorded_case() {
     paths.sort();
     assert!(!paths.is_empty(), "no cases in {}", folder.display());
 
-    // Names would be looked up in the environment of this process, where the program's own is a map.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut sets: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     let mut wrong = Vec::new();
