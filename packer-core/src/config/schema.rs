@@ -71,9 +71,9 @@ pub enum Kind {
     /// A text that is a duration in Go's form; a bare number in JSON is nanoseconds.
     Duration,
     /// Several of a kind.
-    List(Box<Kind>),
+    List(Box<Self>),
     /// Several of a kind by name.
-    Map(Box<Kind>),
+    Map(Box<Self>),
 }
 
 impl Kind {
@@ -317,7 +317,6 @@ mod tests {
 
     #[derive(Deserialize, JsonSchema, Default)]
     #[serde(default)]
-    #[expect(dead_code, reason = "only its schema is looked at")]
     struct Shared {
         /// How long.
         wait: GoDuration,
@@ -333,7 +332,6 @@ mod tests {
 
     #[derive(Deserialize, JsonSchema)]
     #[serde(rename_all = "snake_case")]
-    #[expect(dead_code, reason = "only its schema is looked at")]
     enum Mode {
         Fast,
         /// With a doc.
