@@ -54,12 +54,12 @@ pub(super) fn resolve(working_dir: Option<&Path>, path: &str) -> PathBuf {
 
 /// Finds the files of a template: of a folder all `*.pkr.hcl`, then all `*.pkr.json`, each in the order of their names'
 /// bytes; of a file only that file.
-pub(super) fn collect(working_dir: Option<&Path>, path: &str) -> Result<TemplateFiles, Diagnostic> {
+pub(super) fn collect(working_dir: Option<&Path>, path: &str) -> Result<TemplateFiles, Diagnostics> {
     let place = resolve(working_dir, path);
     let metadata = fs::metadata(&place).map_err(|e| not_readable("stat", path, &e))?;
     if !metadata.is_dir() {
         if !path.ends_with(".pkr.hcl") && !path.ends_with(".pkr.json") {
-            return Err(nothing_found(path));
+            return Err(nothing_found(path).into());
         }
         let root = forward(&parent(path));
         return Ok(TemplateFiles { files: vec![path.to_owned()], auto_vars: Vec::new(), root });
@@ -73,7 +73,7 @@ pub(super) fn collect(working_dir: Option<&Path>, path: &str) -> Result<Template
     };
     let files = of([".pkr.hcl", ".pkr.json"]);
     if files.is_empty() {
-        return Err(nothing_found(path));
+        return Err(nothing_found(path).into());
     }
     Ok(TemplateFiles {
         files,
@@ -238,11 +238,11 @@ mod tests {
             (vec!["./b.pkr.hcl".to_owned()], 0, ".")
         );
         assert_eq!(
-            collect(Some(dir.path()), "none.pkr.hcl").unwrap_err().detail,
+            collect(Some(dir.path()), "none.pkr.hcl").unwrap_err().iter().next().unwrap().detail,
             "stat none.pkr.hcl: no such file or directory"
         );
         assert_eq!(
-            collect(Some(dir.path()), "x.hcl").unwrap_err().summary,
+            collect(Some(dir.path()), "x.hcl").unwrap_err().iter().next().unwrap().summary,
             "Could not find any config file in x.hcl"
         );
         assert_eq!(Language::of(Some(dir.path()), ".", Language::LegacyJson), Language::Hcl);

@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Diagnostics};
 
 /// The patterns of one option.
 #[derive(Debug, Clone, Default)]
@@ -10,9 +10,10 @@ pub(super) struct Patterns(Vec<Regex>);
 
 impl Patterns {
     /// Reads patterns; `option` is the name for messages.
-    pub(super) fn parse(option: &str, patterns: &[String]) -> Result<Self, Diagnostic> {
+    pub(super) fn parse(option: &str, patterns: &[String]) -> Result<Self, Diagnostics> {
         let read = |p: &String| {
-            glob(p).map_err(|e| Diagnostic::error(format!("Invalid -{option} pattern {p}: {e}")))
+            let wrong = |e| Diagnostic::error(format!("Invalid -{option} pattern {p}: {e}"));
+            glob(p).map_err(|e| Diagnostics::from(wrong(e)))
         };
         Ok(Self(patterns.iter().map(read).collect::<Result<_, _>>()?))
     }

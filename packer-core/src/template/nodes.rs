@@ -153,7 +153,7 @@ impl<'a> Nodes<'a> {
     fn graph(&self, sequential: bool, diagnostics: &mut Diagnostics) -> (Graph, Vec<bool>) {
         let mut graph = Graph::new(self.count());
         let mut broken = vec![false; self.count()];
-        for node in 0..self.count() {
+        for (node, broken) in broken.iter_mut().enumerate() {
             let is_data = node < self.blocks.len();
             let mut needed: Vec<usize> = Vec::new();
             let mut look = |reference: &Reference, source: &Arc<SourceFile>| {
@@ -163,7 +163,7 @@ impl<'a> Nodes<'a> {
                 match self.target(reference) {
                     Target::Nodes(targets) => needed.extend(targets),
                     Target::Missing(name) if !sequential => {
-                        broken[node] = true;
+                        *broken = true;
                         let finding = self.not_found(node, &name, reference, source, diagnostics);
                         diagnostics.push(finding);
                     }

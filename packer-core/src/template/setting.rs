@@ -126,10 +126,8 @@ impl<'a> Setting<'a> {
 
     /// What the `{{ … }}` of a data source knows.
     pub(super) fn interpolation(&self) -> Interpolation {
-        let mut interpolation = Interpolation::default();
-        interpolation.started = self.started();
-        interpolation.pwd = Some(PathBuf::from(&self.cwd));
-        interpolation
+        let pwd = Some(PathBuf::from(&self.cwd));
+        Interpolation { started: self.started(), pwd, ..Interpolation::default() }
     }
 
     /// When the template was read: every function that shows a time without being asked for the present one shows this.

@@ -190,7 +190,7 @@ impl Variables {
         }
         for (name, text) in &inputs.env_variables {
             if let Some(variable) = self.get(name) {
-                values.assign(variable, variable.from_text(text, Origin::Environment, diagnostics));
+                values.assign(variable, variable.value_of_text(text, Origin::Environment, diagnostics));
             }
         }
         for path in auto_files.iter().chain(&inputs.var_files) {
@@ -199,7 +199,7 @@ impl Variables {
         for (name, text) in &inputs.variables {
             match self.get(name) {
                 Some(variable) => {
-                    values.assign(variable, variable.from_text(text, Origin::CommandLine, diagnostics))
+                    values.assign(variable, variable.value_of_text(text, Origin::CommandLine, diagnostics))
                 }
                 None => {
                     let mut d = Diagnostic::error("Undefined -var variable").detail(format!(
@@ -369,7 +369,7 @@ impl Variable {
     }
 
     /// The value that a text stands for: the text itself for strings and numbers, else an expression.
-    fn from_text(&self, text: &str, origin: Origin, diagnostics: &mut Diagnostics) -> Option<Assigned> {
+    fn value_of_text(&self, text: &str, origin: Origin, diagnostics: &mut Diagnostics) -> Option<Assigned> {
         let of = match origin {
             Origin::CommandLine => "arguments",
             _ => "env",
