@@ -13,7 +13,14 @@ use packer_core::value::{Type, Value};
 
 static SCOPE: LazyLock<Scope> = LazyLock::new(|| {
     Scope::new().with_functions(Functions::standard(), Capabilities::none()).with_variables([
-        ("o", Value::object([("a", Value::from("x")), ("b", Value::from(1)), ("n", Value::null(Type::Dynamic))])),
+        (
+            "o",
+            Value::object([
+                ("a", Value::from("x")),
+                ("b", Value::from(1)),
+                ("n", Value::null(Type::Dynamic)),
+            ]),
+        ),
         ("l", Value::list(Type::Number, [Value::from(1), Value::from(2)])),
         ("s", Value::from("secret").sensitive()),
         ("u", Value::unknown(Type::Dynamic)),
