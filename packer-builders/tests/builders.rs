@@ -1,5 +1,11 @@
 //! The builders and data sources that need no machine.
 #![cfg(all(feature = "file", feature = "null", unix))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests stop at the first surprise"
+)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

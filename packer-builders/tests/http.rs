@@ -1,5 +1,11 @@
 //! The data source `http` against a server of a few lines.
 #![cfg(feature = "http")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests stop at the first surprise"
+)]
 
 use std::sync::{Arc, Mutex};
 

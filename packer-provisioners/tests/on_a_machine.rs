@@ -1,5 +1,11 @@
 //! Provisioners in builds whose machine is a folder of this computer: what they do, say, and leave behind.
 #![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests stop at the first surprise"
+)]
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,5 +1,11 @@
 //! The provisioners `shell` and `file` over SSH to a real server, also one that goes away and comes back.
 #![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests stop at the first surprise"
+)]
 
 use std::path::Path;
 use std::sync::Arc;
