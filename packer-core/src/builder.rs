@@ -13,6 +13,7 @@ use crate::diagnostic::Diagnostics;
 use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::ledger::Resource;
+use crate::value::Value;
 
 /// Starts machines of one kind and turns them into artifacts.
 ///
@@ -50,10 +51,26 @@ pub trait Builder: Send + Sync {
         Err(Error::user(format!("this builder cannot start from the checkpoint {checkpoint}")))
     }
 
+    /// What the machine starts from, as content: the digest of an image. The key of the first step begins with it.
+    /// `None`, the default, where it cannot be known: no step of such a build is reused. Leaves nothing behind; `plan`
+    /// calls it too.
+    async fn source_digest(&self, _cx: &Context) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Names of the `build.*` values that this builder provides beside the common ones; templates may refer to
     /// them before the machine exists.
     fn variables(&self) -> Vec<Cow<'static, str>> {
         Vec::new()
+    }
+
+    /// The configuration as a block of a template would hold it: an object without the fields that are not
+    /// set, sensitive where it is secret. What a
+    /// pipeline written in code is exported from, what `plan` shows, and part of the key under which a finished step may
+    /// be reused. `None`, the default, where a component cannot say; [`config::to_value`](crate::config::to_value) makes
+    /// it from a struct that serializes.
+    fn config(&self) -> Option<Value> {
+        None
     }
 
     /// The name of this kind of builder in output where no template gives one.

@@ -12,7 +12,7 @@ use crate::context::BuildInfo;
 use crate::diagnostic::{Diagnostics, Location};
 use crate::facts::Facts;
 use crate::post_processor::PostProcessor;
-use crate::provisioner::Provisioner;
+use crate::provisioner::{Inputs, Provisioner};
 use crate::secrets::Secrets;
 
 /// Builds to run, in the order in which they are listed and, where the host limits how many run at once, started.
@@ -253,6 +253,8 @@ pub struct ProvisionStep {
     pub max_retries: u32,
     /// Whether the build goes on when the step fails.
     pub continue_on_error: bool,
+    /// What its outcome depends on, where the user knows better than the provisioner.
+    pub inputs: Option<Inputs>,
     /// Where the step runs.
     pub filter: SourceFilter,
     /// The block it comes from.
@@ -276,6 +278,7 @@ impl ProvisionStep {
             timeout: None,
             max_retries: 0,
             continue_on_error: false,
+            inputs: None,
             filter: SourceFilter::All,
             location: None,
         }
@@ -313,6 +316,13 @@ impl ProvisionStep {
     #[must_use]
     pub fn continue_on_error(mut self) -> Self {
         self.continue_on_error = true;
+        self
+    }
+
+    /// Says what the step's outcome depends on, in place of what the provisioner says.
+    #[must_use]
+    pub fn inputs(mut self, inputs: Inputs) -> Self {
+        self.inputs = Some(inputs);
         self
     }
 

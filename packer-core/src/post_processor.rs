@@ -11,6 +11,7 @@ use crate::diagnostic::Diagnostics;
 use crate::error::{Error, Result};
 use crate::ledger::Resource;
 use crate::pipeline::PostProcessStep;
+use crate::value::Value;
 
 /// Makes something of an artifact: another artifact, a record of it, a copy elsewhere.
 ///
@@ -35,6 +36,15 @@ pub trait PostProcessor: Send + Sync {
     /// [`Builder::release`](crate::Builder::release).
     async fn release(&self, _cx: &Context, resource: &Resource) -> Result<()> {
         Err(Error::internal(format!("nothing is known about how to release {resource}")))
+    }
+
+    /// The configuration as a block of a template would hold it: an object without the fields that are not
+    /// set, sensitive where it is secret. What a
+    /// pipeline written in code is exported from, what `plan` shows, and part of the key under which a finished step may
+    /// be reused. `None`, the default, where a component cannot say; [`config::to_value`](crate::config::to_value) makes
+    /// it from a struct that serializes.
+    fn config(&self) -> Option<Value> {
+        None
     }
 
     /// The name of this kind of post-processor in output where no template gives one.

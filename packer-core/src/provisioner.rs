@@ -12,6 +12,7 @@ use crate::diagnostic::Diagnostics;
 use crate::error::{Error, Result};
 use crate::ledger::Resource;
 use crate::pipeline::ProvisionStep;
+use crate::value::Value;
 
 /// Changes a machine.
 ///
@@ -40,6 +41,15 @@ pub trait Provisioner: Send + Sync {
     /// What this step's outcome depends on; feeds the key under which a finished step may be reused.
     fn inputs(&self) -> Inputs {
         Inputs::Volatile
+    }
+
+    /// The configuration as a block of a template would hold it: an object without the fields that are not
+    /// set, sensitive where it is secret. What a
+    /// pipeline written in code is exported from, what `plan` shows, and part of the key under which a finished step may
+    /// be reused. `None`, the default, where a component cannot say; [`config::to_value`](crate::config::to_value) makes
+    /// it from a struct that serializes.
+    fn config(&self) -> Option<Value> {
+        None
     }
 
     /// The name of this kind of provisioner in output where no template gives one.

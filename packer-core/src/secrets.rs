@@ -1,6 +1,7 @@
 //! Secrets: texts that must not leave the process in clear, and the scrubbing of everything that does.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, RwLock};
@@ -110,8 +111,8 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// A text in a configuration that must not be shown: a password, a key. `Debug` hides it, and it is not
-/// serializable, so that it cannot end in a ledger or an artifact by accident.
+/// A text in a configuration that must not be shown: a password, a key. `Debug` hides it and it serializes as
+/// `<sensitive>`, so that it cannot end in a ledger or an artifact by accident.
 ///
 /// Whoever uses it registers it first: `cx.secrets().add(password.reveal())`.
 #[derive(Clone, Default, PartialEq, Eq, serde::Deserialize)]
@@ -133,6 +134,37 @@ impl Secret {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+impl serde::Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if REVEAL.get() {
+            serializer.collect_map([(REVEALED, &self.0)])
+        } else {
+            serializer.serialize_str(REDACTED)
+        }
+    }
+}
+
+/// The only field of the object that stands for a secret inside [`reveal`].
+pub(crate) const REVEALED: &str = "\0secret";
+
+thread_local! {
+    static REVEAL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `serialize` with secrets written as objects of one field, [`REVEALED`]: for whoever turns a configuration into
+/// a value that keeps the mark.
+pub(crate) fn reveal<T>(serialize: impl FnOnce() -> T) -> T {
+    struct Hide;
+    impl Drop for Hide {
+        fn drop(&mut self) {
+            REVEAL.set(false);
+        }
+    }
+    let _hide = Hide;
+    REVEAL.set(true);
+    serialize()
 }
 
 impl From<&str> for Secret {

@@ -46,6 +46,7 @@ mod json;
 mod merge;
 mod render;
 mod schema;
+mod serialize;
 mod types;
 mod unknown;
 
@@ -55,6 +56,7 @@ use std::sync::Arc;
 pub use body::Part;
 pub use deserialize::from_value;
 pub use schema::{Field, FieldKind, Kind, Schema};
+pub use serialize::to_value;
 pub use types::{GoTemplate, OneOrMany};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
