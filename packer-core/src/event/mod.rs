@@ -2,6 +2,8 @@
 
 mod json_lines;
 mod machine_readable;
+#[cfg(feature = "opentelemetry")]
+mod open_telemetry;
 mod packer_lines;
 mod transcript;
 
@@ -16,6 +18,8 @@ use tokio::sync::mpsc;
 
 pub use json_lines::JsonLines;
 pub use machine_readable::{MachineReadable, machine_line};
+#[cfg(feature = "opentelemetry")]
+pub use open_telemetry::OpenTelemetry;
 pub use packer_lines::PackerLines;
 pub use transcript::{Entry, Transcript, duration_text};
 
