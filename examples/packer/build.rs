@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use packer_core::event::Timeline;
 use packer_core::template::Template;
-use packer_core::{Diagnostic, Diagnostics, Engine, Event, FileLedger, Ledger, OnError, Pipeline, Report};
+use packer_core::{
+    Diagnostic, Diagnostics, Engine, Event, EventSink, FileLedger, Ledger, OnError, Pipeline, Report,
+};
 
 use crate::flags::{self, Flag};
 use crate::template::TemplateFlags;
@@ -27,6 +30,7 @@ Options:
                                run-cleanup-provisioner.
   -only=foo,bar,baz            Only these builds.
   -parallel-builds=N           At most N builds at once; 0 (default) is no limit.
+  -timeline=FILE               Draw the run as a page of HTML: builds, steps, logs.
   -timestamp-ui                The time before each message.
   -use-sequential-evaluation   Evaluate all data sources before all locals.
   -var 'key=value'             Set a variable; may be repeated.
@@ -49,6 +53,7 @@ struct BuildFlags {
     skip_enforcement: bool,
     parallel: i64,
     on_error: String,
+    timeline: String,
 }
 
 pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
@@ -62,6 +67,7 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
         skip_enforcement: false,
         parallel: 0,
         on_error: String::new(),
+        timeline: String::new(),
     };
     // Only `-machine-readable`, spelled so, has an effect, and that is taken out of the arguments before.
     let (mut json, mut other_spelling) = (false, false);
@@ -76,6 +82,7 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
         ("skip-enforcement", Flag::Switch(&mut build.skip_enforcement)),
         ("machine-readable", Flag::Switch(&mut other_spelling)),
         ("parallel-builds", Flag::Number(&mut build.parallel)),
+        ("timeline", Flag::Text(&mut build.timeline)),
         (
             "on-error",
             Flag::Word(&mut build.on_error, &["cleanup", "abort", "ask", "run-cleanup-provisioner"]),
@@ -148,6 +155,10 @@ async fn run_pipeline(mut session: Session, flags: BuildFlags, pipeline: Pipelin
         Ok(Some(log)) => engine = engine.events(move |event: &Event| log.event(event)),
         Err(error) => session.ui.error(&format!("PACKER_LOG_PATH: {error}")),
     }
+    let timeline = (!flags.timeline.is_empty()).then(|| Arc::new(Timeline::new().write_to(&flags.timeline)));
+    if let Some(page) = timeline.clone() {
+        engine = engine.events(move |event: &Event| page.event(event));
+    }
     let ledger = match new_ledger(&session) {
         Ok(ledger) => {
             engine = engine.ledger(ledger.clone());
@@ -164,6 +175,9 @@ async fn run_pipeline(mut session: Session, flags: BuildFlags, pipeline: Pipelin
     drop(engine);
     if let Some(left) = ledger.and_then(close) {
         session.ui.error(&left);
+    }
+    if let Some(error) = timeline.and_then(|page| page.failure()) {
+        session.ui.error(&format!("The timeline is missing: {error}"));
     }
     match result {
         Ok(report) if report.succeeded() => OK,

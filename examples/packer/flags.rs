@@ -6,6 +6,8 @@ pub(crate) enum Flag<'a> {
     Switch(&'a mut bool),
     /// A whole number, the last one given.
     Number(&'a mut i64),
+    /// A text, the last one given.
+    Text(&'a mut String),
     /// Every value given, in order.
     Each(&'a mut Vec<String>),
     /// The parts between commas of every value given, in order.
@@ -76,6 +78,7 @@ impl Flag<'_> {
         match self {
             Flag::Switch(_) => {}
             Flag::Number(number) => **number = value.parse().map_err(|_| "parse error")?,
+            Flag::Text(text) => value.clone_into(text),
             Flag::Each(values) => values.push(value.to_owned()),
             Flag::List(values) => values.extend(value.split(',').map(str::to_owned)),
             Flag::Pairs(pairs) => {

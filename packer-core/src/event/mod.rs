@@ -5,6 +5,7 @@ mod machine_readable;
 #[cfg(feature = "opentelemetry")]
 mod open_telemetry;
 mod packer_lines;
+mod timeline;
 mod transcript;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use machine_readable::{MachineReadable, machine_line};
 #[cfg(feature = "opentelemetry")]
 pub use open_telemetry::OpenTelemetry;
 pub use packer_lines::PackerLines;
+pub use timeline::Timeline;
 pub use transcript::{Entry, Transcript, duration_text};
 
 use crate::artifact::Artifact;

@@ -327,7 +327,7 @@ mod tests {
             build_name: Some("web".into()),
             build_type: Some("file".into()),
             started: "2024-03-05T14:07:09Z".parse().unwrap(),
-            pwd: Some("/work/dir".into()),
+            pwd: Some("/home/me".into()),
             template_path: Some("sub/t.json".into()),
             user_variables: Some(Arc::new(BTreeMap::from([("a".into(), "{{ .Later }}".into())]))),
             data: placeholders(["ID", "WinRMPassword"]),
@@ -343,7 +343,7 @@ mod tests {
                 "{{timestamp}} {{isotime}} {{isotime `2006-01`}} {{strftime `%H`}}",
                 "1709647629 2024-03-05T14:07:09Z 2024-03 14",
             ),
-            ("{{template_dir}} {{pwd}}", "/work/dir/sub /work/dir"),
+            ("{{template_dir}} {{pwd}}", "/home/me/sub /home/me"),
             ("[{{user `a`}}] [{{user `nope`}}]", "[{{ .Later }}] []"),
             (
                 "{{build `ID`}} {{.ID}}",
