@@ -95,6 +95,8 @@ pub mod config;
 pub mod context;
 pub mod data_source;
 pub mod diagnostic;
+#[cfg(feature = "docker-credentials")]
+pub mod docker;
 pub mod duration;
 pub mod engine;
 pub mod error;

@@ -1,0 +1,3 @@
+//! What components that speak to Docker engines and registries share.
+
+pub mod credentials;
