@@ -6,6 +6,7 @@
 
 mod build;
 mod flags;
+mod fmt;
 mod help;
 mod inspect;
 mod log;
@@ -18,12 +19,12 @@ mod validate;
 mod version;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use packer_core::{Host, Registry};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 
 use crate::progress::Bars;
 use crate::ui::{Format, Out, Ui};
@@ -34,6 +35,8 @@ pub struct Process {
     pub args: Vec<String>,
     /// The environment variables.
     pub env: BTreeMap<String, String>,
+    /// What is read where an argument is `-`.
+    pub stdin: Box<dyn Read + Send>,
     /// Where all output goes, errors included.
     pub stdout: Box<dyn Write + Send>,
     /// Where the log goes (`PACKER_LOG`).
@@ -44,8 +47,8 @@ pub struct Process {
     pub signals: UnboundedReceiver<&'static str>,
 }
 
-impl fmt::Debug for Process {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Variables and arguments may hold secrets.
         write!(f, "Process({} arguments, {} variables)", self.args.len(), self.env.len())
     }
@@ -60,7 +63,7 @@ const UNKNOWN: u8 = 127;
 
 /// Runs one command line and returns the exit code.
 pub async fn run(process: Process) -> u8 {
-    let Process { mut args, env, stdout, stderr, terminal, signals } = process;
+    let Process { mut args, env, stdin, stdout, stderr, terminal, signals } = process;
     let format = match args.iter().position(|a| a == "-machine-readable") {
         Some(at) => {
             args.remove(at);
@@ -86,7 +89,7 @@ pub async fn run(process: Process) -> u8 {
         ui.say(&help::program());
         return FAILED;
     }
-    let session = Session { ui, env, stderr, bars, signals, usage: command.usage };
+    let session = Session { ui, env, stdin, stderr, bars, signals, usage: command.usage };
     (command.run)(session, line.rest.to_vec()).await
 }
 
@@ -94,6 +97,7 @@ pub async fn run(process: Process) -> u8 {
 pub(crate) struct Session {
     ui: Ui,
     env: BTreeMap<String, String>,
+    stdin: Box<dyn Read + Send>,
     stderr: Box<dyn Write + Send>,
     bars: Option<Bars>,
     signals: UnboundedReceiver<&'static str>,
@@ -121,6 +125,25 @@ impl Session {
                 self.ui.say(self.usage);
                 Err(FAILED)
             }
+        }
+    }
+
+    /// All of standard input; where it cannot be read, or a signal comes first, it has been said why.
+    async fn read_stdin(&mut self) -> Result<Vec<u8>, u8> {
+        let mut stdin = std::mem::replace(&mut self.stdin, Box::new(io::empty()));
+        let (sender, receiver) = oneshot::channel();
+        // Not a task of the runtime: reading cannot be called off, and nobody must wait for it after a signal.
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = sender.send(stdin.read_to_end(&mut bytes).map(|_| bytes));
+        });
+        match self.unless_stopped(receiver).await? {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) => {
+                self.ui.error(&format!("reading standard input: {error}"));
+                Err(FAILED)
+            }
+            Err(_) => Err(FAILED),
         }
     }
 
@@ -168,12 +191,18 @@ struct Command {
 
 type Running = std::pin::Pin<Box<dyn Future<Output = u8>>>;
 
-const COMMANDS: [Command; 5] = [
+const COMMANDS: [Command; 6] = [
     Command {
         name: "build",
         summary: "build image(s) from template",
         usage: build::USAGE,
         run: |session, args| Box::pin(build::run(session, args)),
+    },
+    Command {
+        name: "fmt",
+        summary: "Rewrites HCL2 config files to canonical format",
+        usage: fmt::USAGE,
+        run: |session, args| Box::pin(fmt::run(session, args)),
     },
     Command {
         name: "inspect",

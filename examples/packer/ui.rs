@@ -119,9 +119,14 @@ impl Ui {
         }
     }
 
-    fn line(&self, text: &str) {
+    /// Puts out bytes as they are, in every format.
+    pub(crate) fn raw(&self, bytes: &[u8]) {
         // Nobody is left to tell that nobody reads.
-        let _ = self.out.clone().write_all(format!("{text}\n").as_bytes());
+        let _ = self.out.clone().write_all(bytes);
+    }
+
+    fn line(&self, text: &str) {
+        self.raw(format!("{text}\n").as_bytes());
     }
 
     /// The sink for a run's events.

@@ -22,9 +22,9 @@ pub struct WholeFile {
 
 #[derive(Debug)]
 struct Beside {
-    cx: Context,
     path: PathBuf,
-    resource: Resource,
+    /// Where it is told of; nowhere outside of a run.
+    owner: Option<(Context, Resource)>,
 }
 
 impl WholeFile {
@@ -34,7 +34,18 @@ impl WholeFile {
     /// # Errors
     /// `open TARGET: …` where the target cannot be written.
     pub fn create(cx: &Context, target: impl AsRef<Path>, mode: u32) -> Result<Self> {
-        let named = target.as_ref();
+        Self::start(Some(cx), target.as_ref(), mode)
+    }
+
+    /// The same outside of a run, where there is no ledger: a killed process leaves a hidden file beside the target.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_outside_of_a_run(target: impl AsRef<Path>, mode: u32) -> Result<Self> {
+        Self::start(None, target.as_ref(), mode)
+    }
+
+    fn start(cx: Option<&Context>, named: &Path, mode: u32) -> Result<Self> {
         let fail = |e| Error::io("open", named, e);
         let mut target = named.to_owned();
         let existing = match fs::metadata(named) {
@@ -56,9 +67,12 @@ impl WholeFile {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let unique = uuid::Uuid::new_v4().simple();
         let path = target.with_file_name(format!(".{name}.{unique}"));
-        let resource = Resource::file(&path);
-        cx.record(resource.clone())?;
-        let beside = Beside { cx: cx.clone(), path, resource };
+        let mut beside = Beside { path, owner: None };
+        if let Some(cx) = cx {
+            let resource = Resource::file(&beside.path);
+            cx.record(resource.clone())?;
+            beside.owner = Some((cx.clone(), resource));
+        }
         let file = open(&beside.path, mode, existing.as_ref()).map_err(fail)?;
         Ok(Self { file, target, beside: Some(beside) })
     }
@@ -95,7 +109,11 @@ impl Drop for Beside {
         match fs::remove_file(&self.path) {
             // What cannot be removed now stays in the ledger and is tried again with the build's cleanup.
             Err(e) if e.kind() != io::ErrorKind::NotFound => {}
-            _ => drop(self.cx.released(&self.resource)),
+            _ => {
+                if let Some((cx, resource)) = &self.owner {
+                    drop(cx.released(resource));
+                }
+            }
         }
     }
 }

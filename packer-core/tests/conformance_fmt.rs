@@ -45,6 +45,9 @@ fn texts_have_the_recorded_layout() {
     let (mut count, mut mismatches) = (0, Vec::new());
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with("cmd-") {
+            continue;
+        }
         let case = read(&std::fs::read_to_string(&path).unwrap());
         for (name, text) in &case.sections {
             let Some(file) = name.strip_prefix("in/") else { continue };

@@ -16,6 +16,8 @@ pub(crate) struct Case {
     pub(crate) absent: Vec<String>,
     /// Files that are there before, by name.
     pub(crate) inputs: BTreeMap<String, Vec<u8>>,
+    /// What is on standard input.
+    pub(crate) stdin: Vec<u8>,
     /// Standard output and error.
     pub(crate) output: String,
     /// Standard output alone.
@@ -69,6 +71,11 @@ impl Case {
         case
     }
 
+    /// Whether files must be equal byte for byte.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.args.first().is_some_and(|command| command == "fmt")
+    }
+
     fn section(&mut self, name: &str, text: String) {
         if let Some(name) = name.strip_prefix("in-base64/") {
             self.inputs.insert(name.to_owned(), base64(&text));
@@ -76,6 +83,8 @@ impl Case {
             self.inputs.insert(name.to_owned(), text.into_bytes());
         } else if let Some(name) = name.strip_prefix("out/") {
             self.files.insert(name.to_owned(), text);
+        } else if name == "stdin" {
+            self.stdin = text.into_bytes();
         } else if name == "stdout" || name == "stderr" {
             if name == "stdout" {
                 self.stdout.clone_from(&text);

@@ -36,8 +36,15 @@ pub(crate) fn check(case: &Case, outcome: &Outcome) -> Vec<String> {
             (None, Some(_)) if !compares("extra-files") => {
                 wrong.push(format!("made {name}, which Packer did not"))
             }
-            (Some(a), Some(b)) if a.trim_end_matches('\n') != b.trim_end_matches('\n') => {
-                wrong.push(both(name, a, b));
+            (Some(a), Some(b)) => {
+                let differ = if case.is_exact() {
+                    a != b
+                } else {
+                    a.trim_end_matches('\n') != b.trim_end_matches('\n')
+                };
+                if differ {
+                    wrong.push(both(name, a, b));
+                }
             }
             _ => {}
         }

@@ -99,6 +99,7 @@ fn execute(runtime: &tokio::runtime::Runtime, case: &Case) -> Outcome {
     let code = runtime.block_on(run(Process {
         args: case.args.iter().map(|a| a.replace("<DIR>", &here)).collect(),
         env,
+        stdin: Box::new(io::Cursor::new(case.stdin.clone())),
         stdout: Box::new(output.clone()),
         stderr: Box::new(output.clone()),
         terminal: false,
@@ -137,8 +138,11 @@ fn changed(folder: &Path, work: &Path, case: &Case, root: &str, files: &mut BTre
         if case.inputs.get(&name) == Some(&content) {
             continue;
         }
-        let text =
-            String::from_utf8(content).map_or_else(|_| "(binary)\n".into(), |t| compare::normalise(&t, root));
+        let text = match String::from_utf8(content) {
+            Ok(text) if case.is_exact() => text,
+            Ok(text) => compare::normalise(&text, root),
+            Err(_) => "(binary)\n".into(),
+        };
         files.insert(name, text);
     }
 }

@@ -113,16 +113,20 @@ pub(super) fn read(
     name: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<SourceFile>> {
-    let bytes = match fs::read(resolve(working_dir, name)) {
-        Ok(bytes) => bytes,
+    match fs::read(resolve(working_dir, name)) {
+        Ok(bytes) => decode(name, bytes, diagnostics),
         Err(e) => {
             diagnostics.push(
                 Diagnostic::error("Failed to read file")
                     .detail(format!("{name:?} cannot be read: {}.", os_text(&e))),
             );
-            return None;
+            None
         }
-    };
+    }
+}
+
+/// The text of a file that was read; see [`read`].
+pub(super) fn decode(name: &str, bytes: Vec<u8>, diagnostics: &mut Diagnostics) -> Option<Arc<SourceFile>> {
     if bytes.len() >= u32::MAX as usize {
         diagnostics
             .push(Diagnostic::error("Failed to read file").detail(format!("{name:?} is larger than 4 GiB.")));
@@ -158,7 +162,7 @@ fn first_replacement(source: &SourceFile) -> Option<u32> {
 }
 
 /// A folder and a name as one path, without needless steps: `.` and `a.hcl` are `a.hcl`.
-fn join(folder: &str, name: &str) -> String {
+pub(super) fn join(folder: &str, name: &str) -> String {
     clean(&Path::new(folder).join(name))
 }
 

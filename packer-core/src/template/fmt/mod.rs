@@ -3,9 +3,13 @@
 //! Only white space changes: the indentation of lines, the spaces between tokens, and the columns in which the
 //! `=` and the trailing comments of neighbouring lines stand. Texts, comments and line ends stay as they are.
 
+mod files;
+
 use std::sync::Arc;
 
 use unicode_segmentation::UnicodeSegmentation;
+
+pub use files::{Formatted, files};
 
 use super::syntax::{Token, TokenKind as T, lex, parse_native};
 use crate::diagnostic::{Diagnostics, SourceFile};
