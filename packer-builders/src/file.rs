@@ -9,10 +9,10 @@ use std::sync::Arc;
 use packer_core::blocking::Stop;
 use packer_core::{
     Artifact, Builder, Communicator, Context, Diagnostic, Diagnostics, Error, Facts, Lifecycle, Machine,
-    NoCommunicator, PrepareContext, Prepared, Resource, Result, WholeFile, async_trait,
+    NoCommunicator, PrepareContext, Prepared, Resource, Result, Value, WholeFile, async_trait, config,
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Writes a file: a text, or a copy of another file. What belongs in a template that needs no machine.
 ///
@@ -23,7 +23,7 @@ use serde::Deserialize;
 /// let motd = FileBuilder::content("out/motd", "welcome\n");
 /// let copy = FileBuilder::copy("base.img", "out/disk.img");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct FileBuilder {
@@ -84,6 +84,10 @@ impl Builder for FileBuilder {
     /// There is nothing of its own to release: the engine removes files itself.
     async fn release(&self, _: &Context, _: &Resource) -> Result<()> {
         Ok(())
+    }
+
+    fn config(&self) -> Option<Value> {
+        config::to_value(self)
     }
 
     fn type_name(&self) -> Cow<'static, str> {

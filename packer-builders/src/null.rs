@@ -5,10 +5,10 @@ use std::sync::Arc;
 use packer_core::communicator::{CommunicatorConfig, Target};
 use packer_core::{
     Artifact, Builder, Communicator, Context, Diagnostic, Diagnostics, Facts, Machine, PrepareContext,
-    Prepared, Resource, Result, async_trait,
+    Prepared, Resource, Result, Value, async_trait, config,
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Connects to a machine that exists (or to none) and runs provisioners; makes nothing.
 ///
@@ -18,7 +18,7 @@ use serde::Deserialize;
 /// let here = Null::local();
 /// let there = Null::from(CommunicatorConfig::ssh("admin").host("192.0.2.7").key_file("id_ed25519"));
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Null {
@@ -87,6 +87,10 @@ impl Builder for Null {
     /// There is nothing to release: the machine is not ours.
     async fn release(&self, _: &Context, _: &Resource) -> Result<()> {
         Ok(())
+    }
+
+    fn config(&self) -> Option<Value> {
+        config::to_value(self)
     }
 }
 

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use packer_core::{
     Artifact, Context, Diagnostic, Diagnostics, Error, PostProcessor, PrepareContext, Processed, Result,
-    async_trait,
+    Value, async_trait, config,
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Replaces the artifact by files that provisioners have brought here.
 ///
@@ -17,7 +17,7 @@ use serde::Deserialize;
 /// use packer_postproc::Artifice;
 /// let disks = Artifice::files(["output/*.img", "output/checksums"]);
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Artifice {
@@ -68,6 +68,10 @@ impl PostProcessor for Artifice {
             .describe(format!("Created artifact from files: {names}"))
             .files(files);
         Ok(Processed::beside(made))
+    }
+
+    fn config(&self) -> Option<Value> {
+        config::to_value(self)
     }
 }
 

@@ -5,14 +5,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use packer_core::blocking::Stop;
-use packer_core::config::GoTemplate;
+use packer_core::config::{self, GoTemplate};
 use packer_core::render::render;
 use packer_core::{
     Artifact, Context, Diagnostic, Diagnostics, Error, PostProcessor, PrepareContext, Processed, Result,
-    async_trait,
+    Value, async_trait,
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::digest::{Digest, DynDigest};
 
 /// Where checksums go unless `output` says otherwise.
@@ -27,7 +27,7 @@ const DEFAULT_OUTPUT: &str = "packer_{{.BuildName}}_{{.BuilderType}}_{{.Checksum
 /// use packer_postproc::Checksum;
 /// let sums = Checksum::sha256().to("out/SHA256SUMS");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Checksum {
@@ -115,6 +115,10 @@ impl PostProcessor for Checksum {
             .describe(format!("Created artifact from files: {names}"))
             .files(files);
         Ok(Processed::needing_input(made))
+    }
+
+    fn config(&self) -> Option<Value> {
+        config::to_value(self)
     }
 }
 

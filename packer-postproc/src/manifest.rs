@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use packer_core::render::render;
-use packer_core::{Artifact, Context, Error, PostProcessor, Processed, Result, WholeFile, async_trait};
+use packer_core::{
+    Artifact, Context, Error, PostProcessor, Processed, Result, Value, WholeFile, async_trait, config,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -25,7 +27,7 @@ const OLD_LOCK: Duration = Duration::from_millis(600);
 /// use packer_postproc::Manifest;
 /// let manifest = Manifest::to("out/manifest.json").custom_data("rev", "abc");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Manifest {
@@ -97,6 +99,10 @@ impl PostProcessor for Manifest {
             })
             .await?;
         Ok(Processed::needing_input(artifact))
+    }
+
+    fn config(&self) -> Option<Value> {
+        config::to_value(self)
     }
 }
 

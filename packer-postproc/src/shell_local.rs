@@ -2,10 +2,11 @@
 
 use packer_core::shell::LocalShell;
 use packer_core::{
-    Artifact, Context, Diagnostics, PostProcessor, PrepareContext, Processed, Result, async_trait,
+    Artifact, Context, Diagnostics, PostProcessor, PrepareContext, Processed, Result, Value, async_trait,
+    config,
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Runs scripts on the computer that runs the build and hands the artifact on. Its fields are those of
 /// [`LocalShell`].
@@ -16,7 +17,7 @@ use serde::Deserialize;
 /// use packer_postproc::ShellLocal;
 /// let upload = ShellLocal::inline(["rsync -a output/ mirror:/images/"]);
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ShellLocal(pub LocalShell);
 
@@ -53,5 +54,9 @@ impl PostProcessor for ShellLocal {
             _ => self.0.run(cx).await?,
         }
         Ok(Processed::needing_input(artifact))
+    }
+
+    fn config(&self) -> Option<Value> {
+        config::to_value(self)
     }
 }

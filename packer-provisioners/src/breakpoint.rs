@@ -1,8 +1,8 @@
 //! The provisioner `breakpoint`: stops the build until somebody presses enter.
 
-use packer_core::{Context, Machine, Provisioner, Result, async_trait};
+use packer_core::{Context, Machine, Provisioner, Result, Value, async_trait, config};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Waits until somebody has had a look at the machine and presses enter; cancelling the build ends the wait.
 ///
@@ -10,7 +10,7 @@ use serde::Deserialize;
 /// use packer_provisioners::Breakpoint;
 /// let look = Breakpoint::note("nginx is installed, not yet configured");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Breakpoint {
@@ -41,5 +41,9 @@ impl Provisioner for Breakpoint {
             Err(e) if e.is_cancelled() => Err(e),
             Err(e) => Err(e.context("Error asking for input")),
         }
+    }
+
+    fn config(&self) -> Option<Value> {
+        config::to_value(self)
     }
 }

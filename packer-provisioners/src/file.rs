@@ -7,10 +7,10 @@ use packer_core::error::os_text;
 use packer_core::render::render;
 use packer_core::{
     Communicator, CommunicatorExt, Context, Diagnostic, Diagnostics, Error, Globs, Inputs, Machine,
-    PrepareContext, Provisioner, Result, WholeFile, async_trait,
+    PrepareContext, Provisioner, Result, Value, WholeFile, async_trait, config,
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
 /// Moves files and folders into the machine, or out of it.
@@ -25,7 +25,7 @@ use tokio::io::AsyncWriteExt;
 /// let motd = Upload::content("welcome\n", "/etc/motd");
 /// let logs = FileProvisioner::download("/var/log/", "logs/");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct FileProvisioner {
@@ -118,6 +118,10 @@ impl Provisioner for FileProvisioner {
             true => Inputs::Volatile,
             false => Inputs::Files(self.sources().map(PathBuf::from).collect()),
         }
+    }
+
+    fn config(&self) -> Option<Value> {
+        config::to_value(self)
     }
 
     fn type_name(&self) -> Cow<'static, str> {

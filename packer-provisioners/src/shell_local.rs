@@ -1,9 +1,11 @@
 //! The provisioner `shell-local`: runs scripts on this computer while the machine is up.
 
 use packer_core::shell::LocalShell;
-use packer_core::{Context, Diagnostics, Machine, PrepareContext, Provisioner, Result, async_trait};
+use packer_core::{
+    Context, Diagnostics, Machine, PrepareContext, Provisioner, Result, Value, async_trait, config,
+};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Runs scripts on the computer that runs the build. Its fields are those of [`LocalShell`].
 ///
@@ -12,7 +14,7 @@ use serde::Deserialize;
 /// let plain = ShellLocal::inline(["terraform output -json > outputs.json"]);
 /// let more = ShellLocal::from(LocalShell::scripts(["check.sh"]).env("STAGE", "test").valid_exit_codes([0, 2]));
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ShellLocal(pub LocalShell);
 
@@ -42,5 +44,9 @@ impl Provisioner for ShellLocal {
 
     async fn provision(&self, cx: &Context, _: &dyn Machine) -> Result<()> {
         self.0.run(cx).await
+    }
+
+    fn config(&self) -> Option<Value> {
+        config::to_value(self)
     }
 }

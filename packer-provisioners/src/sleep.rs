@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use packer_core::duration::GoDuration;
 use packer_core::{
-    Context, Diagnostic, Diagnostics, Inputs, Machine, PrepareContext, Provisioner, Result, async_trait,
+    Context, Diagnostic, Diagnostics, Inputs, Machine, PrepareContext, Provisioner, Result, Value,
+    async_trait, config,
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Waits for a while; cancelling the build ends the wait.
 ///
@@ -15,7 +16,7 @@ use serde::Deserialize;
 /// use packer_provisioners::Sleep;
 /// let settle = Sleep::seconds(30);
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Sleep {
@@ -46,5 +47,9 @@ impl Provisioner for Sleep {
 
     fn inputs(&self) -> Inputs {
         Inputs::Files(Vec::new())
+    }
+
+    fn config(&self) -> Option<Value> {
+        config::to_value(self)
     }
 }

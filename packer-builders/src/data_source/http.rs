@@ -9,7 +9,7 @@ use packer_core::{
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, NoProxy, Proxy, Response, redirect};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 const METHODS: [&str; 7] = ["HEAD", "GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
 
@@ -26,7 +26,7 @@ const LONGEST_BODY: usize = 64 << 20;
 /// is Packer's). Any status but 200 to 299 is an error; redirects are followed.
 ///
 /// Proxies come from `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` of what the host lends.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Http {

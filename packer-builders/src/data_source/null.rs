@@ -4,10 +4,10 @@ use packer_core::{
     Context, DataSource, Diagnostic, Diagnostics, PrepareContext, Result, Type, Value, async_trait,
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Gives back what it is given: a value with a place in the order of data sources.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct NullData {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Communicator, NoCommunicator};
 use crate::context::{Context, PrepareContext};
@@ -23,7 +23,7 @@ use crate::value::Value;
 /// let config = CommunicatorConfig::ssh("admin").key_file("id_ed25519").host("192.0.2.7");
 /// assert_eq!(config.endpoint(&Target::default()), Some(("192.0.2.7".into(), 22)));
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct CommunicatorConfig {

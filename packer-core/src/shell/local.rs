@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::process;
 use crate::communicator::ExitStatus;
@@ -21,7 +21,7 @@ const SYSTEMS: [&str; 6] = ["darwin", "freebsd", "linux", "openbsd", "solaris", 
 ///
 /// A script inherits the environment, its standard input is empty, its output is shown line by line, and it is killed
 /// with all it started when the build is cancelled. A relative path starts at the working directory.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct LocalShell {

@@ -5,14 +5,14 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use packer_core::blocking::Stop;
-use packer_core::config::GoTemplate;
+use packer_core::config::{self, GoTemplate};
 use packer_core::render::render;
 use packer_core::{
     Artifact, Context, Diagnostic, Diagnostics, Error, PostProcessor, PrepareContext, Processed, Result,
-    WholeFile, async_trait,
+    Value, WholeFile, async_trait,
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 mod archive;
 mod codec;
@@ -39,7 +39,7 @@ const WRITE_SIZE: usize = 1 << 20;
 /// use packer_postproc::Compress;
 /// let keep_both = Compress::to("out/disk.tar.gz").level(9).keep_input_artifact(true);
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Compress {
@@ -109,6 +109,10 @@ impl PostProcessor for Compress {
             .describe(format!("compressed artifacts in: {output}"))
             .file(output);
         Ok(Processed::replacing(made))
+    }
+
+    fn config(&self) -> Option<Value> {
+        config::to_value(self)
     }
 }
 

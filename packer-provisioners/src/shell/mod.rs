@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use packer_core::config::GoTemplate;
+use packer_core::config::{self, GoTemplate};
 use packer_core::duration::GoDuration;
 use packer_core::render::render;
 use packer_core::shell;
 use packer_core::{
     Command, Communicator, CommunicatorExt, Context, Diagnostic, Diagnostics, Error, ExitStatus, Fault,
-    Inputs, Machine, PrepareContext, Provisioner, Result, Source, TempFile, async_trait,
+    Inputs, Machine, PrepareContext, Provisioner, Result, Source, TempFile, Value, async_trait,
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
 mod unix_lines;
@@ -33,7 +33,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(2);
 /// let nginx = Shell::inline(["apt-get update", "apt-get install -y nginx"]).env("DEBIAN_FRONTEND", "noninteractive");
 /// let harden = Shell::script("harden.sh").execute_command("sudo sh -c '{{.Vars}} {{.Path}}'");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Shell {
@@ -168,6 +168,10 @@ impl Provisioner for Shell {
 
     fn inputs(&self) -> Inputs {
         Inputs::Files(self.files().map(PathBuf::from).collect())
+    }
+
+    fn config(&self) -> Option<Value> {
+        config::to_value(self)
     }
 }
 
