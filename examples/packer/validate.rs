@@ -1,11 +1,11 @@
 //! `packer validate`: says what is wrong with a template.
 
-use packer_core::Engine;
+use packer_core::{Diagnostics, Engine};
 
 use crate::flags::{self, Flag};
 use crate::template::TemplateFlags;
 use crate::ui::Format;
-use crate::{FAILED, OK, Session};
+use crate::{FAILED, OK, Session, registry};
 
 pub(crate) const USAGE: &str = "Usage: packer validate [options] TEMPLATE
 
@@ -20,6 +20,7 @@ Options:
   -machine-readable            Output for programs.
   -no-warn-undeclared-var      No warnings of names in variable files that the template does not declare.
   -only=foo,bar,baz            Only these builds.
+  -portable                    Warn of what other programs that read templates do not know.
   -syntax-only                 Only check the syntax.
   -use-sequential-evaluation   Evaluate all data sources before all locals.
   -var 'key=value'             Set a variable; may be repeated.
@@ -29,11 +30,13 @@ Options:
 pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
     let mut template = TemplateFlags::default();
     let (mut syntax_only, mut no_warn, mut data_sources, mut json) = (false, false, false, false);
+    let mut portable = false;
     let mut flags = template.flags();
     flags.extend([
         ("syntax-only", Flag::Switch(&mut syntax_only)),
         ("no-warn-undeclared-var", Flag::Switch(&mut no_warn)),
         ("json", Flag::Switch(&mut json)),
+        ("portable", Flag::Switch(&mut portable)),
         ("evaluate-datasources", Flag::Switch(&mut data_sources)),
     ]);
     let path = match flags::parse(&args, &mut flags) {
@@ -50,15 +53,21 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
         Ok(template) => template,
         Err(code) => return code,
     };
+    let not_portable = if portable { template.portability(&registry()) } else { Diagnostics::new() };
     if syntax_only {
+        session.ui.diagnostics(&not_portable);
         session.ui.say("Syntax-only check passed. Everything looks okay.");
         return OK;
     }
     let pipeline = match session.pipeline(&template, inputs).await {
         Ok(pipeline) => pipeline,
-        Err(code) => return code,
+        Err(code) => {
+            session.ui.diagnostics(&not_portable);
+            return code;
+        }
     };
-    let mut findings = pipeline.notes.clone();
+    let mut findings = not_portable;
+    findings.append(pipeline.notes.clone());
     findings.append(Engine::new().host(session.host()).prepare(&pipeline).await);
     findings.scrub(&pipeline.secrets);
     session.ui.diagnostics(&findings);

@@ -11,6 +11,7 @@ use crate::builder::Builder;
 use crate::context::BuildInfo;
 use crate::diagnostic::{Diagnostics, Location};
 use crate::facts::Facts;
+use crate::output::Output;
 use crate::post_processor::PostProcessor;
 use crate::provisioner::{Inputs, Provisioner};
 use crate::secrets::Secrets;
@@ -21,6 +22,8 @@ use crate::secrets::Secrets;
 pub struct Pipeline {
     /// The builds. Display names should differ; builds with the same name all run.
     pub builds: Vec<Build>,
+    /// Values to make of the artifacts when the builds are done; [`Report::outputs`](crate::Report::outputs) has them.
+    pub outputs: Vec<Output>,
     /// Texts to scrub from everything the run tells.
     pub secrets: Secrets,
     /// Findings of whoever composed the pipeline that are no errors; told as events when it runs.
@@ -31,6 +34,13 @@ impl Pipeline {
     /// A pipeline of these builds.
     pub fn of(builds: impl IntoIterator<Item = Build>) -> Self {
         Self { builds: builds.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Adds a value that the run gives back.
+    #[must_use]
+    pub fn output(mut self, output: Output) -> Self {
+        self.outputs.push(output);
+        self
     }
 }
 

@@ -450,25 +450,42 @@ impl<'a> IntoIterator for &'a Diagnostics {
     }
 }
 
-/// The first of `candidates` within two edits of `word`: what a misspelt name probably meant.
+/// The nearest of `candidates`, the first of equals, if it is near enough to be what a misspelt name meant: within
+/// two edits, or one where there are fewer than four letters.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    candidates.into_iter().find(|c| edit_distance(word, c) < 3)
+    let word: Vec<char> = word.chars().collect();
+    let limit = if word.len() < 4 { 1 } else { 2 };
+    let near = candidates.into_iter().filter_map(|c| Some((edits(&word, c, limit)?, c)));
+    near.min_by_key(|(distance, _)| *distance).map(|(_, c)| c)
 }
 
-/// Levenshtein distance in characters.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
-        }
+/// How many letters must be added, dropped, replaced or swapped with their neighbour to make one word of another;
+/// `None` for more than `limit`.
+fn edits(a: &[char], b: &str, limit: usize) -> Option<usize> {
+    // Most candidates differ too much in length alone. A letter has at most four bytes.
+    if b.len() > (a.len() + limit) * 4 {
+        return None;
     }
-    row[b.len()]
+    let b: Vec<char> = b.chars().collect();
+    if a.len().abs_diff(b.len()) > limit {
+        return None;
+    }
+    let mut before: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.iter().enumerate() {
+        let mut next = Vec::with_capacity(row.len());
+        next.push(i + 1);
+        for (j, cb) in b.iter().enumerate() {
+            let replaced = row[j] + usize::from(ca != cb);
+            let mut fewest = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && *ca == b[j - 1] && a[i - 1] == *cb {
+                fewest = fewest.min(before[j - 1] + 1);
+            }
+            next.push(fewest);
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    Some(row[b.len()]).filter(|distance| *distance <= limit)
 }
 
 #[cfg(test)]
@@ -489,8 +506,17 @@ mod tests {
     }
 
     #[test]
-    fn suggestions_are_within_two_edits() {
-        assert_eq!(did_you_mean("provisoner", ["source", "provisioner"]), Some("provisioner"));
-        assert_eq!(did_you_mean("shell", ["file"]), None);
+    fn the_nearest_name_is_suggested() {
+        for (word, candidates, expected) in [
+            ("provisoner", ["source", "provisioner"], Some("provisioner")),
+            ("shell", ["file", "x"], None),
+            ("image.a-1", ["image.a", "image.a-0"], Some("image.a-0")),
+            ("valeu", ["values", "value"], Some("value")),
+            ("a", ["xy", "bc"], None),
+            ("txt", ["text", "tx"], Some("text")),
+            ("", ["ab", "abc"], None),
+        ] {
+            assert_eq!(did_you_mean(word, candidates), expected, "{word}");
+        }
     }
 }

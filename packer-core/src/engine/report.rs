@@ -12,6 +12,7 @@ use crate::diagnostic::Diagnostics;
 use crate::error::Error;
 use crate::event::scrub_artifact;
 use crate::ledger::Resource;
+use crate::output::Outputs;
 use crate::secrets::Secrets;
 
 /// What became of a run. Texts are scrubbed of secrets.
@@ -29,14 +30,16 @@ pub struct Report {
     pub cancelled: bool,
     /// The builds, in the order of the pipeline.
     pub builds: Vec<BuildReport>,
-    /// What preparation found: warnings, and the errors of builds that were rejected.
+    /// What was made of the artifacts by the pipeline's outputs; those whose builds did not succeed are not there.
+    pub outputs: Outputs,
+    /// What preparation found: warnings, and the errors of builds that were rejected. Also why an output is missing.
     pub diagnostics: Diagnostics,
 }
 
 impl Report {
-    /// Whether every build succeeded.
+    /// Whether every build succeeded and every output could be made.
     pub fn succeeded(&self) -> bool {
-        self.builds.iter().all(|b| b.status == Status::Succeeded)
+        self.builds.iter().all(|b| b.status == Status::Succeeded) && !self.diagnostics.has_errors()
     }
 
     /// The report of the first build of this name.

@@ -9,14 +9,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::Artifact;
 use crate::context::{Context, RunContext};
-use crate::diagnostic::Diagnostics;
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::engine::graph::Graph;
 use crate::engine::on_error::FailureHandler;
 use crate::engine::report::{BuildReport, Left, Report, Status};
 use crate::engine::{build, prepare};
 use crate::error::{Error, Fault};
 use crate::event::EventKind;
-use crate::pipeline::{Build, Pipeline};
+use crate::output::{Output, Outputs};
+use crate::pipeline::{Build, Pipeline, RunValues};
 
 /// Drives one run.
 pub(crate) struct Driver {
@@ -38,7 +39,7 @@ impl Driver {
     }
 
     async fn drive(&self, pipeline: Pipeline, graph: Graph) -> Result<Report, Diagnostics> {
-        let mut findings = pipeline.notes;
+        let (mut findings, outputs) = (pipeline.notes, pipeline.outputs);
         let preparing = prepare::all(pipeline.builds.clone(), &self.run.host);
         let prepared = tokio::select! {
             prepared = preparing => prepared,
@@ -60,7 +61,7 @@ impl Driver {
         let names = taking_part.map(|(b, _)| b.name().to_owned()).collect();
         self.tell(EventKind::RunStarted { run_id: self.run.run_id.clone(), builds: names });
         let reports = Schedule::new(self, &builds, &graph).run(&rejected).await;
-        Ok(self.report(reports, findings))
+        Ok(self.report(reports, &outputs, findings))
     }
 
     /// The report of a run that was cancelled before any build could start.
@@ -68,7 +69,7 @@ impl Driver {
         let names = builds.iter().map(|b| b.name().to_owned()).collect();
         self.tell(EventKind::RunStarted { run_id: self.run.run_id.clone(), builds: names });
         let reports = builds.iter().map(|b| self.never_started(b)).collect();
-        self.report(reports, findings)
+        self.report(reports, &[], findings)
     }
 
     fn never_started(&self, build: &Build) -> BuildReport {
@@ -77,7 +78,9 @@ impl Driver {
         BuildReport::not_run(build, Status::Cancelled, Error::new(Fault::Cancelled, reason))
     }
 
-    fn report(&self, builds: Vec<BuildReport>, diagnostics: Diagnostics) -> Report {
+    fn report(&self, builds: Vec<BuildReport>, outputs: &[Output], mut diagnostics: Diagnostics) -> Report {
+        // Made of the artifacts as they are, not as they are shown.
+        let outputs = self.outputs(&builds, outputs, &mut diagnostics);
         let builds: Vec<BuildReport> = builds.into_iter().map(|b| b.scrub(&self.run.secrets)).collect();
         if self.run.abandon.is_cancelled() {
             let left = builds.iter().flat_map(|b| &b.left);
@@ -90,11 +93,49 @@ impl Driver {
             elapsed: self.run.began.elapsed(),
             cancelled: self.stop.is_cancelled(),
             builds,
+            outputs,
             diagnostics,
         };
         let failed = report.builds.iter().filter(|b| b.status == Status::Failed).count();
         self.tell(EventKind::RunFinished { failed, cancelled: report.cancelled, elapsed: report.elapsed });
         report
+    }
+
+    /// Makes the outputs of what the builds made. One whose builds did not all succeed is left out with a word why.
+    fn outputs(&self, builds: &[BuildReport], outputs: &[Output], findings: &mut Diagnostics) -> Outputs {
+        let mut made = Outputs::default();
+        if outputs.is_empty() {
+            return made;
+        }
+        let mut values = RunValues::default();
+        for build in builds.iter().filter(|b| b.status == Status::Succeeded) {
+            values.artifacts.entry(build.name.clone()).or_default().extend_from_slice(&build.artifacts);
+        }
+        let mut found = Diagnostics::new();
+        for output in outputs {
+            if let Some(missing) = output.needs.iter().find(|n| !values.artifacts.contains_key(*n)) {
+                let detail = format!("It is made of what {missing} makes, which this run has not made.");
+                let d = Diagnostic::warning(format!("No output {:?}", output.name)).detail(detail);
+                found.push(match &output.location {
+                    Some(place) => d.at(place.clone()),
+                    None => d,
+                });
+                continue;
+            }
+            match output.evaluate(&values) {
+                Ok(value) => made.insert(output.name.clone(), value),
+                Err(wrong) => found.append(wrong),
+            }
+        }
+        found.scrub(&self.run.secrets);
+        for diagnostic in &found {
+            self.tell(EventKind::Diagnostic { diagnostic: diagnostic.clone() });
+        }
+        findings.append(found);
+        if !made.is_empty() {
+            self.tell(EventKind::Outputs { outputs: made.shown(&self.run.secrets) });
+        }
+        made
     }
 
     fn tell(&self, kind: EventKind) {

@@ -72,6 +72,11 @@ pub enum EventKind {
         #[serde(serialize_with = "seconds", rename = "seconds")]
         elapsed: std::time::Duration,
     },
+    /// The run's outputs, made when its builds were done; what is sensitive is masked.
+    Outputs {
+        /// The values by name.
+        outputs: BTreeMap<String, serde_json::Value>,
+    },
     /// Somebody asked the run to stop.
     Cancelling {
         /// What asked: `interrupt`, `terminated`, or the host's own words.
@@ -364,6 +369,7 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
             clean(name);
             error.iter_mut().for_each(clean);
         }
+        EventKind::Outputs { outputs } => outputs.values_mut().for_each(|v| scrub_json(v, &clean)),
         EventKind::Progress { title, .. } => clean(title),
         EventKind::Retrying { error, .. } | EventKind::FailureIgnored { error } => clean(error),
         EventKind::Asked { question } => clean(question),

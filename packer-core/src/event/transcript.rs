@@ -2,6 +2,7 @@
 //! people and its output for programs.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ pub enum Entry {
 pub struct Transcript {
     builds: Vec<Outcome>,
     cancelled: bool,
+    outputs: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Debug, Clone)]
@@ -88,6 +90,10 @@ impl Transcript {
                 vec![say(Level::Error, build, text)]
             }
             EventKind::RunFinished { cancelled, elapsed, .. } => self.finished(*cancelled, *elapsed),
+            EventKind::Outputs { outputs } => {
+                self.outputs.clone_from(outputs);
+                Vec::new()
+            }
             EventKind::Cancelling { reason } => {
                 self.cancelled = true;
                 vec![say(Level::Error, None, format!("Cancelling build after receiving {reason}"))]
@@ -127,6 +133,7 @@ impl Transcript {
     fn started(&mut self, names: &[String]) -> Vec<Entry> {
         self.builds.clear();
         self.cancelled = false;
+        self.outputs.clear();
         for name in names {
             // Builds of one name share what is told under it, as they cannot be told apart.
             self.number(name);
@@ -164,6 +171,7 @@ impl Transcript {
         if made.is_empty() {
             let text = "\n==> Builds finished but no artifacts were created.";
             entries.push(say(Level::Info, None, text.to_owned()));
+            self.list_outputs(&mut entries);
             return entries;
         }
         let text = "\n==> Builds finished. The artifacts of successful builds are:";
@@ -176,7 +184,21 @@ impl Transcript {
                 entries.push(say(Level::Info, None, text));
             }
         }
+        self.list_outputs(&mut entries);
         entries
+    }
+
+    /// Texts as they are, everything else as JSON.
+    fn list_outputs(&self, entries: &mut Vec<Entry>) {
+        if self.outputs.is_empty() {
+            return;
+        }
+        entries.push(say(Level::Info, None, "\n==> Outputs:".to_owned()));
+        for (name, value) in &self.outputs {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            entries.push(say(Level::Info, None, format!("--> {name}: {text}")));
+            entries.push(data("", "output", [name.clone(), text]));
+        }
     }
 
     fn record(&mut self, build: Option<usize>, error: Option<&str>, artifacts: &[Artifact]) {

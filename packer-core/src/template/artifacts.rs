@@ -1,47 +1,58 @@
-//! Builds made from the artifacts of others: an extension of the template language.
-//!
-//! A `source` block (or one in a build) may refer to what another build of the same template makes, by the other build's
-//! display name:
-//!
-//! ```hcl
-//! source "file" "copy" {
-//!   source = artifacts["base.file.image"].files[0]
-//!   target = "copy.img"
-//! }
-//! ```
-//!
-//! The reference makes the build wait for the other one. Each artifact is an object of `id`, `builder_id` and
-//! `description` (texts), `files` (a list of texts) and `metadata` (whatever the component said); `all` lists every artifact
-//! that the other build leaves, and the attributes directly behind the name are those of the first. Before the
-//! other build has run all of it is unknown. Packer has no name `artifacts`, so no template of its can mean something else.
+//! `artifacts`: what builds have made, for the builds and outputs that are made of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::eval::Reference;
+use super::suggestion;
 use super::syntax::Body;
 use crate::artifact::Artifact;
-use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
 use crate::value::{Type, Value};
 
 /// The root name of references.
-const ROOT: &str = "artifacts";
+pub(super) const ROOT: &str = "artifacts";
 
-/// The display names of the builds that bodies refer to.
+/// A build that is referred to.
+#[derive(Debug, Clone)]
+pub(super) struct Need {
+    /// Its display name.
+    pub(super) build: String,
+    pub(super) place: Location,
+}
+
+/// The builds that bodies refer to, each once.
 pub(super) fn needed_by<'b>(
     bodies: impl Iterator<Item = &'b Body>,
     diagnostics: &mut Diagnostics,
-) -> Vec<String> {
-    let mut names = BTreeSet::new();
+) -> Vec<Need> {
+    let mut needs: BTreeMap<String, Need> = BTreeMap::new();
     for body in bodies {
-        for reference in body.references().iter().filter(|r| &*r.root == ROOT) {
-            match reference.name(0) {
-                Some(name) => drop(names.insert(name.to_owned())),
-                None => diagnostics.push(computed(reference, body)),
-            }
+        let references = body.references();
+        for reference in references.iter().filter(|r| &*r.root == ROOT && r.name(0).is_none()) {
+            diagnostics.push(computed(reference, body));
+        }
+        for need in named_in(&references, body.source()) {
+            needs.entry(need.build.clone()).or_insert(need);
         }
     }
-    names.into_iter().collect()
+    needs.into_values().collect()
+}
+
+/// The builds that references name outright.
+pub(super) fn named_in(references: &[Reference], source: &Arc<SourceFile>) -> Vec<Need> {
+    let ours = references.iter().filter(|r| &*r.root == ROOT);
+    let need = |r: &Reference| Some(Need { build: r.name(0)?.to_owned(), place: r.span.in_source(source) });
+    ours.filter_map(need).collect()
+}
+
+/// What is said where there is no build of the name; the detail is left to the caller.
+pub(super) fn no_such_build(need: &Need, builds: &[String], diagnostics: &Diagnostics) -> Diagnostic {
+    let d = Diagnostic::error("Unknown build in a reference to an artifact").at(need.place.clone());
+    match suggestion(&need.build, builds.iter().map(String::as_str), diagnostics) {
+        Some(meant) if meant != need.build => d.help(format!("did you mean {meant:?}?")),
+        _ => d,
+    }
 }
 
 fn computed(reference: &Reference, body: &Body) -> Diagnostic {
@@ -50,7 +61,7 @@ fn computed(reference: &Reference, body: &Body) -> Diagnostic {
         .at(reference.span.in_source(body.source()))
 }
 
-/// What a source sees before the builds it needs have run.
+/// What is seen before the builds have run.
 pub(super) fn unknown(names: &[String]) -> (Arc<str>, Value) {
     let mut attributes = artifact_type();
     attributes.insert("all".into(), Type::list(Type::object(attributes.clone())));
@@ -58,7 +69,7 @@ pub(super) fn unknown(names: &[String]) -> (Arc<str>, Value) {
     (ROOT.into(), Value::object(names.iter().map(|name| (name.as_str(), unknown.clone()))))
 }
 
-/// What a source sees when they have run.
+/// What is seen when they have run.
 pub(super) fn known(names: &[String], made: &BTreeMap<String, Vec<Artifact>>) -> (Arc<str>, Value) {
     let of_build = |name: &String| {
         let all: Vec<Value> = made.get(name).into_iter().flatten().map(value).collect();

@@ -7,20 +7,27 @@ use std::time::Duration;
 use super::component;
 use super::decode;
 use super::eval::{Expanded, ExpandedBlock, Scope};
+use super::for_each::{self, EACH, FOR_EACH, ForEach, Instance};
 use super::hcp;
 use super::sources::{SourceRef, Sources};
 use super::syntax::{Attribute, Block, Body, BodySchema, Content};
+use crate::config::Schema;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::duration::GoDuration;
 use crate::pipeline::SourceFilter;
 use crate::registry::Registry;
 use crate::value::Value;
 
+/// The arguments of steps that Packer does not know. Post-processors, and what runs after an error, have the first alone.
+pub(super) const STEP_EXTENSIONS: [&str; 3] = ["when", "inputs", "volatile"];
+
 /// A `build` block.
 #[derive(Debug)]
 pub(super) struct BuildBlock {
     pub(super) name: String,
     pub(super) description: String,
+    /// Which of the builds that a block with `for_each` stands for.
+    pub(super) instance: Option<Instance>,
     pub(super) sources: Vec<SourceUse>,
     pub(super) provisioners: Vec<Step>,
     pub(super) error_cleanup: Option<Step>,
@@ -62,6 +69,18 @@ pub(super) struct Step {
     pub(super) keep_input_artifact: Option<bool>,
     /// By what the build calls its source.
     pub(super) overrides: BTreeMap<Arc<str>, Value>,
+    pub(super) extensions: StepExtensions,
+}
+
+/// Arguments of a step that Packer does not know: evaluated for each build, in the step's own scope.
+#[derive(Debug, Default)]
+pub(super) struct StepExtensions {
+    /// Whether the build has the step.
+    pub(super) when: Option<Attribute>,
+    /// The files that the outcome depends on.
+    pub(super) inputs: Option<Attribute>,
+    /// Whether the outcome depends on more than can be known.
+    pub(super) volatile: Option<Attribute>,
 }
 
 /// What reading of build blocks needs.
@@ -70,11 +89,48 @@ pub(super) struct Reader<'a> {
     pub(super) sources: &'a Sources<'a>,
     /// Everything but what only a step or a source sees.
     pub(super) scope: &'a Scope,
+    /// Whether everything that `for_each` may say must be known.
+    pub(super) strict: bool,
 }
 
 impl Reader<'_> {
-    /// Reads a build block; what is wrong in it is left out of the result.
-    pub(super) fn read(&self, block: &Block, diagnostics: &mut Diagnostics) -> BuildBlock {
+    /// Reads a build block, or all builds that one with `for_each` stands for; what is wrong in it is left out of the
+    /// result.
+    pub(super) fn read(&self, block: &Block, diagnostics: &mut Diagnostics) -> Vec<BuildBlock> {
+        if !block.body.has_attribute(FOR_EACH) {
+            return vec![self.read_one(block, &block.body, None, diagnostics)];
+        }
+        let (content, body) = block.body.partial_content(&BodySchema::new().optional(FOR_EACH), diagnostics);
+        let Some(collection) = content.attribute(FOR_EACH) else { return Vec::new() };
+        match for_each::evaluate(collection, self.scope, self.strict, diagnostics) {
+            ForEach::Known(instances) => instances
+                .into_iter()
+                .map(|instance| {
+                    let scope = instance.scope(self.scope);
+                    Reader { scope: &scope, ..*self }.read_one(block, &body, Some(instance), diagnostics)
+                })
+                .collect(),
+            ForEach::Unknown(_) => {
+                diagnostics.push(
+                    Diagnostic::warning("Builds not checked")
+                        .detail(
+                            "How many builds this block stands for is known only when data sources are read.",
+                        )
+                        .at(collection.value_location()),
+                );
+                Vec::new()
+            }
+            ForEach::Wrong => Vec::new(),
+        }
+    }
+
+    fn read_one(
+        &self,
+        block: &Block,
+        body: &Body,
+        instance: Option<Instance>,
+        diagnostics: &mut Diagnostics,
+    ) -> BuildBlock {
         let schema = BodySchema::new()
             .optional("name")
             .optional("description")
@@ -86,12 +142,13 @@ impl Reader<'_> {
             .block("post-processors", &[])
             .block("hcp_packer_registry", &[])
             .block("from", &["type"]);
-        let content = block.body.expand(&schema, self.scope, diagnostics);
+        let content = body.expand(&schema, self.scope, diagnostics);
         let text = |name: &str, diagnostics: &mut Diagnostics| {
-            content.attribute(name).and_then(|a| decode::text(a, self.scope, diagnostics)).unwrap_or_default()
+            content.attribute(name).and_then(|a| decode::text(a, self.scope, diagnostics))
         };
-        let name = text("name", diagnostics);
-        let description = text("description", diagnostics);
+        let key = || instance.as_ref().map(|i| i.key.to_string());
+        let name = text("name", diagnostics).or_else(key).unwrap_or_default();
+        let description = text("description", diagnostics).unwrap_or_default();
         let registries: Vec<&Block> = content.blocks("hcp_packer_registry").map(|b| &b.block).collect();
         hcp::check_in_build(&registries, self.scope, diagnostics);
         let sources = self.uses(block, &content, diagnostics);
@@ -101,25 +158,32 @@ impl Reader<'_> {
             content.blocks.iter().map(|b| Made::new(b, self.scope, &steps.scope, &[])).collect();
         let (provisioners, post_processors) = steps.read(&blocks, diagnostics);
         let error_cleanup = steps.error_cleanup(&blocks, diagnostics);
-        BuildBlock { name, description, sources, provisioners, error_cleanup, post_processors }
+        BuildBlock { name, description, instance, sources, provisioners, error_cleanup, post_processors }
     }
 
     /// The sources of `sources`, then those of `source` blocks.
     fn uses(&self, block: &Block, content: &Expanded, diagnostics: &mut Diagnostics) -> Vec<SourceUse> {
         let before = diagnostics.len();
-        let mut uses = Vec::new();
+        // A block with `for_each` may stand for no source at all.
+        let (mut uses, mut referred) = (Vec::new(), false);
         if let Some(list) = content.attribute("sources") {
             for text in decode::texts(list, self.scope, diagnostics).unwrap_or_default() {
                 match SourceRef::parse_strict(&text) {
-                    Some(source) => uses.push(SourceUse { name: source.name.clone(), source, body: None }),
+                    Some(source) => {
+                        referred = true;
+                        let one =
+                            |source: SourceRef| SourceUse { name: source.name.clone(), source, body: None };
+                        uses.extend(self.sources.named(source).into_iter().map(one));
+                    }
                     None => diagnostics.push(invalid_reference(&text, list).at(block.location())),
                 }
             }
         }
         for inner in content.blocks("source") {
+            referred = true;
             uses.extend(self.use_block(inner, diagnostics));
         }
-        if uses.is_empty() && diagnostics.len() == before {
+        if !referred && diagnostics.len() == before {
             diagnostics.push(
                 Diagnostic::error("missing source reference")
                     .detail("A build needs at least one source to be made from.")
@@ -132,28 +196,48 @@ impl Reader<'_> {
         uses
     }
 
-    fn use_block(&self, expanded: &ExpandedBlock, diagnostics: &mut Diagnostics) -> Option<SourceUse> {
+    /// The sources that a `source` block in a build means.
+    fn use_block(&self, expanded: &ExpandedBlock, diagnostics: &mut Diagnostics) -> Vec<SourceUse> {
         let block = &expanded.block;
         let Some(source) = SourceRef::parse(block.label(0)) else {
             diagnostics.push(reference_form(block.label(0)).at(block.location()));
-            return None;
+            return Vec::new();
         };
         let (content, body) = block.body.partial_content(&BodySchema::new().optional("name"), diagnostics);
         let iterators = expanded.scope.variables_within(self.scope);
-        // Only the iterator of a dynamic block may be used here.
-        let scope = match iterators.is_empty() {
+        let mut uses = Vec::new();
+        for source in self.sources.named(source) {
+            let name = match content.attribute("name") {
+                Some(name) if expanded.unknown => {
+                    diagnostics.push(decode::unsuitable(name, "value must be known"));
+                    continue;
+                }
+                Some(name) => {
+                    let scope = self.name_scope(&source, &iterators);
+                    match decode::text(name, &scope, diagnostics) {
+                        Some(name) => name.into(),
+                        None => continue,
+                    }
+                }
+                None => source.name.clone(),
+            };
+            let body =
+                PartBody { body: body.clone(), iterators: iterators.clone(), unknown: expanded.unknown };
+            uses.push(SourceUse { source, name, body: Some(body) });
+        }
+        uses
+    }
+
+    /// What the name of a source in a build may use: the iterator of a dynamic block, and `each`.
+    fn name_scope(&self, source: &SourceRef, iterators: &[(Arc<str>, Value)]) -> Scope {
+        let each = self.scope.variable(EACH).map(|each| (EACH.into(), each.clone()));
+        let of_source = || self.sources.get(source)?.instance.as_ref().map(Instance::variable);
+        let variables: Vec<_> =
+            each.or_else(of_source).into_iter().chain(iterators.iter().cloned()).collect();
+        match variables.is_empty() {
             true => Scope::constant(),
-            false => Scope::new().with_variables(iterators.clone()),
-        };
-        let name = match content.attribute("name") {
-            Some(name) if expanded.unknown => {
-                diagnostics.push(decode::unsuitable(name, "value must be known"));
-                return None;
-            }
-            Some(name) => decode::text(name, &scope, diagnostics)?.into(),
-            None => source.name.clone(),
-        };
-        Some(SourceUse { source, name, body: Some(PartBody { body, iterators, unknown: expanded.unknown }) })
+            false => Scope::new().with_variables(variables),
+        }
     }
 
     fn check_use(&self, used: &SourceUse, block: &Block, diagnostics: &mut Diagnostics) {
@@ -252,7 +336,10 @@ impl Steps<'_> {
             let unknown = component::unknown(what, block.label(0), self.registry.provisioners());
             diagnostics.push(unknown.at(block.kind_location()));
         }
-        let schema = common_schema()
+        let own = self.registry.get_provisioner(block.label(0)).map(|kind| &*kind.schema);
+        let is_cleanup = block.kind.as_str() == "error-cleanup-provisioner";
+        let offered = if is_cleanup { &STEP_EXTENSIONS[..1] } else { &STEP_EXTENSIONS[..] };
+        let schema = common_schema(own, offered)
             .optional("pause_before")
             .optional("timeout")
             .optional("max_retries")
@@ -280,7 +367,9 @@ impl Steps<'_> {
             let unknown = component::unknown(what, block.label(0), self.registry.post_processors());
             diagnostics.push(unknown.at(block.kind_location()));
         }
-        let (mut step, content) = step(made, &common_schema().optional("keep_input_artifact"), diagnostics);
+        let own = self.registry.get_post_processor(block.label(0)).map(|kind| &*kind.schema);
+        let schema = common_schema(own, &STEP_EXTENSIONS[..1]).optional("keep_input_artifact");
+        let (mut step, content) = step(made, &schema, diagnostics);
         if let Some(keep) = content.attribute("keep_input_artifact") {
             step.keep_input_artifact = decode::optional_flag(keep, &made.scope, diagnostics);
         }
@@ -288,14 +377,25 @@ impl Steps<'_> {
     }
 }
 
-fn common_schema() -> BodySchema {
-    BodySchema::new().optional("name").optional("only").optional("except")
+/// What all steps may say to the loader. An argument of the component's own with the name of an extension is the
+/// component's.
+fn common_schema(own: Option<&Schema>, extensions: &[&'static str]) -> BodySchema {
+    let schema = BodySchema::new().optional("name").optional("only").optional("except");
+    let is_free = |name: &&&str| own.is_none_or(|own| own.field(name).is_none());
+    extensions.iter().filter(is_free).fold(schema, |schema, name| schema.optional(*name))
 }
 
 /// What all kinds of steps have in common, and the arguments that the loader reads.
 fn step(made: &Made, schema: &BodySchema, diagnostics: &mut Diagnostics) -> (Step, Content) {
     // Dynamic blocks in here are the component's; what the loader reads are attributes.
     let (mut content, body) = made.block.body.partial_content(schema, diagnostics);
+    let mut extension = |name: &str| {
+        let at = content.attributes.iter().position(|a| a.name.as_str() == name)?;
+        // What depends on an unknown number of blocks is decided when that is known.
+        Some(content.attributes.remove(at)).filter(|_| !made.unknown)
+    };
+    let [when, inputs, volatile] = STEP_EXTENSIONS.map(&mut extension);
+    let extensions = StepExtensions { when, inputs, volatile };
     if made.unknown {
         diagnostics
             .extend(content.attributes.drain(..).map(|a| decode::unsuitable(&a, "value must be known")));
@@ -329,6 +429,7 @@ fn step(made: &Made, schema: &BodySchema, diagnostics: &mut Diagnostics) -> (Ste
         continue_on_error: false,
         keep_input_artifact: None,
         overrides: BTreeMap::new(),
+        extensions,
     };
     (step, content)
 }

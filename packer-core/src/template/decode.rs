@@ -16,6 +16,48 @@ pub(super) fn flag(attribute: &Attribute, scope: &Scope, diagnostics: &mut Diagn
     needed(attribute, scope, &Type::Bool, diagnostics)?.as_bool()
 }
 
+/// A bool, which may not be null. Where it need not be `known`, an unknown one is `None`.
+pub(super) fn condition(
+    attribute: &Attribute,
+    scope: &Scope,
+    known: bool,
+    diagnostics: &mut Diagnostics,
+) -> Option<bool> {
+    waiting(attribute, scope, &Type::Bool, known, diagnostics)?;
+    flag(attribute, scope, diagnostics)
+}
+
+/// A list of texts. Where it need not be `known`, one that is not is `None`.
+pub(super) fn known_texts(
+    attribute: &Attribute,
+    scope: &Scope,
+    known: bool,
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<String>> {
+    waiting(attribute, scope, &Type::list(Type::String), known, diagnostics)?;
+    texts(attribute, scope, diagnostics)
+}
+
+/// `None` for a value that may fit once it is known, where it need not be known yet.
+fn waiting(
+    attribute: &Attribute,
+    scope: &Scope,
+    ty: &Type,
+    known: bool,
+    diagnostics: &mut Diagnostics,
+) -> Option<()> {
+    if known {
+        return Some(());
+    }
+    let mut found = Diagnostics::new();
+    let value = attribute.evaluate(scope, &mut found);
+    if found.has_errors() {
+        diagnostics.append(found);
+        return None;
+    }
+    (value.is_wholly_known() || convert(&value, ty).is_err()).then_some(())
+}
+
 /// A bool, or `None` for null.
 pub(super) fn optional_flag(
     attribute: &Attribute,

@@ -166,6 +166,11 @@ pub(super) fn join(folder: &str, name: &str) -> String {
     clean(&Path::new(folder).join(name))
 }
 
+/// Where a path lies that is relative to the folder of the template.
+pub(super) fn in_template(working_dir: Option<&Path>, root: &str, path: &str) -> PathBuf {
+    resolve(working_dir, &join(root, path))
+}
+
 /// The folder a file lies in; `.` for a bare name.
 fn parent(path: &str) -> String {
     clean(Path::new(path).parent().unwrap_or(Path::new("")))

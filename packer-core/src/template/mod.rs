@@ -12,7 +12,7 @@
 //! # }
 //! ```
 
-pub mod artifacts;
+mod artifacts;
 pub mod eval;
 pub mod fmt;
 pub mod functions;
@@ -24,8 +24,10 @@ mod component;
 mod console;
 mod data;
 mod decode;
+pub mod extensions;
 mod files;
 mod filters;
+mod for_each;
 pub(crate) mod go_time;
 mod graph;
 mod hcp;
@@ -33,6 +35,7 @@ mod inputs;
 mod inspect;
 mod locals;
 mod nodes;
+mod outputs;
 mod packer_block;
 mod plan;
 mod setting;
@@ -53,6 +56,7 @@ pub use version::VersionConstraint;
 
 use data::DataBlocks;
 use locals::Local;
+use outputs::OutputBlock;
 use setting::Setting;
 use syntax::{Block, BodySchema, Content, File, parse_file};
 use variables::Variables;
@@ -95,6 +99,7 @@ struct Parsed {
     locals: Vec<Local>,
     sources: Vec<Block>,
     builds: Vec<Block>,
+    outputs: Vec<OutputBlock>,
     registries: Vec<Block>,
 }
 
@@ -215,6 +220,7 @@ fn top_level() -> BodySchema {
         .block("data", &["type", "name"])
         .block("build", &[])
         .block("hcp_packer_registry", &[])
+        .block("output", &["name"])
         .block("communicator", &["type", "name"])
 }
 
@@ -246,11 +252,13 @@ impl Parsed {
                 "data" => self.data.add(block, diagnostics),
                 "source" => self.sources.push(block.clone()),
                 "build" => self.builds.push(block.clone()),
+                "output" => self.outputs.extend(outputs::decode(block, diagnostics)),
                 "hcp_packer_registry" => self.registries.push(block.clone()),
                 _ => {}
             }
         }
         locals::check_duplicates(&self.locals, diagnostics);
+        outputs::check_duplicates(&self.outputs, diagnostics);
     }
 }
 

@@ -6,21 +6,25 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::artifacts::{self, Need};
 use super::builds::{BuildBlock, PartBody, Reader, SourceUse, Step};
 use super::eval::Scope;
 use super::filters::Patterns;
+use super::for_each::Instance;
 use super::go_template::{Data, Interpolation};
 use super::inputs::Inputs;
 use super::setting::{Setting, build_value, source_value};
-use super::sources::{SourceRef, Sources};
+use super::sources::{Definer, Definition, SourceRef, Sources};
 use super::syntax::{Block, BodySchema};
-use super::{Template, artifacts, component, hcp, nodes, packer_block, suggestion};
+use super::{Template, component, decode, files, hcp, nodes, packer_block};
 use crate::builder::{Builder, Machine, Prepared};
 use crate::context::{BuildInfo, Context, PrepareContext};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::error::{Error, Result};
 use crate::ledger::Resource;
+use crate::output::Output;
 use crate::pipeline::{Build, Late, Pipeline, PostProcessStep, ProvisionStep, RunValues, SourceFilter};
+use crate::provisioner::Inputs as StepInputs;
 use crate::registry::{ComponentType, Registry};
 use crate::secrets::Secrets;
 use crate::value::{Type, Value};
@@ -32,6 +36,7 @@ pub(super) struct Evaluated<'t> {
     pub(super) variables: Value,
     pub(super) locals: Value,
     pub(super) sources: Sources<'t>,
+    /// Each build block, or each of those that one with `for_each` stands for.
     pub(super) builds: Vec<(&'t Block, BuildBlock)>,
     pub(super) secrets: Secrets,
     /// What the `{{ … }}` of all components knows.
@@ -68,8 +73,8 @@ impl Template {
         let mut told = Diagnostics::new();
         let planned = Planner::new(&evaluated, registry, &inputs, self)
             .and_then(|planner| planner.plan(&mut diagnostics, &mut told));
-        let builds = match planned {
-            Ok(builds) if !diagnostics.has_errors() => builds,
+        let (builds, outputs) = match planned {
+            Ok(planned) if !diagnostics.has_errors() => planned,
             planned => {
                 diagnostics.append(planned.err().unwrap_or_default());
                 diagnostics.append(told);
@@ -82,6 +87,7 @@ impl Template {
         diagnostics.extend(told.into_iter().filter(|d| !d.is_error()));
         diagnostics.scrub(&secrets);
         let mut pipeline = Pipeline::of(builds);
+        pipeline.outputs = outputs;
         pipeline.secrets = secrets;
         pipeline.notes = diagnostics;
         Ok(pipeline)
@@ -101,10 +107,15 @@ impl Template {
         let found =
             nodes::evaluate_all(&inner.data.list, &inner.locals, &base, setting, registry, diagnostics).await;
         let scope = base.with_variables([("local", found.locals.clone()), ("data", found.data)]);
-        let sources = Sources::new(&inner.sources, diagnostics);
+        let strict = setting.inputs.evaluate_data_sources;
+        let definer = Definer { registry, scope: &scope, strict };
+        let sources = Sources::new(&inner.sources, &definer, diagnostics);
         hcp::check_top_level(&inner.registries, &scope, diagnostics);
-        let reader = Reader { registry, sources: &sources, scope: &scope };
-        let builds = inner.builds.iter().map(|b| (b, reader.read(b, diagnostics))).collect();
+        let reader = Reader { registry, sources: &sources, scope: &scope, strict };
+        let mut builds = Vec::with_capacity(inner.builds.len());
+        for block in &inner.builds {
+            builds.extend(reader.read(block, diagnostics).into_iter().map(|build| (block, build)));
+        }
         let in_build = inner.builds.iter().any(hcp::is_in);
         hcp::check_both(&inner.registries, in_build, diagnostics);
         Evaluated {
@@ -149,6 +160,8 @@ struct Planner<'p> {
     only: Patterns,
     except: Patterns,
     sensitive: Vec<String>,
+    inputs: &'p Inputs,
+    template: &'p Template,
 }
 
 /// How often the patterns of `-only` and `-except` matched.
@@ -163,22 +176,22 @@ impl<'p> Planner<'p> {
         evaluated: &'p Evaluated<'p>,
         registry: &'p Registry,
         inputs: &'p Inputs,
-        template: &Template,
+        template: &'p Template,
     ) -> std::result::Result<Self, Diagnostics> {
         let sensitive =
             template.0.variables.iter().filter(|v| v.sensitive).map(|v| v.name.to_string()).collect();
         let only = Patterns::parse("only", &inputs.only)?;
         let except = Patterns::parse("except", &inputs.except)?;
-        Ok(Self { evaluated, registry, only, except, sensitive })
+        Ok(Self { evaluated, registry, only, except, sensitive, inputs, template })
     }
 
-    /// The builds that are wanted, in the order of the files, the build blocks and their sources.
+    /// The builds that are wanted, in the order of the files, the build blocks and their sources, and the outputs.
     fn plan(
         &self,
         diagnostics: &mut Diagnostics,
         told: &mut Diagnostics,
-    ) -> std::result::Result<Vec<Build>, Diagnostics> {
-        if self.evaluated.builds.is_empty() {
+    ) -> std::result::Result<(Vec<Build>, Vec<Output>), Diagnostics> {
+        if self.template.0.builds.is_empty() {
             return Err(Diagnostic::error("Missing build block")
                 .detail(
                     "A template needs a build block with at least one source before anything can be built.",
@@ -186,6 +199,7 @@ impl<'p> Planner<'p> {
                 .into());
         }
         let (mut builds, mut names, mut matches) = (Vec::new(), Vec::new(), Matches::default());
+        let mut needs = Vec::new();
         for (block, build) in &self.evaluated.builds {
             for used in &build.sources {
                 let name = display_name(build, used);
@@ -200,12 +214,16 @@ impl<'p> Planner<'p> {
                     matches.except += 1;
                     continue;
                 }
-                builds.push(self.build(name, block, build, used, &mut matches, told));
+                let (made, needed) = self.build(name, block, build, used, &mut matches, told);
+                needs.extend(needed.into_iter().map(|need| (made.info.display_name.clone(), need)));
+                builds.push(made);
             }
         }
-        self.check_needs(&builds, &names, diagnostics);
+        self.check_needs(&needs, &builds, &names, diagnostics);
         self.warn_of_patterns(&names, &matches, diagnostics);
-        Ok(builds)
+        let outputs = self.template.0.outputs.iter();
+        let outputs = outputs.map(|o| o.plan(&self.evaluated.scope, &names, diagnostics)).collect();
+        Ok((builds, outputs))
     }
 
     fn warn_of_patterns(&self, names: &[String], matches: &Matches, diagnostics: &mut Diagnostics) {
@@ -224,31 +242,24 @@ impl<'p> Planner<'p> {
     }
 
     /// Says where a build refers to the artifact of one that is not there.
-    fn check_needs(&self, builds: &[Build], names: &[String], diagnostics: &mut Diagnostics) {
+    fn check_needs(
+        &self,
+        needs: &[(Arc<str>, Need)],
+        builds: &[Build],
+        names: &[String],
+        diagnostics: &mut Diagnostics,
+    ) {
         let chosen: HashSet<&str> = builds.iter().map(Build::name).collect();
-        for build in builds {
-            for need in build.needs.iter().filter(|n| !chosen.contains(n.as_str())) {
-                let d = Diagnostic::error("Unknown build in a reference to an artifact");
-                let d = if names.contains(need) {
-                    d.detail(format!(
-                        "{} is made from the artifact of {need}, which -only or -except leave out.",
-                        build.name()
-                    ))
-                } else {
-                    d.detail(format!(
-                        "{} refers to the artifact of {need}, but there is no such build.",
-                        build.name()
-                    ))
-                };
-                let d = match suggestion(need, names.iter().map(String::as_str), diagnostics) {
-                    Some(meant) if meant != need => d.help(format!("did you mean {meant:?}?")),
-                    _ => d,
-                };
-                diagnostics.push(match &build.location {
-                    Some(place) => d.at(place.clone()),
-                    None => d,
-                });
-            }
+        for (build, need) in needs.iter().filter(|(_, need)| !chosen.contains(need.build.as_str())) {
+            let d = artifacts::no_such_build(need, names, diagnostics);
+            let wanted = &need.build;
+            diagnostics.push(if names.contains(wanted) {
+                d.detail(format!(
+                    "{build} is made from the artifact of {wanted}, which -only or -except leave out."
+                ))
+            } else {
+                d.detail(format!("{build} refers to the artifact of {wanted}, but there is no such build."))
+            });
         }
     }
 
@@ -261,12 +272,15 @@ impl<'p> Planner<'p> {
         used: &SourceUse,
         matches: &mut Matches,
         told: &mut Diagnostics,
-    ) -> Build {
+    ) -> (Build, Vec<Need>) {
         let mut found = Diagnostics::new();
         let definition = self.evaluated.sources.get(&used.source);
-        let place = definition.map_or_else(|| block.location(), Block::location);
+        let place = definition.map_or_else(|| block.location(), |d| d.block.location());
         let source = source_value(&used.source.kind, &used.name);
-        let scope = self.evaluated.scope.with_variables([("source", source)]);
+        // Each of the build; where that is none, of the source.
+        let of_source = || definition.and_then(|d| d.instance.as_ref());
+        let each = build.instance.as_ref().or_else(of_source).map(Instance::variable);
+        let scope = self.evaluated.scope.with_variables([("source".into(), source)].into_iter().chain(each));
         let info = BuildInfo {
             display_name: name.as_str().into(),
             name: used.source.name.to_string(),
@@ -292,7 +306,10 @@ impl<'p> Planner<'p> {
             Some(_) => build_value(&build.name, &own, None),
             None => Value::unknown(Type::Dynamic),
         };
+        let early = Value::object([("name", Value::text(&build.name))]);
         let steps = Steps {
+            planner: self,
+            extension_scope: scope.with_variables([("build", early)]),
             scope: scope.with_variables([("build", build_variable)]),
             build_name: build.name.as_str().into(),
             own,
@@ -301,13 +318,9 @@ impl<'p> Planner<'p> {
             // A step may ask for values of the build, but in HCL there are none: `build.ID` is the way.
             interpolation: interpolation.with_data(Data::map::<&str, &str>([])),
         };
-        let provisioners = build
-            .provisioners
-            .iter()
-            .filter_map(|s| steps.provisioner(s, self.registry, &mut found))
-            .collect();
-        let error_cleanup =
-            build.error_cleanup.as_ref().and_then(|s| steps.provisioner(s, self.registry, &mut found));
+        let provisioners =
+            build.provisioners.iter().filter_map(|s| steps.provisioner(s, &mut found)).collect();
+        let error_cleanup = build.error_cleanup.as_ref().and_then(|s| steps.provisioner(s, &mut found));
         let post_processors = build
             .post_processors
             .iter()
@@ -323,40 +336,40 @@ impl<'p> Planner<'p> {
         made.info = Arc::new(info);
         made.description = build.description.clone();
         made.source = steps.source;
-        made.needs = needs;
+        made.needs = needs.iter().map(|need| need.build.clone()).collect();
         made.provisioners = provisioners;
         made.error_cleanup = error_cleanup;
         made.post_processors = post_processors;
         made.location = Some(place);
-        made
+        (made, needs)
     }
 
     /// The builder, and the builds whose artifacts it is made from.
     fn builder(
         &self,
-        definition: Option<&Block>,
+        definition: Option<&Definition<'_>>,
         used: &SourceUse,
         scope: &Scope,
         interpolation: &Interpolation,
         place: &Location,
         found: &mut Diagnostics,
-    ) -> (Option<Late<dyn Builder>>, Vec<String>) {
+    ) -> (Option<Late<dyn Builder>>, Vec<Need>) {
         let (Some(definition), Some(kind)) = (definition, self.registry.get_builder(&used.source.kind))
         else {
             // Both were told when the build block was read.
             return (None, Vec::new());
         };
-        let mut parts =
-            vec![PartBody { body: definition.body.clone(), iterators: Vec::new(), unknown: false }];
+        let mut parts = vec![definition.part.clone()];
         parts.extend(used.body.clone());
         let needs = artifacts::needed_by(parts.iter().map(|p| &p.body), found);
         if needs.is_empty() {
             let builder = component::decode(kind, &parts, None, scope, interpolation, place, found);
             return (builder.map(Late::ready), needs);
         }
-        let early = scope.with_variables([artifacts::unknown(&needs)]);
+        let names: Vec<String> = needs.iter().map(|need| need.build.clone()).collect();
+        let early = scope.with_variables([artifacts::unknown(&names)]);
         let preview = component::decode(kind, &parts, None, &early, interpolation, place, found);
-        let (kind, scope, place, names) = (kind.clone(), scope.clone(), place.clone(), needs.clone());
+        let (kind, scope, place) = (kind.clone(), scope.clone(), place.clone());
         let interpolation = interpolation.clone();
         let make = move |values: &RunValues| {
             let scope = scope.with_variables([artifacts::known(&names, &values.artifacts)]);
@@ -375,12 +388,15 @@ impl<'p> Planner<'p> {
     ) -> Vec<PostProcessStep> {
         let mut made = Vec::new();
         for step in sequence.iter().filter(|s| s.filter.admits(&steps.source)) {
+            if !steps.is_wanted(step, found) {
+                continue;
+            }
             let name = if step.name.is_empty() { &*step.kind } else { &step.name };
             if self.except.matches(name) {
                 matches.except += 1;
                 break;
             }
-            made.extend(steps.post_processor(step, self.registry, found));
+            made.extend(steps.post_processor(step, found));
         }
         made
     }
@@ -396,7 +412,10 @@ fn display_name(build: &BuildBlock, used: &SourceUse) -> String {
 }
 
 /// What the steps of one build share.
-struct Steps {
+struct Steps<'p> {
+    planner: &'p Planner<'p>,
+    /// Of the arguments that Packer does not know: of `build` only its name is known.
+    extension_scope: Scope,
     /// With placeholders for what is known only when the machine runs.
     scope: Scope,
     build_name: Arc<str>,
@@ -407,34 +426,57 @@ struct Steps {
     interpolation: Interpolation,
 }
 
-impl Steps {
-    fn provisioner(
-        &self,
-        step: &Step,
-        registry: &Registry,
-        found: &mut Diagnostics,
-    ) -> Option<ProvisionStep> {
-        if !step.filter.admits(&self.source) {
+impl Steps<'_> {
+    fn provisioner(&self, step: &Step, found: &mut Diagnostics) -> Option<ProvisionStep> {
+        if !step.filter.admits(&self.source) || !self.is_wanted(step, found) {
             return None;
         }
-        let late = self.late(registry.get_provisioner(&step.kind)?, step, found)?;
+        let late = self.late(self.planner.registry.get_provisioner(&step.kind)?, step, found)?;
         let mut made = ProvisionStep::with_provisioner(&*step.kind, late).named(step.name.as_str());
         made.pause_before = step.pause_before;
         made.timeout = step.timeout;
         made.max_retries = step.max_retries;
         made.continue_on_error = step.continue_on_error;
+        made.inputs = self.inputs(step, found);
         made.filter = SourceFilter::clone(&step.filter);
         made.location = Some(step.location.clone());
         Some(made)
     }
 
-    fn post_processor(
-        &self,
-        step: &Step,
-        registry: &Registry,
-        found: &mut Diagnostics,
-    ) -> Option<PostProcessStep> {
-        let late = self.late(registry.get_post_processor(&step.kind)?, step, found)?;
+    /// Whether the step's `when` keeps it in this build. What is not known yet keeps it, so that it is checked.
+    fn is_wanted(&self, step: &Step, found: &mut Diagnostics) -> bool {
+        let Some(when) = &step.extensions.when else { return true };
+        let scope = self.extension_scope.with_variables(step.body.iterators.clone());
+        let known = self.planner.inputs.evaluate_data_sources;
+        decode::condition(when, &scope, known, found).unwrap_or(true)
+    }
+
+    /// What the step's outcome depends on, where the block says so.
+    fn inputs(&self, step: &Step, found: &mut Diagnostics) -> Option<StepInputs> {
+        let scope = self.extension_scope.with_variables(step.body.iterators.clone());
+        let known = self.planner.inputs.evaluate_data_sources;
+        let volatile = step.extensions.volatile.as_ref();
+        let is_volatile = volatile.and_then(|v| decode::condition(v, &scope, known, found)) == Some(true);
+        let Some(inputs) = &step.extensions.inputs else {
+            return is_volatile.then_some(StepInputs::Volatile);
+        };
+        if let (true, Some(volatile)) = (is_volatile, volatile) {
+            found.push(
+                Diagnostic::error("only one of 'inputs' or 'volatile' may be specified")
+                    .detail("A volatile step is run whatever its inputs are.")
+                    .at(volatile.location())
+                    .related("the inputs", inputs.location()),
+            );
+            return Some(StepInputs::Volatile);
+        }
+        let paths = decode::known_texts(inputs, &scope, known, found)?;
+        let root = &self.planner.template.0.root;
+        let path = |p: String| files::in_template(self.planner.inputs.dir(), root, &p);
+        Some(StepInputs::Files(paths.into_iter().map(path).collect()))
+    }
+
+    fn post_processor(&self, step: &Step, found: &mut Diagnostics) -> Option<PostProcessStep> {
+        let late = self.late(self.planner.registry.get_post_processor(&step.kind)?, step, found)?;
         let mut made = PostProcessStep::with_post_processor(&*step.kind, late).named(step.name.as_str());
         made.keep_input_artifact = step.keep_input_artifact;
         made.filter = SourceFilter::clone(&step.filter);

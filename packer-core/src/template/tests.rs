@@ -1,5 +1,7 @@
 //! Templates from text to pipeline, with components that tell what they were given.
 
+mod extensions;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::LazyLock;

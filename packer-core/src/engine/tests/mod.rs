@@ -10,6 +10,7 @@ use crate::testing::{FakeBuilder, Recorder, TempFolder};
 mod cancel;
 mod failures;
 mod graph;
+mod outputs;
 mod post;
 mod provisioning;
 mod recovery;

@@ -91,6 +91,40 @@ fn write_out(
     expanded
 }
 
+/// An element of what `for_each` goes over.
+pub(in crate::template) struct Element {
+    pub(in crate::template) key: Value,
+    pub(in crate::template) value: Value,
+}
+
+/// The elements of a collection; `None` where their number is unknown.
+///
+/// # Errors
+/// Why the value is no collection.
+pub(in crate::template) fn elements_of(collection: &Value) -> Result<Option<Vec<Element>>, String> {
+    let mark = |v: &Value| v.clone().with_marks_of(collection);
+    let iterable = |t: &Type| !matches!(t, Type::String | Type::Number | Type::Bool);
+    Ok(Some(match collection.data() {
+        Data::List(_, items) | Data::Tuple(items) => {
+            let element = |(i, v): (usize, &Value)| Element { key: Value::from(i as i64), value: mark(v) };
+            items.iter().enumerate().map(element).collect()
+        }
+        Data::Set(_, items) => items.iter().map(|v| Element { key: mark(v), value: mark(v) }).collect(),
+        Data::Map(_, items) | Data::Object(items) => items
+            .iter()
+            .map(|(k, v)| Element { key: mark(&Value::string(k.clone())), value: mark(v) })
+            .collect(),
+        Data::Unknown(t) if iterable(t) => return Ok(None),
+        Data::Null(_) => return Err("The value is null; for_each needs a collection.".into()),
+        _ => {
+            return Err(format!(
+                "A {} is no collection: for_each needs a list, set, map, tuple or object.",
+                collection.ty().friendly_name()
+            ));
+        }
+    }))
+}
+
 struct Dynamic<'a> {
     block: &'a Block,
     /// The type of the blocks to make.
@@ -142,8 +176,20 @@ impl Dynamic<'_> {
         if diagnostics.len() > said {
             return;
         }
-        let Some(elements) = self.elements(&collection, for_each, diagnostics) else { return };
-        for (key, value, unknown) in elements {
+        let unknown = || {
+            let any = Value::unknown(Type::Dynamic).with_marks_of(&collection);
+            Element { key: any.clone(), value: any }
+        };
+        let (elements, unknown) = match elements_of(&collection) {
+            Ok(Some(elements)) => (elements, false),
+            Ok(None) => (vec![unknown()], true),
+            Err(why) => {
+                let place = for_each.value_location();
+                complain("Invalid dynamic for_each value", why, place, diagnostics);
+                return;
+            }
+        };
+        for Element { key, value } in elements {
             let each = Value::object([("key", key), ("value", value)]);
             let scope = self.scope.with_variables([(iterator, each)]);
             let Some(labels) = self.labels(&labels, &scope, diagnostics) else { return };
@@ -155,42 +201,6 @@ impl Dynamic<'_> {
             };
             blocks.push(ExpandedBlock { block, scope, unknown });
         }
-    }
-
-    /// Key and value of each element, and whether the number of elements is unknown.
-    fn elements(
-        &self,
-        collection: &Value,
-        for_each: &Attribute,
-        diagnostics: &mut Diagnostics,
-    ) -> Option<Vec<(Value, Value, bool)>> {
-        let mark = |v: &Value| v.clone().with_marks_of(collection);
-        let iterable = |t: &Type| !matches!(t, Type::String | Type::Number | Type::Bool);
-        Some(match collection.data() {
-            Data::List(_, items) | Data::Tuple(items) => {
-                items.iter().enumerate().map(|(i, v)| (Value::from(i as i64), mark(v), false)).collect()
-            }
-            Data::Set(_, items) => items.iter().map(|v| (mark(v), mark(v), false)).collect(),
-            Data::Map(_, items) | Data::Object(items) => {
-                items.iter().map(|(k, v)| (mark(&Value::string(k.clone())), mark(v), false)).collect()
-            }
-            Data::Unknown(t) if iterable(t) => {
-                let any = mark(&Value::unknown(Type::Dynamic));
-                vec![(any.clone(), any, true)]
-            }
-            data => {
-                let detail = match data {
-                    Data::Null(_) => "The value is null; for_each needs a collection.".to_owned(),
-                    _ => format!(
-                        "A {} is no collection: for_each needs a list, set, map, tuple or object.",
-                        collection.ty().friendly_name()
-                    ),
-                };
-                let place = for_each.value_location();
-                complain("Invalid dynamic for_each value", detail, place, diagnostics);
-                return None;
-            }
-        })
     }
 
     fn label_expressions<'e>(

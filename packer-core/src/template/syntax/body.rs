@@ -219,6 +219,15 @@ impl Body {
         (content, Self { hidden: Some(Arc::new(hidden)), ..self.clone() })
     }
 
+    /// Whether there is an attribute of this name, or in JSON a property that could be one.
+    pub fn has_attribute(&self, name: &str) -> bool {
+        !self.hides_attribute(name)
+            && match &self.kind {
+                BodyKind::Native(body) => body.attributes.iter().any(|a| a.name.as_str() == name),
+                BodyKind::Json(body) => json::has_property(body, name),
+            }
+    }
+
     /// All attributes, whatever their names, in the order written; a block is an error.
     pub fn attributes(&self, diagnostics: &mut Diagnostics) -> Vec<Attribute> {
         match &self.kind {

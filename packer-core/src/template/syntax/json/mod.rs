@@ -115,6 +115,19 @@ pub(super) fn attributes(body: &Body, root: &JsonBody, diagnostics: &mut Diagnos
     attributes
 }
 
+/// Whether a body has a property of this name.
+pub(super) fn has_property(root: &JsonBody, name: &str) -> bool {
+    let named = |properties: &[Property]| properties.iter().any(|p| p.name.as_str() == name);
+    match &root.kind {
+        NodeKind::Object(properties) => named(properties),
+        NodeKind::Array(items) => items.iter().any(|item| match &item.kind {
+            NodeKind::Object(properties) => named(properties),
+            _ => false,
+        }),
+        _ => false,
+    }
+}
+
 fn attribute(body: &Body, property: &Property) -> Attribute {
     Attribute {
         name: property.name.clone(),
