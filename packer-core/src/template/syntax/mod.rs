@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 pub use ast::*;
 pub use body::{Attribute, Block, Body, BodySchema, Content, File};
+pub(super) use json::{Node, NodeKind, Property, read_plain};
 pub use lexer::{Token, TokenKind, lex};
 
 use crate::diagnostic::{Diagnostics, SourceFile, Span};

@@ -11,16 +11,17 @@ use super::lexer::Start;
 use super::{native, parser};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, Span, did_you_mean};
 use crate::value::{Type, Value};
+use reader::Dialect;
 
 /// A JSON value with its place. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    kind: NodeKind,
-    span: Span,
+pub(in super::super) struct Node {
+    pub(in super::super) kind: NodeKind,
+    pub(in super::super) span: Span,
 }
 
 #[derive(Debug, Clone)]
-enum NodeKind {
+pub(in super::super) enum NodeKind {
     Null,
     Bool(bool),
     Number(Value),
@@ -31,10 +32,11 @@ enum NodeKind {
     Invalid,
 }
 
+/// An item of an object.
 #[derive(Debug, Clone)]
-struct Property {
-    name: Name,
-    value: Node,
+pub(in super::super) struct Property {
+    pub(in super::super) name: Name,
+    pub(in super::super) value: Node,
 }
 
 impl Property {
@@ -47,10 +49,15 @@ impl Property {
 pub(super) type JsonBody = Node;
 
 pub(super) fn parse_file(source: &Arc<SourceFile>) -> (File, Diagnostics) {
-    let (root, diagnostics) = reader::read(source);
+    let (root, diagnostics) = reader::read(source, Dialect::Hcl);
     let span = Span::new(0, source.text().len().min(u32::MAX as usize) as u32);
     let body = Body { source: source.clone(), span, kind: BodyKind::Json(root), hidden: None };
     (File { body }, diagnostics)
+}
+
+/// Reads a text that is plain JSON.
+pub(in super::super) fn read_plain(source: &Arc<SourceFile>) -> (Node, Diagnostics) {
+    reader::read(source, Dialect::Plain)
 }
 
 pub(super) fn content(

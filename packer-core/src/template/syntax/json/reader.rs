@@ -8,10 +8,21 @@ use super::{Node, NodeKind, Property};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, Span, did_you_mean};
 use crate::value::{Number, Value};
 
+/// Whose JSON it is: what is a mistake is the same, the places that are told for it are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Dialect {
+    /// A file of the template language: what is not closed is told where it begins, a comma too many at the comma.
+    Hcl,
+    /// A file of the first generation, read as Go reads JSON: a mistake is told where reading cannot go on, and numbers
+    /// are doubles. What the root must be is for whoever asked.
+    Plain,
+}
+
 /// Reads a whole text. Wrong values are reported and passed over; wrong punctuation ends the reading, and what
 /// was read before it is kept.
-pub(super) fn read(source: &Arc<SourceFile>) -> (Node, Diagnostics) {
+pub(super) fn read(source: &Arc<SourceFile>, dialect: Dialect) -> (Node, Diagnostics) {
     let mut reader = Reader {
+        dialect,
         source,
         text: source.text(),
         at: 0,
@@ -32,6 +43,7 @@ pub(super) fn read(source: &Arc<SourceFile>) -> (Node, Diagnostics) {
         reader.error(reader.at, end, "Extraneous data after value", "The JSON value ends before this.");
     }
     let fits = match &root.kind {
+        _ if dialect == Dialect::Plain => true,
         NodeKind::Object(_) => true,
         NodeKind::Array(items) => items.iter().all(|i| !matches!(i.kind, NodeKind::Invalid)),
         _ => false,
@@ -65,6 +77,7 @@ pub(super) fn places(raw: &str) -> Vec<u32> {
 }
 
 struct Reader<'a> {
+    dialect: Dialect,
     source: &'a Arc<SourceFile>,
     text: &'a str,
     at: usize,
@@ -95,6 +108,26 @@ impl Reader<'_> {
             self.complain(start, end, summary, detail.into());
         }
         self.failed = true;
+    }
+
+    /// Complains that the text ends before something that begins at `open` is closed.
+    fn unclosed(&mut self, open: usize, what: &str, detail: &str) {
+        let end = self.text.len();
+        let summary = format!("Unclosed {what}");
+        match self.dialect {
+            Dialect::Hcl => self.error(open, open + 1, &summary, detail),
+            Dialect::Plain if self.failed => {}
+            Dialect::Plain => {
+                self.failed = true;
+                let place = |from: usize, to: usize| Span::new(from as u32, to as u32).in_source(self.source);
+                self.diagnostics.push(
+                    Diagnostic::error(summary)
+                        .detail(format!("The text ends too early. {detail}"))
+                        .at(place(end, end))
+                        .related(format!("this {what} begins here"), place(open, open + 1)),
+                );
+            }
+        }
     }
 
     fn complain(&mut self, start: usize, end: usize, summary: &str, detail: String) {
@@ -166,7 +199,7 @@ impl Reader<'_> {
         let start = self.at;
         if self.peek() != b'"' {
             if self.at >= self.text.len() {
-                self.error(open, open + 1, "Unclosed object", "The closing brace of this object is missing.");
+                self.unclosed(open, "object", "The closing brace of this object is missing.");
             } else {
                 let end = start + self.char_len();
                 let detail = "The name of a property is a string in double quotes. (JSON has no comments.)";
@@ -199,13 +232,14 @@ impl Reader<'_> {
                 self.skip_space();
                 if self.peek() == closer {
                     let detail = format!("In JSON no comma may follow the last item of an {what}.");
-                    self.complain(comma, comma + 1, &format!("Trailing comma in {what}"), detail);
+                    let at = if self.dialect == Dialect::Hcl { comma } else { self.at };
+                    self.complain(at, at + 1, &format!("Trailing comma in {what}"), detail);
                 }
             }
             c if c == closer => {}
             _ if self.at >= self.text.len() => {
                 let detail = format!("The closing {bracket} of this {what} is missing.");
-                self.error(open, open + 1, &format!("Unclosed {what}"), &detail);
+                self.unclosed(open, what, &detail);
             }
             b'}' | b']' => {
                 let detail = format!("A closing {bracket} must end this {what}.");
@@ -244,7 +278,15 @@ impl Reader<'_> {
         if is_json_number(text)
             && let Ok(number) = text.parse::<Number>()
         {
-            return NodeKind::Number(Value::number(number));
+            if self.dialect == Dialect::Hcl {
+                return NodeKind::Number(Value::number(number));
+            }
+            if let Some(double) = text.parse().ok().filter(|f: &f64| f.is_finite()).and_then(Number::from_f64)
+            {
+                return NodeKind::Number(Value::number(double));
+            }
+            self.complain(start, self.at, "Number too large", "No double is as large as this.".into());
+            return NodeKind::Invalid;
         }
         let detail = format!("{text} is not a number as JSON writes them.");
         self.complain(start, self.at, "Invalid JSON number", detail);
@@ -300,9 +342,20 @@ impl Reader<'_> {
                     }
                 }
                 // A string that is not closed ends with its line at the latest.
-                Some(b'\n') | None => {
+                Some(b'\n') | None if self.dialect == Dialect::Hcl => {
                     let detail = "The closing quote is missing. A line end inside a string is written \\n.";
                     self.error(start, self.at, "Invalid JSON string", detail);
+                    return None;
+                }
+                None => {
+                    self.unclosed(start, "string", "The closing quote of this string is missing.");
+                    return None;
+                }
+                // As Go counts, the mistake is behind the line end.
+                Some(b'\n') => {
+                    let detail = "The closing quote is missing in the line before. A line end inside a string is written \\n.";
+                    let next = self.at + 1;
+                    self.error(next, next, "Invalid JSON string", detail);
                     return None;
                 }
                 Some(0..0x20) => {
