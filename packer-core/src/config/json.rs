@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Config;
 use super::schema::{Field, FieldKind, Schema};
-use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, did_you_mean};
 use crate::value::{Data, Value};
 
 /// Names that `packer fix` replaces. A component that has one of them as a field of its own takes it all the same.
@@ -39,11 +39,12 @@ const FIXED: [&str; 27] = [
     "vhd_temp_path",
 ];
 
-/// Reads an object; with `whole` what is required must be there.
+/// Reads an object; with `whole` what is required must be there. `place` gives the place of an item's path.
 pub(super) fn read(
     schema: &Schema,
     object: &Value,
     whole: bool,
+    place: &dyn Fn(&str) -> Option<Location>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Config> {
     if object.is_too_deep() {
@@ -51,79 +52,97 @@ pub(super) fn read(
         return None;
     }
     let before = diagnostics.len();
-    let values = fields(schema, object, "", whole, diagnostics)?;
-    (diagnostics.len() == before).then(|| Config { values, places: BTreeMap::new() })
+    let reader = Reader { whole, place };
+    let values = reader.fields(schema, object, "", diagnostics)?;
+    let places = values.keys().filter_map(|name| Some((name.clone(), place(name)?))).collect();
+    (diagnostics.len() == before).then_some(Config { values, places })
 }
 
-/// The values of an object under the names of the schema; `inside` is the block it is, for messages.
-fn fields(
-    schema: &Schema,
-    object: &Value,
-    inside: &str,
+struct Reader<'a> {
+    /// What is required must be there.
     whole: bool,
-    diagnostics: &mut Diagnostics,
-) -> Option<BTreeMap<Arc<str>, Value>> {
-    let Some(given) = object.as_map() else {
-        let what = if inside.is_empty() { "the configuration".into() } else { format!("'{inside}'") };
-        diagnostics.push(Diagnostic::error(format!(
-            "{what} must be an object, not a {}",
-            object.ty().friendly_name()
-        )));
-        return None;
-    };
-    let mut values: BTreeMap<Arc<str>, Value> = BTreeMap::new();
-    for (key, value) in given {
-        let Some((name, field)) = schema.field_ignoring_case(key) else {
-            if !inside.is_empty() || !(&**key == "type" || key.starts_with("packer_")) {
-                diagnostics.push(unknown_key(schema, inside, key));
-            }
-            continue;
+    place: &'a dyn Fn(&str) -> Option<Location>,
+}
+
+impl Reader<'_> {
+    /// The values of an object under the names of the schema; `inside` is the block it is, for messages.
+    fn fields(
+        &self,
+        schema: &Schema,
+        object: &Value,
+        inside: &str,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<BTreeMap<Arc<str>, Value>> {
+        let Some(given) = object.as_map() else {
+            let what = if inside.is_empty() { "the configuration".into() } else { format!("'{inside}'") };
+            let d =
+                Diagnostic::error(format!("{what} must be an object, not a {}", object.ty().friendly_name()));
+            diagnostics.push(self.placed(d, inside));
+            return None;
         };
-        // The exact name comes before one in another case.
-        if value.is_null() || (**key != **name && values.contains_key(name)) {
-            continue;
+        let mut values: BTreeMap<Arc<str>, Value> = BTreeMap::new();
+        for (key, value) in given {
+            let Some((name, field)) = schema.field_ignoring_case(key) else {
+                if !inside.is_empty() || !(&**key == "type" || key.starts_with("packer_")) {
+                    diagnostics.push(self.placed(unknown_key(schema, inside, key), &join(inside, key)));
+                }
+                continue;
+            };
+            // The exact name comes before one in another case.
+            if value.is_null() || (**key != **name && values.contains_key(name)) {
+                continue;
+            }
+            if let Some(value) = self.renamed(field, value, &join(inside, name), diagnostics) {
+                values.insert(name.clone(), value);
+            }
         }
-        if let Some(value) = renamed(field, value, &join(inside, name), whole, diagnostics) {
-            values.insert(name.clone(), value);
+        for (name, field) in &schema.fields {
+            if self.whole && field.required && !values.contains_key(name) {
+                let name = join(inside, name);
+                let d = Diagnostic::error("Missing required argument")
+                    .detail(format!("The argument \"{name}\" is required, but it is not set."));
+                diagnostics.push(self.placed(d, inside));
+            }
         }
+        Some(values)
     }
-    for (name, field) in &schema.fields {
-        if whole && field.required && !values.contains_key(name) {
-            let name = join(inside, name);
-            diagnostics.push(
-                Diagnostic::error("Missing required argument")
-                    .detail(format!("The argument \"{name}\" is required, but it is not set.")),
-            );
-        }
-    }
-    Some(values)
-}
 
-/// The value of a field, with the names of the schema in blocks.
-fn renamed(
-    field: &Field,
-    value: &Value,
-    path: &str,
-    whole: bool,
-    diagnostics: &mut Diagnostics,
-) -> Option<Value> {
-    let (FieldKind::Block(schema) | FieldKind::Blocks(schema)) = &field.kind else {
-        return Some(value.clone());
-    };
-    let items = match value.data() {
-        Data::List(_, items) | Data::Set(_, items) | Data::Tuple(items) => items.as_slice(),
-        _ => std::slice::from_ref(value),
-    };
-    let objects: Option<Vec<Value>> =
-        items.iter().map(|item| fields(schema, item, path, whole, diagnostics).map(Value::object)).collect();
-    let objects = objects?;
-    match &field.kind {
-        FieldKind::Blocks(_) => Some(Value::tuple(objects)),
-        _ if objects.len() > 1 => {
-            diagnostics.push(Diagnostic::error(format!("'{path}' may be given only once")));
-            None
+    /// The value of a field, with the names of the schema in blocks.
+    fn renamed(
+        &self,
+        field: &Field,
+        value: &Value,
+        path: &str,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Value> {
+        let (FieldKind::Block(schema) | FieldKind::Blocks(schema)) = &field.kind else {
+            return Some(value.clone());
+        };
+        let items = match value.data() {
+            Data::List(_, items) | Data::Set(_, items) | Data::Tuple(items) => items.as_slice(),
+            _ => std::slice::from_ref(value),
+        };
+        let objects: Option<Vec<Value>> = items
+            .iter()
+            .map(|item| self.fields(schema, item, path, diagnostics).map(Value::object))
+            .collect();
+        let objects = objects?;
+        match &field.kind {
+            FieldKind::Blocks(_) => Some(Value::tuple(objects)),
+            _ if objects.len() > 1 => {
+                let d = Diagnostic::error(format!("'{path}' may be given only once"));
+                diagnostics.push(self.placed(d, path));
+                None
+            }
+            _ => objects.into_iter().next(),
         }
-        _ => objects.into_iter().next(),
+    }
+
+    fn placed(&self, d: Diagnostic, path: &str) -> Diagnostic {
+        match (self.place)(path) {
+            Some(place) => d.at(place),
+            None => d,
+        }
     }
 }
 

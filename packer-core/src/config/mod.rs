@@ -83,7 +83,29 @@ impl Config {
     /// Reads an object of a legacy JSON template. Names may be written in any case; `type` and `packer_…` are left
     /// to whoever calls.
     pub fn from_json(schema: &Schema, object: &Value, diagnostics: &mut Diagnostics) -> Option<Self> {
-        json::read(schema, object, true, diagnostics)
+        json::read(schema, object, true, &|_| None, diagnostics)
+    }
+
+    /// The same, where it is known where the items of the object stand: `place` gives that for the name of an item, with
+    /// the names of the blocks around it before it, parted by dots.
+    pub fn from_json_at(
+        schema: &Schema,
+        object: &Value,
+        place: &dyn Fn(&str) -> Option<Location>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Self> {
+        json::read(schema, object, true, place, diagnostics)
+    }
+
+    /// Reads an object that is laid over a configuration: it may lack what is required. `place` is as in
+    /// [`from_json_at`](Self::from_json_at).
+    pub fn overriding(
+        schema: &Schema,
+        object: &Value,
+        place: &dyn Fn(&str) -> Option<Location>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Self> {
+        json::read(schema, object, false, place, diagnostics)
     }
 
     /// What a name was given as; `None` where it is null or was not given.
@@ -109,11 +131,22 @@ impl Config {
         interpolation: &Interpolation,
         diagnostics: &mut Diagnostics,
     ) -> Option<Value> {
-        let before = diagnostics.len();
         let overrides = match overrides {
-            Some(object) => json::read(schema, object, false, diagnostics)?,
+            Some(object) => Self::overriding(schema, object, &|_| None, diagnostics)?,
             None => Self::default(),
         };
+        self.finish_over(schema, &overrides, interpolation, diagnostics)
+    }
+
+    /// [`finish`](Self::finish) with overrides that have been read.
+    pub fn finish_over(
+        &self,
+        schema: &Schema,
+        overrides: &Self,
+        interpolation: &Interpolation,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Value> {
+        let before = diagnostics.len();
         let base = self.fitted(schema, interpolation, diagnostics);
         let over = overrides.fitted(schema, interpolation, diagnostics);
         (diagnostics.len() == before).then(|| merge::over(&Value::object(base), &Value::object(over)))
