@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::artifact::Artifact;
 use crate::builder::Builder;
 use crate::context::BuildInfo;
-use crate::diagnostic::{Diagnostics, Location};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::facts::Facts;
 use crate::output::Output;
 use crate::post_processor::PostProcessor;
@@ -77,6 +77,8 @@ pub struct Build {
     pub post_processors: Vec<Vec<PostProcessStep>>,
     /// The block it comes from.
     pub location: Option<Location>,
+    /// Says what its preparation found in the words of the template's language; `None` leaves the findings as they are.
+    pub rephrase: Option<fn(&BuildInfo, Diagnostic) -> Diagnostic>,
 }
 
 impl Build {
@@ -126,6 +128,7 @@ impl Build {
             error_cleanup: None,
             post_processors: Vec::new(),
             location: None,
+            rephrase: None,
         }
     }
 

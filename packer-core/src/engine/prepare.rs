@@ -50,7 +50,10 @@ async fn findings(build: &Build, cx: &PrepareContext) -> Diagnostics {
         let found = post_processor(step.post_processor.preview().as_ref(), cx);
         findings.append(under(what, found, step.location.as_ref()));
     }
-    findings
+    match build.rephrase {
+        Some(rephrase) => findings.into_iter().map(|finding| rephrase(&build.info, finding)).collect(),
+        None => findings,
+    }
 }
 
 /// What a builder has to say, at the place of its build.

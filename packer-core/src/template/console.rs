@@ -1,11 +1,12 @@
-//! The console: expressions over what a template declares.
+//! The console: expressions over what a template declares, `{{ … }}` for a legacy JSON template.
 
 use super::Template;
 use super::eval::Scope;
+use super::go_template::{Interpolation, TemplateError};
 use super::inputs::Inputs;
 use super::inspect::Inspection;
 use super::syntax::parse_expression;
-use crate::diagnostic::{Diagnostics, SourceFile};
+use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile};
 use crate::registry::Registry;
 use crate::value::Value;
 use crate::value::print::print;
@@ -15,6 +16,8 @@ use crate::value::print::print;
 pub struct Console {
     scope: Scope,
     inspection: Inspection,
+    /// Of a legacy JSON template: its language is this alone.
+    legacy: Option<Interpolation>,
 }
 
 impl Template {
@@ -25,8 +28,12 @@ impl Template {
     /// # Errors
     /// Values that do not fit the variables they are given for.
     pub async fn console(&self, registry: &Registry, inputs: Inputs) -> Result<Console, Diagnostics> {
+        if let Some(legacy) = &self.0.legacy {
+            let (inspection, interpolation) = legacy.console(&inputs);
+            return Ok(Console { scope: Scope::new(), inspection, legacy: Some(interpolation) });
+        }
         let (inspection, scope) = self.look(registry, &inputs).await?;
-        Ok(Console { scope, inspection })
+        Ok(Console { scope, inspection, legacy: None })
     }
 }
 
@@ -36,12 +43,16 @@ impl Console {
         &self.inspection
     }
 
-    /// The value of an expression. It is in clear even where it is made of secrets; [`answer`](Self::answer) is for
+    /// The value of an expression; of a text with `{{ … }}` where the template is a legacy JSON template. It is in clear even where it is made of secrets; [`answer`](Self::answer) is for
     /// showing.
     ///
     /// # Errors
     /// What is wrong with the expression, placed in `<console-input>`.
     pub fn evaluate(&self, expression: &str) -> Result<Value, Diagnostics> {
+        if let Some(interpolation) = &self.legacy {
+            let wrong = |e: TemplateError| Diagnostic::error("Interpolation error").detail(e.to_string());
+            return Ok(Value::from(interpolation.render(expression).map_err(wrong)?));
+        }
         let source = SourceFile::new("<console-input>", expression);
         let (parsed, mut diagnostics) = parse_expression(&source);
         if diagnostics.has_errors() {

@@ -147,6 +147,36 @@ pub(super) fn decode(name: &str, bytes: Vec<u8>, diagnostics: &mut Diagnostics) 
     None
 }
 
+/// Reads a file of the first generation under the name that messages show for it. As Packer does, bytes that are no UTF-8
+/// are replaced; that is a warning.
+pub(super) fn read_lossy(
+    working_dir: Option<&Path>,
+    name: &str,
+) -> Result<(Arc<SourceFile>, Option<Diagnostic>), Diagnostic> {
+    let failed = |detail: String| Diagnostic::error("Failed to read file").detail(detail);
+    let bytes =
+        fs::read(resolve(working_dir, name)).map_err(|e| failed(format!("open {name}: {}", os_text(&e))))?;
+    if bytes.len() >= u32::MAX as usize {
+        return Err(failed(format!("{name:?} is larger than 4 GiB.")));
+    }
+    Ok(lossy(name, bytes))
+}
+
+/// A text of which bytes that are no UTF-8 are replaced, with a warning where there are any.
+pub(super) fn lossy(name: &str, bytes: Vec<u8>) -> (Arc<SourceFile>, Option<Diagnostic>) {
+    let error = match String::from_utf8(bytes) {
+        Ok(text) => return (SourceFile::new(name, text), None),
+        Err(error) => error,
+    };
+    // Up to there nothing was replaced.
+    let at = error.utf8_error().valid_up_to() as u32;
+    let source = SourceFile::new(name, String::from_utf8_lossy(error.as_bytes()));
+    let warning = Diagnostic::warning("Invalid character encoding")
+        .detail("This is no UTF-8, so every byte that does not belong there becomes the character U+FFFD. See to it that your editor saves this file as UTF-8.")
+        .at(Span::new(at, at + 3).in_source(&source));
+    (source, Some(warning))
+}
+
 /// Where the first byte stood that is no UTF-8; in comments of native syntax nobody minds them.
 fn first_replacement(source: &SourceFile) -> Option<u32> {
     const REPLACEMENT: char = '\u{fffd}';
@@ -172,12 +202,12 @@ pub(super) fn in_template(working_dir: Option<&Path>, root: &str, path: &str) ->
 }
 
 /// The folder a file lies in; `.` for a bare name.
-fn parent(path: &str) -> String {
+pub(super) fn parent(path: &str) -> String {
     clean(Path::new(path).parent().unwrap_or(Path::new("")))
 }
 
 /// The shortest path that means the same as far as its text tells; `.` for none.
-fn clean(path: &Path) -> String {
+pub(super) fn clean(path: &Path) -> String {
     let mut parts: Vec<Component<'_>> = Vec::new();
     for part in path.components() {
         match (part, parts.last()) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::files::Language;
 use super::functions::{Files, Functions, RealFiles};
 use crate::clock::Clock;
 use crate::context::Host;
@@ -30,6 +31,7 @@ pub struct Inputs {
     pub(super) warn_on_undeclared: bool,
     pub(super) evaluate_data_sources: bool,
     pub(super) sequential: bool,
+    pub(super) language: Language,
     pub(super) working_dir: Option<PathBuf>,
     pub(super) host: Host,
     pub(super) clock: Clock,
@@ -51,6 +53,7 @@ impl Inputs {
             warn_on_undeclared: false,
             evaluate_data_sources: true,
             sequential: false,
+            language: Language::LegacyJson,
             working_dir: None,
             host: Host::new(),
             clock: Clock::system(),
@@ -77,7 +80,7 @@ impl Inputs {
     }
 
     /// Sets a variable from the environment's `PKR_VAR_NAME`: beats only the default. Undeclared names are
-    /// ignored.
+    /// ignored. Legacy JSON templates have no such variables.
     #[must_use]
     pub fn env_var(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
         self.env_variables.insert(name.into(), text.into());
@@ -118,6 +121,13 @@ impl Inputs {
     #[must_use]
     pub fn sequential(mut self, on: bool) -> Self {
         self.sequential = on;
+        self
+    }
+
+    /// What a template is read as whose path does not say it, as `-config-type` does: a legacy JSON template unless set.
+    #[must_use]
+    pub fn language(mut self, language: Language) -> Self {
+        self.language = language;
         self
     }
 
@@ -168,6 +178,11 @@ impl Inputs {
     pub fn cancelled_by(mut self, token: CancellationToken) -> Self {
         self.cancel = token;
         self
+    }
+
+    /// The language that a path is read in with these inputs.
+    pub fn language_of(&self, path: &str) -> Language {
+        Language::of(self.dir(), path, self.language)
     }
 
     /// The folder that relative paths start from, where the host set one.

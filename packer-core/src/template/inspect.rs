@@ -5,10 +5,11 @@ use std::fmt;
 use super::Template;
 use super::eval::Scope;
 use super::inputs::Inputs;
+use super::legacy::LegacyInspection;
 use super::setting::Setting;
 use crate::diagnostic::Diagnostics;
 use crate::registry::Registry;
-use crate::secrets::Secrets;
+use crate::secrets::{REDACTED, Secrets};
 use crate::value::Value;
 use crate::value::print::print;
 use crate::value::quote::quote;
@@ -27,6 +28,8 @@ pub struct Inspection {
     pub diagnostics: Diagnostics,
     /// Texts not to show.
     pub secrets: Secrets,
+    /// What there is in a legacy JSON template, which has no build blocks; `None` for an HCL template.
+    pub legacy: Option<LegacyInspection>,
 }
 
 /// A build block.
@@ -52,6 +55,9 @@ impl Template {
     /// # Errors
     /// Values that do not fit the variables they are given for.
     pub async fn inspect(&self, registry: &Registry, inputs: Inputs) -> Result<Inspection, Diagnostics> {
+        if let Some(legacy) = &self.0.legacy {
+            return Ok(legacy.inspect(&inputs));
+        }
         self.look(registry, &inputs).await.map(|(inspection, _)| inspection)
     }
 
@@ -88,6 +94,7 @@ impl Template {
             builds: builds.collect(),
             diagnostics,
             secrets: evaluated.secrets.clone(),
+            legacy: None,
         };
         let scope = setting.base_scope(evaluated.variables);
         Ok((inspection, scope.with_variables([("local", evaluated.locals)])))
@@ -96,6 +103,9 @@ impl Template {
 
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(legacy) = &self.legacy {
+            return f.write_str(&self.secrets.scrub(legacy.to_string()));
+        }
         let mut text = format!("Packer Inspect: HCL2 mode\n\n{}> builds:\n", self.sections());
         for (i, build) in self.builds.iter().enumerate() {
             build.write(i, &mut text);
@@ -107,6 +117,14 @@ impl fmt::Display for Inspection {
 impl Inspection {
     /// Variables and locals alone, as the console's `variables` shows them.
     pub fn values(&self) -> String {
+        if self.legacy.is_some() {
+            let shown = |(name, value): &(String, Value)| match value.is_sensitive() {
+                true => format!("{name}: {REDACTED},\n"),
+                false => format!("{name}: {},\n", print(value)),
+            };
+            let text: String = self.variables.iter().map(shown).collect();
+            return self.secrets.scrub(format!("\n{text}")).into_owned();
+        }
         self.secrets.scrub(self.sections()).into_owned()
     }
 

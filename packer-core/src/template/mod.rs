@@ -33,6 +33,7 @@ mod graph;
 mod hcp;
 mod inputs;
 mod inspect;
+mod legacy;
 mod locals;
 mod nodes;
 mod outputs;
@@ -51,10 +52,12 @@ pub use console::Console;
 pub use files::Language;
 pub use inputs::Inputs;
 pub use inspect::{InspectedBuild, Inspection};
+pub use legacy::{InspectLine, InspectedVariable, LegacyInspection};
 pub use packer_block::RequiredPlugin;
 pub use version::VersionConstraint;
 
 use data::DataBlocks;
+use legacy::Legacy;
 use locals::Local;
 use outputs::OutputBlock;
 use setting::Setting;
@@ -101,31 +104,59 @@ struct Parsed {
     builds: Vec<Block>,
     outputs: Vec<OutputBlock>,
     registries: Vec<Block>,
+    /// What a template of the first generation says; then all else is empty.
+    legacy: Option<Legacy>,
 }
 
 impl Template {
-    /// Reads the files of a template: one file, or all of a folder.
+    /// Reads the files of a template: one file, or all of a folder. A file whose name ends in neither `.pkr.hcl` nor
+    /// `.pkr.json` is a legacy JSON template.
     ///
     /// # Errors
     /// Everything wrong in all files at once: syntax first; where that is right, blocks, names, types and required
     /// versions.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Diagnostics> {
-        Self::read(None, &path.as_ref().to_string_lossy())
+        Self::read(None, &path.as_ref().to_string_lossy(), Language::LegacyJson)
     }
 
     /// Reads the files of a template, and checks the values of variables in `inputs` with it: all that can be said
-    /// without components. The path is relative to the inputs' working folder.
+    /// without components. The path is relative to the inputs' working folder. What a file is read as whose name
+    /// does not say it, is for the [`Inputs::language`].
     ///
     /// # Errors
     /// As [`load`](Self::load), and values that fit no variable.
     pub fn load_for(path: &str, inputs: &Inputs) -> Result<Self, Diagnostics> {
-        let template = Self::read(inputs.dir(), path)?;
+        let template = Self::read(inputs.dir(), path, inputs.language)?;
         template.check(inputs).into_result(template)
+    }
+
+    /// Reads a text as a legacy JSON template, one from standard input for example. `path` is where it would be:
+    /// messages show it, and `{{template_dir}}` is its folder.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_legacy(path: &str, text: impl Into<Vec<u8>>) -> Result<Self, Diagnostics> {
+        Legacy::from_bytes(path, text.into()).map(Self::of_legacy)
+    }
+
+    fn of_legacy(legacy: Legacy) -> Self {
+        let files = vec![legacy.path().to_owned()];
+        Self(Arc::new(Parsed { files, legacy: Some(legacy), ..Parsed::default() }))
+    }
+
+    /// The language it is written in.
+    pub fn language(&self) -> Language {
+        if self.0.legacy.is_some() { Language::LegacyJson } else { Language::Hcl }
     }
 
     /// Checks the values of variables in `inputs`: that they fit the variables' types and that the variables are
     /// declared. Rules, and variables without a value, are for [`evaluate`](Self::evaluate).
+    ///
+    /// Of a legacy JSON template only the files of variables are checked: it takes whatever names there are.
     pub fn check(&self, inputs: &Inputs) -> Diagnostics {
+        if self.0.legacy.is_some() {
+            return Legacy::check(inputs);
+        }
         let mut diagnostics = Diagnostics::new();
         let setting = Setting::new(inputs, &self.0.root);
         self.collect_values(&setting, &mut diagnostics);
@@ -154,7 +185,10 @@ impl Template {
         self.0.registries.first().or_else(in_build).map(Block::location)
     }
 
-    fn read(working_dir: Option<&Path>, path: &str) -> Result<Self, Diagnostics> {
+    fn read(working_dir: Option<&Path>, path: &str, otherwise: Language) -> Result<Self, Diagnostics> {
+        if Language::of(working_dir, path, otherwise) == Language::LegacyJson {
+            return Legacy::load(working_dir, path).map(Self::of_legacy);
+        }
         let found = files::collect(working_dir, path)?;
         let mut diagnostics = Diagnostics::new();
         let sources =

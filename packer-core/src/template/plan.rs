@@ -57,6 +57,9 @@ impl Template {
         registry: &Registry,
         inputs: Inputs,
     ) -> std::result::Result<Pipeline, Diagnostics> {
+        if let Some(legacy) = &self.0.legacy {
+            return legacy.evaluate(registry, &inputs).map_err(|found| self.in_order(found));
+        }
         let mut diagnostics = Diagnostics::new();
         let setting = Setting::new(&inputs, &self.0.root);
         let values = self.collect_values(&setting, &mut diagnostics);
@@ -530,7 +533,7 @@ fn again<T: ?Sized>(
 }
 
 /// Stands for the builder of a build whose configuration is wrong.
-struct Rejected(Diagnostics);
+pub(super) struct Rejected(pub(super) Diagnostics);
 
 #[async_trait]
 impl Builder for Rejected {

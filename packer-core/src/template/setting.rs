@@ -130,6 +130,16 @@ impl<'a> Setting<'a> {
         Interpolation { started: self.started(), pwd, ..Interpolation::default() }
     }
 
+    /// The folder that relative paths start from.
+    pub(super) fn working_dir(&self) -> &Path {
+        &self.capabilities.cwd
+    }
+
+    /// What functions may reach.
+    pub(super) fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
     /// When the template was read: every function that shows a time without being asked for the present one shows this.
     pub(super) fn started(&self) -> Timestamp {
         self.capabilities.started

@@ -53,6 +53,17 @@ impl VersionConstraint {
     }
 }
 
+/// The version `wanted` in its full form and whether `actual` is older; `None` where either text is no version.
+pub(super) fn is_older(actual: &str, wanted: &str) -> Option<(String, bool)> {
+    let (actual, wanted) = (Version::parse(actual)?, Version::parse(wanted)?);
+    let mut text = wanted.numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(".");
+    if !wanted.pre_release.is_empty() {
+        text.push('-');
+        text.push_str(&wanted.pre_release);
+    }
+    Some((text, actual < wanted))
+}
+
 /// As it was written.
 impl fmt::Display for VersionConstraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -196,6 +207,19 @@ mod tests {
         ] {
             let parsed = VersionConstraint::parse(constraint).unwrap_or_else(|| panic!("{constraint}"));
             assert_eq!(parsed.admits(version), admitted, "{constraint} on {version}");
+        }
+        for (wanted, found) in [
+            ("99.0", Some(("99.0.0", true))),
+            ("1.16", Some(("1.16.0", false))),
+            ("v1.16.0-dev", Some(("1.16.0-dev", false))),
+            ("1.17.0-rc1", Some(("1.17.0-rc1", true))),
+            ("new", None),
+        ] {
+            assert_eq!(
+                is_older("1.16.0", wanted),
+                found.map(|(text, older)| (text.to_owned(), older)),
+                "{wanted}"
+            );
         }
         for bad in ["latest", "", ">= ", "1.x", ">= 1,", "=> 1", "99999999999999999999999"] {
             assert!(VersionConstraint::parse(bad).is_none(), "{bad}");
