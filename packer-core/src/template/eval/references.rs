@@ -15,6 +15,8 @@ pub struct Reference {
     pub root: Arc<str>,
     /// The steps as far as they are constant: a computed index or a splat ends them.
     pub steps: Vec<ReferenceStep>,
+    /// Where each of these steps stands, from its dot or bracket on.
+    pub step_spans: Vec<Span>,
     /// From the root name to the last of these steps.
     pub span: Span,
 }
@@ -126,7 +128,7 @@ impl<'e> Visitor<'e> {
         if self.bound.contains(&&**root) {
             return;
         }
-        let mut reference = Reference { root: root.clone(), steps: Vec::new(), span };
+        let mut reference = Reference { root: root.clone(), steps: Vec::new(), step_spans: Vec::new(), span };
         for step in steps {
             reference.steps.push(match &step.kind {
                 StepKind::Attribute(name) => ReferenceStep::Attribute(name.clone()),
@@ -135,6 +137,7 @@ impl<'e> Visitor<'e> {
                 }
                 _ => break,
             });
+            reference.step_spans.push(step.span);
             reference.span = reference.span.to(step.span);
         }
         self.found.push(reference);

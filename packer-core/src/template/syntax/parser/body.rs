@@ -216,8 +216,9 @@ impl Parser<'_> {
         let mut body = NativeBody::default();
         let name = self.name();
         if self.peek() != T::Equal {
+            let span = name.span.to(self.here());
             self.error_at(
-                name.span,
+                span,
                 "Argument definition required",
                 format!(
                     "A block on one line can hold one argument: \"{}\" needs = and a value. A nested block stands on lines of its own.",
