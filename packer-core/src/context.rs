@@ -495,6 +495,11 @@ impl Context {
         &self.0.run.host.cache_dir
     }
 
+    /// What the host lends.
+    pub fn host(&self) -> &Host {
+        &self.0.run.host
+    }
+
     /// A variable that the host lends.
     pub fn env(&self, name: &str) -> Option<&str> {
         self.0.run.host.env.get(name).map(String::as_str)

@@ -9,13 +9,17 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use crate::context::Context;
 use crate::error::{Error, Result};
 
+#[cfg(any(feature = "docker", feature = "ssh"))]
+mod archive;
 mod check;
 mod config;
+#[cfg(feature = "docker")]
+pub mod docker;
 mod none;
 mod output;
 #[cfg(feature = "ssh")]
 pub mod ssh;
-#[cfg(feature = "ssh")]
+#[cfg(any(feature = "docker", feature = "ssh"))]
 mod tree;
 
 pub use config::{CommunicatorConfig, Target};

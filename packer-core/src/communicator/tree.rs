@@ -7,7 +7,18 @@ use super::Globs;
 use crate::context::Context;
 use crate::error::{Error, Result};
 
-/// What a folder contains; links are what they lead to.
+/// What becomes of links in a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// They are what they lead to.
+    #[cfg_attr(not(feature = "ssh"), allow(dead_code))]
+    Followed,
+    /// They stay links.
+    #[cfg_attr(not(feature = "docker"), allow(dead_code))]
+    Kept,
+}
+
+/// What a folder contains.
 #[derive(Debug)]
 pub(crate) struct LocalTree {
     /// The folder's own name, where it is copied itself; `None` where only what it contains is.
@@ -28,8 +39,11 @@ pub(crate) struct Entry {
     pub(crate) path: PathBuf,
     /// Permission bits.
     pub(crate) mode: u32,
-    /// `None` for a folder.
+    /// `None` for a folder or link.
     pub(crate) size: Option<u64>,
+    /// Where a link that stays one leads.
+    #[cfg_attr(not(feature = "docker"), allow(dead_code))]
+    pub(crate) link: Option<PathBuf>,
 }
 
 /// The real paths of the folders one is in, innermost first: a link back to one of them would never end.
@@ -44,8 +58,19 @@ impl LocalTree {
     /// # Errors
     /// Where the folder cannot be read, a link leads nowhere or back into a folder that contains it, an entry is
     /// neither file nor folder, or a name is no UTF-8.
-    pub(crate) async fn read(cx: &Context, source: &Path, exclude: &Globs) -> Result<Self> {
-        let (source, exclude) = (source.to_path_buf(), exclude.clone());
+    pub(crate) async fn read(cx: &Context, source: &Path, exclude: &Globs, links: Links) -> Result<Self> {
+        let exclude = exclude.clone();
+        Self::select(cx, source, links, move |path: &str| !exclude.matches(path)).await
+    }
+
+    /// The same with what `admits` lets in by its path, seen from the root; of a folder that it does not, nothing.
+    pub(crate) async fn select(
+        cx: &Context,
+        source: &Path,
+        links: Links,
+        admits: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<Self> {
+        let source = source.to_path_buf();
         cx.blocking(move |stop| {
             let metadata = std::fs::metadata(&source).map_err(|e| Error::io("open", &source, e))?;
             if !metadata.is_dir() {
@@ -60,12 +85,22 @@ impl LocalTree {
                 let first = folders.len();
                 for (name, path) in sorted(&folder)? {
                     let relative = format!("{prefix}{name}");
-                    if exclude.matches(&relative) {
+                    if !admits(&relative) {
                         continue;
                     }
-                    let metadata = std::fs::metadata(&path).map_err(|e| Error::io("open", &path, e))?;
+                    let metadata = match links {
+                        Links::Followed => std::fs::metadata(&path),
+                        Links::Kept => std::fs::symlink_metadata(&path),
+                    };
+                    let metadata = metadata.map_err(|e| Error::io("open", &path, e))?;
+                    let link = match metadata.is_symlink() {
+                        true => Some(std::fs::read_link(&path).map_err(|e| Error::io("readlink", &path, e))?),
+                        false => None,
+                    };
                     let size = metadata.is_file().then_some(metadata.len());
-                    if metadata.is_dir() {
+                    if link.is_some() {
+                        // Whatever it leads to is not looked at.
+                    } else if metadata.is_dir() {
                         let inner = chain.enter(&path)?;
                         folders.push((path.clone(), format!("{relative}/"), inner));
                     } else if size.is_none() {
@@ -75,7 +110,7 @@ impl LocalTree {
                         )));
                     }
                     tree.total += size.unwrap_or(0);
-                    tree.entries.push(Entry { relative, path, mode: mode(&metadata), size });
+                    tree.entries.push(Entry { relative, path, mode: mode(&metadata), size, link });
                 }
                 folders[first..].reverse();
             }

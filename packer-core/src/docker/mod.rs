@@ -1,3 +1,22 @@
 //! What components that speak to Docker engines and registries share.
 
+#[cfg(feature = "docker")]
+mod client;
 pub mod credentials;
+#[cfg(feature = "docker")]
+mod endpoint;
+#[cfg(feature = "docker")]
+mod images;
+#[cfg(feature = "docker")]
+mod reference;
+#[cfg(feature = "docker")]
+pub mod resources;
+#[cfg(feature = "docker")]
+mod ssh;
+#[cfg(feature = "docker")]
+pub(crate) mod streams;
+
+#[cfg(feature = "docker")]
+pub use client::Client;
+#[cfg(feature = "docker")]
+pub use reference::Reference;

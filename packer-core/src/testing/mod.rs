@@ -26,6 +26,8 @@ use crate::secrets::Secrets;
 pub mod builder;
 pub mod communicator;
 pub mod data_source;
+#[cfg(unix)]
+pub mod dockerd;
 mod fakes;
 pub mod ledger;
 mod local;

@@ -15,6 +15,7 @@ use russh::client::Msg;
 use tokio::io::AsyncWrite;
 use tokio::sync::Mutex;
 
+use super::tree::{Links, LocalTree};
 use super::{Command, Communicator, ExitStatus, Globs, Source};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -129,7 +130,7 @@ impl Communicator for Ssh {
     ) -> Result<()> {
         cx.until_cancelled(async {
             let destination = remote_path(destination)?;
-            let tree = super::tree::LocalTree::read(cx, source, exclude).await?;
+            let tree = LocalTree::read(cx, source, exclude, Links::Followed).await?;
             match self.sftp().await? {
                 Some(session) => session.upload_dir(cx, tree, destination).await,
                 None => self.upload_dir_plainly(cx, tree, destination).await,

@@ -1,18 +1,19 @@
 //! Files through plain commands, for servers without SFTP: `cat` for files, `tar` for folders.
 
 use std::io::{self, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{self, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::SyncIoBridge;
 
+use super::super::archive::{Layout, Told, modified, pattern, quoted, quoted_text, unpack};
 use super::super::tree::LocalTree;
 use super::super::{Command, ExitStatus, Globs};
 use super::sftp::Content;
 use super::{Ssh, base_name, exec};
-use crate::context::{Context, Progress};
+use crate::context::Context;
 use crate::error::{Error, Result, os_text};
 
 /// How much of a command's complaint is kept.
@@ -122,8 +123,9 @@ impl Ssh {
         let mut progress = cx.progress(base, None);
         let (reader, mut writer) = tokio::io::simplex(PIPE);
         let (destination, exclude) = (destination.to_path_buf(), exclude.clone());
-        let unpacking = cx
-            .blocking(move |stop| unpack(stop, SyncIoBridge::new(reader), &destination, contents, &exclude));
+        let layout = if contents { Layout::Contents } else { Layout::Folder };
+        let unpacking =
+            cx.blocking(move |stop| unpack(stop, SyncIoBridge::new(reader), &destination, layout, &exclude));
         let packing = async {
             let mut sink = Told { inner: &mut writer, progress: Some(&mut progress) };
             let result =
@@ -187,115 +189,6 @@ async fn first_failure(
     }
 }
 
-/// Unpacks an archive that the machine made, and nothing outside `destination`.
-fn unpack(
-    stop: &crate::blocking::Stop,
-    archive: impl Read,
-    destination: &Path,
-    contents: bool,
-    exclude: &Globs,
-) -> Result<()> {
-    let failed = |e: io::Error| Error::provider(format!("reading the machine's archive: {}", os_text(&e)));
-    std::fs::create_dir_all(destination).map_err(|e| Error::io("mkdir", destination, e))?;
-    let mut modes = Vec::new();
-    let mut archive = tar::Archive::new(archive);
-    for entry in archive.entries().map_err(failed)? {
-        stop.check()?;
-        let mut entry = entry.map_err(failed)?;
-        let relative = inside(&entry.path().map_err(failed)?)?;
-        // Patterns are seen from the folder's root, whose name comes first unless its contents were asked for.
-        let mut from_root = relative.components();
-        if !contents {
-            from_root.next();
-        }
-        let from_root = from_root.as_path();
-        if from_root.ancestors().any(|part| part != Path::new("") && exclude.matches(part)) {
-            continue;
-        }
-        let path = destination.join(&relative);
-        let mode = entry.header().mode().ok();
-        match entry.header().entry_type() {
-            tar::EntryType::Directory => {
-                std::fs::create_dir_all(&path).map_err(|e| Error::io("mkdir", &path, e))?;
-                if relative != Path::new("") {
-                    modes.push((path, mode));
-                }
-            }
-            tar::EntryType::Link => {
-                let Some(first) = entry.link_name().map_err(failed)? else { continue };
-                let first = destination.join(inside(&first)?);
-                std::fs::copy(&first, &path).map_err(|e| Error::io("open", &first, e))?;
-            }
-            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
-                let mut file = std::fs::File::create(&path).map_err(|e| Error::io("open", &path, e))?;
-                io::copy(&mut entry, &mut file).map_err(|e| Error::io("write", &path, e))?;
-                modes.push((path, mode));
-            }
-            other => {
-                let name = relative.display();
-                return Err(Error::guest(format!("{name} is neither a file nor a folder ({other:?})")));
-            }
-        }
-    }
-    // From the inside out: folders that must not be written to come last.
-    for (path, mode) in modes.into_iter().rev() {
-        set_mode(&path, mode)?;
-    }
-    Ok(())
-}
-
-/// A path of an archive, if it stays inside the folder where it is unpacked.
-fn inside(path: &Path) -> Result<PathBuf> {
-    let mut relative = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(part) => relative.push(part),
-            Component::CurDir => {}
-            _ => return Err(Error::guest(format!("the machine's archive contains {}", path.display()))),
-        }
-    }
-    Ok(relative)
-}
-
-#[cfg_attr(not(unix), allow(unused_variables))]
-fn set_mode(path: &Path, mode: Option<u32>) -> Result<()> {
-    #[cfg(unix)]
-    if let Some(mode) = mode {
-        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode & 0o777);
-        std::fs::set_permissions(path, permissions).map_err(|e| Error::io("chmod", path, e))?;
-    }
-    Ok(())
-}
-
-fn modified(path: &Path) -> u64 {
-    let time = std::fs::metadata(path).and_then(|m| m.modified()).ok();
-    time.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs())
-}
-
-/// A path as one word of the shell, which cannot be taken for an option.
-fn quoted(path: &str) -> String {
-    match path.starts_with('-') {
-        true => quoted_text(&format!("./{path}")),
-        false => quoted_text(path),
-    }
-}
-
-fn quoted_text(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-/// A name for the shell in which only the signs of a pattern keep their meaning.
-fn pattern(name: &str) -> String {
-    let mut word = String::from("./");
-    for c in name.chars() {
-        if c.is_ascii() && !c.is_ascii_alphanumeric() && !"*?[]._-".contains(c) {
-            word.push('\\');
-        }
-        word.push(c);
-    }
-    word
-}
-
 /// The first part of what a command says about its failure.
 struct Complaint(Vec<u8>);
 
@@ -316,72 +209,5 @@ impl AsyncWrite for Complaint {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
-    }
-}
-
-/// A stream that tells how much has passed.
-struct Told<'a, S: ?Sized> {
-    inner: &'a mut S,
-    progress: Option<&'a mut Progress>,
-}
-
-impl<S: ?Sized> Told<'_, S> {
-    fn tell(&mut self, bytes: usize) {
-        if let Some(progress) = &mut self.progress {
-            progress.advance(bytes as u64);
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin + ?Sized> AsyncRead for Told<'_, S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut task::Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut *self.inner).poll_read(cx, buffer);
-        self.tell(buffer.filled().len() - before);
-        result
-    }
-}
-
-impl<S: AsyncWrite + Unpin + ?Sized> AsyncWrite for Told<'_, S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut task::Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut *self.inner).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(written)) = result {
-            self.tell(written);
-        }
-        result
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.inner).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_stay_words_of_the_shell() {
-        assert_eq!(quoted("it's a b"), r"'it'\''s a b'");
-        assert_eq!(quoted("-rf"), "'./-rf'");
-        assert_eq!(pattern("a b*;$(x)"), r"./a\ b*\;\$\(x\)");
-    }
-
-    #[test]
-    fn archives_stay_inside() {
-        assert_eq!(inside(Path::new("./a/b")).unwrap(), Path::new("a/b"));
-        assert!(inside(Path::new("../a")).is_err() && inside(Path::new("/a")).is_err());
     }
 }

@@ -1,0 +1,236 @@
+//! What moving folders as tar archives takes, whatever carries them.
+
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+use std::pin::Pin;
+use std::task::{self, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Globs;
+use crate::context::Progress;
+use crate::error::{Error, Result, os_text};
+
+/// Whose names an archive has, and which of them the local copy keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// All names begin with the folder's own, and so do those of the copy.
+    Folder,
+    /// Names are seen from inside the folder, here and there.
+    Contents,
+    /// All names begin with the folder's own, which the copy leaves out.
+    #[cfg_attr(not(feature = "docker"), allow(dead_code))]
+    Strip,
+}
+
+impl Layout {
+    /// A name as seen from the folder, and its place in the copy.
+    fn place(self, relative: &Path) -> (PathBuf, PathBuf) {
+        let mut inner = relative.components();
+        if self != Self::Contents {
+            inner.next();
+        }
+        let inner = inner.as_path().to_path_buf();
+        match self {
+            Self::Strip => (inner.clone(), inner),
+            _ => (inner, relative.to_path_buf()),
+        }
+    }
+}
+
+/// Unpacks an archive that the machine made, and nothing outside `destination`.
+pub(super) fn unpack(
+    stop: &crate::blocking::Stop,
+    archive: impl Read,
+    destination: &Path,
+    layout: Layout,
+    exclude: &Globs,
+) -> Result<()> {
+    let failed = |e: io::Error| Error::provider(format!("reading the machine's archive: {}", os_text(&e)));
+    std::fs::create_dir_all(destination).map_err(|e| Error::io("mkdir", destination, e))?;
+    let (mut modes, mut links) = (Vec::new(), Vec::new());
+    let mut archive = tar::Archive::new(archive);
+    for entry in archive.entries().map_err(failed)? {
+        stop.check()?;
+        let mut entry = entry.map_err(failed)?;
+        let (from_root, relative) = layout.place(&inside(&entry.path().map_err(failed)?)?);
+        // Patterns are seen from the folder's root.
+        if from_root.ancestors().any(|part| part != Path::new("") && exclude.matches(part)) {
+            continue;
+        }
+        let path = destination.join(&relative);
+        let mode = entry.header().mode().ok();
+        match entry.header().entry_type() {
+            tar::EntryType::Directory => {
+                std::fs::create_dir_all(&path).map_err(|e| Error::io("mkdir", &path, e))?;
+                if relative != Path::new("") {
+                    modes.push((path, mode));
+                }
+            }
+            tar::EntryType::Link => {
+                let Some(first) = entry.link_name().map_err(failed)? else { continue };
+                let first = destination.join(layout.place(&inside(&first)?).1);
+                std::fs::copy(&first, &path).map_err(|e| Error::io("open", &first, e))?;
+            }
+            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
+                let mut file = std::fs::File::create(&path).map_err(|e| Error::io("open", &path, e))?;
+                io::copy(&mut entry, &mut file).map_err(|e| Error::io("write", &path, e))?;
+                modes.push((path, mode));
+            }
+            tar::EntryType::Symlink => {
+                let Some(target) = entry.link_name().map_err(failed)? else { continue };
+                links.push((path, target.into_owned()));
+            }
+            other => {
+                let name = relative.display();
+                return Err(Error::guest(format!("{name} is neither a file nor a folder ({other:?})")));
+            }
+        }
+    }
+    // Links come when all else is written, so that nothing is written through one.
+    for (path, target) in links {
+        link(&target, &path)?;
+    }
+    // From the inside out: folders that must not be written to come last.
+    for (path, mode) in modes.into_iter().rev() {
+        set_mode(&path, mode)?;
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn link(target: &Path, path: &Path) -> Result<()> {
+    let made = std::os::unix::fs::symlink(target, path);
+    let made = match made {
+        // A link of an earlier download is replaced, as files are.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            std::fs::remove_file(path).and_then(|()| std::os::unix::fs::symlink(target, path))
+        }
+        made => made,
+    };
+    made.map_err(|e| Error::io("symlink", path, e))
+}
+
+#[cfg(not(unix))]
+fn link(_: &Path, path: &Path) -> Result<()> {
+    Err(Error::user(format!("{}: links cannot be made on this system", path.display())))
+}
+
+/// A path of an archive, if it stays inside the folder where it is unpacked.
+fn inside(path: &Path) -> Result<PathBuf> {
+    let mut relative = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(part) => relative.push(part),
+            Component::CurDir => {}
+            _ => return Err(Error::guest(format!("the machine's archive contains {}", path.display()))),
+        }
+    }
+    Ok(relative)
+}
+
+#[cfg_attr(not(unix), allow(unused_variables))]
+fn set_mode(path: &Path, mode: Option<u32>) -> Result<()> {
+    #[cfg(unix)]
+    if let Some(mode) = mode {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode & 0o777);
+        std::fs::set_permissions(path, permissions).map_err(|e| Error::io("chmod", path, e))?;
+    }
+    Ok(())
+}
+
+pub(super) fn modified(path: &Path) -> u64 {
+    let time = std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    time.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs())
+}
+
+/// A path as one word of the shell, which cannot be taken for an option.
+pub(super) fn quoted(path: &str) -> String {
+    match path.starts_with('-') {
+        true => quoted_text(&format!("./{path}")),
+        false => quoted_text(path),
+    }
+}
+
+pub(super) fn quoted_text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A name for the shell in which only the signs of a pattern keep their meaning.
+pub(super) fn pattern(name: &str) -> String {
+    let mut word = String::from("./");
+    for c in name.chars() {
+        if c.is_ascii() && !c.is_ascii_alphanumeric() && !"*?[]._-".contains(c) {
+            word.push('\\');
+        }
+        word.push(c);
+    }
+    word
+}
+
+/// A stream that tells how much has passed.
+pub(super) struct Told<'a, S: ?Sized> {
+    pub(super) inner: &'a mut S,
+    pub(super) progress: Option<&'a mut Progress>,
+}
+
+impl<S: ?Sized> Told<'_, S> {
+    fn tell(&mut self, bytes: usize) {
+        if let Some(progress) = &mut self.progress {
+            progress.advance(bytes as u64);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin + ?Sized> AsyncRead for Told<'_, S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut *self.inner).poll_read(cx, buffer);
+        self.tell(buffer.filled().len() - before);
+        result
+    }
+}
+
+impl<S: AsyncWrite + Unpin + ?Sized> AsyncWrite for Told<'_, S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut *self.inner).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(written)) = result {
+            self.tell(written);
+        }
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_words_of_the_shell() {
+        assert_eq!(quoted("it's a b"), r"'it'\''s a b'");
+        assert_eq!(quoted("-rf"), "'./-rf'");
+        assert_eq!(pattern("a b*;$(x)"), r"./a\ b*\;\$\(x\)");
+    }
+
+    #[test]
+    fn archives_stay_inside() {
+        assert_eq!(inside(Path::new("./a/b")).unwrap(), Path::new("a/b"));
+        assert!(inside(Path::new("../a")).is_err() && inside(Path::new("/a")).is_err());
+    }
+}

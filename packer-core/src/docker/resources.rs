@@ -1,0 +1,89 @@
+//! What components leave in an engine, and how it goes again.
+//!
+//! Three kinds of resources: a `container`; an `image` that is known by a name of ours until its id is in the details;
+//! and a `tag`, a name of the user's choice that goes only as long as it leads to our image.
+
+use bollard::query_parameters::{InspectContainerOptions, RemoveContainerOptionsBuilder};
+use serde_json::json;
+
+use super::client::Client;
+use crate::context::Context;
+use crate::error::{Error, Fault, Result};
+use crate::ledger::Resource;
+
+/// A container by its name. It counts as ours only where it mounts `folder`, a folder that nobody else knows: a name that the user
+/// chose may be somebody else's.
+pub fn container(name: &str, folder: &str) -> Resource {
+    Resource::new("container", name).with_details(json!({ "mounts": folder }))
+}
+
+/// An image that does not exist yet, by a name that is ours alone.
+pub fn image(purpose: &str) -> Resource {
+    Resource::new("image", format!("packer-{purpose}:{}", uuid::Uuid::new_v4().simple()))
+}
+
+/// The same image once its id is known.
+#[must_use]
+pub fn with_id(image: Resource, id: &str) -> Resource {
+    image.with_details(json!({ "id": id }))
+}
+
+/// A name that the user wants for the image of this id.
+pub fn tag(name: &str, id: &str) -> Resource {
+    Resource::new("tag", name).with_details(json!({ "id": id }))
+}
+
+fn detail<'a>(resource: &'a Resource, name: &str) -> Option<&'a str> {
+    resource.details.get(name).and_then(|value| value.as_str())
+}
+
+impl Client {
+    /// Removes a resource that [`container`], [`image`] or [`tag`] made. What is gone is no error.
+    ///
+    /// # Errors
+    /// Where it exists and cannot be removed; where it is of another kind.
+    pub async fn release(&self, cx: &Context, resource: &Resource) -> Result<()> {
+        match resource.kind.as_str() {
+            "container" => self.release_container(cx, resource).await,
+            "image" => {
+                self.remove_image(&resource.name).await?;
+                match detail(resource, "id") {
+                    Some(id) => self.remove_image(id).await,
+                    None => Ok(()),
+                }
+            }
+            "tag" => {
+                let Some(id) = detail(resource, "id") else { return Ok(()) };
+                match self.image(&resource.name).await? {
+                    Some(found) if found.id.as_deref() == Some(id) => self.remove_image(&resource.name).await,
+                    _ => Ok(()),
+                }
+            }
+            _ => Err(Error::internal(format!("nothing is known about how to release {resource}"))),
+        }
+    }
+
+    async fn release_container(&self, cx: &Context, resource: &Resource) -> Result<()> {
+        let what = format!("remove the container {}", resource.name);
+        let found = self.api().inspect_container(&resource.name, None::<InspectContainerOptions>);
+        let Some(found) = self.find(&what, found).await? else { return Ok(()) };
+        let folder = detail(resource, "mounts").unwrap_or_default();
+        let mounts = found.mounts.iter().flatten().any(|mount| mount.source.as_deref() == Some(folder));
+        let binds = found.host_config.iter().flat_map(|h| h.binds.iter().flatten());
+        let bound = binds.into_iter().any(|bind| {
+            bind.strip_prefix(folder).is_some_and(|rest| !folder.is_empty() && rest.starts_with(':'))
+        });
+        if !mounts && !bound {
+            return Ok(()); // somebody else's: the engine refused to give us the name
+        }
+        let id = found.id.unwrap_or_else(|| resource.name.clone());
+        cx.say(format!("Killing the container: {id}"));
+        // Volumes without a name came with the container and go with it.
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match self.find(&what, self.api().remove_container(&id, Some(options))).await {
+            // It is on its way already, for instance because it was started with `--rm`.
+            Err(e) if e.fault() == Fault::Provider && e.message().contains("already in progress") => Ok(()),
+            result => result.map(drop),
+        }
+    }
+}

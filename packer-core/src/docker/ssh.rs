@@ -1,0 +1,154 @@
+//! The way to an engine on another machine: `ssh HOST docker system dial-stdio`, as the `docker` command does it.
+//!
+//! The user's own `ssh` program is used, so that its configuration, agent and known hosts count.
+
+use std::io;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use bollard::BollardRequest;
+use bollard::errors::Error as EngineError;
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::context::Host;
+use crate::error::{Error, Result};
+use crate::shell::process;
+
+/// Programs that lead to an engine; each request has one of its own.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    arguments: Vec<String>,
+    host: Host,
+}
+
+impl Dialer {
+    /// For `ssh://[USER@]HOST[:PORT]`.
+    pub(super) fn new(address: &str, host: &Host) -> Result<Self> {
+        let wrong = || Error::user(format!("DOCKER_HOST {address:?} is not ssh://[USER@]HOST[:PORT]"));
+        let rest = address.strip_prefix("ssh://").ok_or_else(wrong)?.trim_end_matches('/');
+        let (user, machine) = match rest.rsplit_once('@') {
+            Some((user, machine)) => (Some(user), machine),
+            None => (None, rest),
+        };
+        let (name, port) = match machine.strip_prefix('[').and_then(|m| m.split_once(']')) {
+            Some((name, rest)) => (name, rest.strip_prefix(':')),
+            None => match machine.split_once(':') {
+                Some((name, port)) => (name, Some(port)),
+                None => (machine, None),
+            },
+        };
+        let port = port.map(|port| port.parse::<u16>().map_err(|_| wrong())).transpose()?;
+        // A name that begins with a dash would be an option of the program; a path names a socket over there.
+        if name.is_empty() || name.starts_with('-') || name.contains('/') {
+            return Err(wrong());
+        }
+        let mut arguments: Vec<String> = ["-o", "ConnectTimeout=30", "-T"].map(str::to_owned).into();
+        if let Some(user) = user.filter(|user| !user.is_empty()) {
+            arguments.extend(["-l".to_owned(), user.to_owned()]);
+        }
+        if let Some(port) = port {
+            arguments.extend(["-p".to_owned(), port.to_string()]);
+        }
+        arguments.extend(["--", name, "docker", "system", "dial-stdio"].map(str::to_owned));
+        Ok(Self { arguments, host: host.clone() })
+    }
+
+    fn dial(&self) -> io::Result<Line> {
+        let mut command = Command::new("ssh");
+        command.args(&self.arguments).envs(&self.host.env);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut child = process::spawn(&mut command)?;
+        match (child.stdin.take(), child.stdout.take()) {
+            (Some(stdin), Some(stdout)) => Ok(Line { stdin: Some(stdin), stdout, _child: child }),
+            _ => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    /// Sends one request.
+    pub(super) async fn request(
+        self: Arc<Self>,
+        request: BollardRequest,
+    ) -> std::result::Result<Response<Incoming>, EngineError> {
+        let line = self.dial()?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(line)).await?;
+        // Ends with the response, or with the stream that it became.
+        tokio::spawn(connection.with_upgrades());
+        let (mut parts, body) = request.into_parts();
+        // The other side wants only the path.
+        parts.uri = parts.uri.path_and_query().map_or("/", |path| path.as_str()).parse()?;
+        parts.headers.insert(hyper::header::HOST, hyper::header::HeaderValue::from_static("docker"));
+        Ok(sender.send_request(BollardRequest::from_parts(parts, body)).await?)
+    }
+}
+
+/// A program's input and output as one stream; the program ends with it.
+struct Line {
+    stdin: Option<ChildStdin>,
+    stdout: ChildStdout,
+    _child: Child,
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stdout).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stdin {
+            Some(stdin) => Pin::new(stdin).poll_write(cx, bytes),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stdin {
+            Some(stdin) => Pin::new(stdin).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// The program sees the end of its input only when that is closed.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        let Some(stdin) = &mut self.stdin else { return Poll::Ready(Ok(())) };
+        let flushed = Pin::new(stdin).poll_flush(cx);
+        if flushed.is_ready() {
+            self.stdin = None;
+        }
+        flushed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_become_arguments() {
+        let arguments = |address: &str| Dialer::new(address, &Host::new()).map(|d| d.arguments.join(" "));
+        assert_eq!(
+            arguments("ssh://me@box:2222").unwrap(),
+            "-o ConnectTimeout=30 -T -l me -p 2222 -- box docker system dial-stdio"
+        );
+        assert!(arguments("ssh://box").unwrap().ends_with("-T -- box docker system dial-stdio"));
+        assert!(arguments("ssh://[::1]:22").unwrap().ends_with("-p 22 -- ::1 docker system dial-stdio"));
+        for bad in ["ssh://", "ssh://-oProxyCommand=x", "ssh://a:b", "ssh://host/run/x.sock"] {
+            assert!(arguments(bad).is_err(), "{bad}");
+        }
+    }
+}
