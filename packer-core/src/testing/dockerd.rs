@@ -54,16 +54,19 @@ impl Dockerd {
         }
     }
 
-    /// Kills the engine as a crash would, with the containers' supervisors left alone, and starts it again.
-    pub fn crash(&mut self) {
-        self.kill();
-        self.restart();
-    }
-
     /// Kills the engine as a crash would; it stays away until [`restart`](Self::restart).
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Its helper, which it started itself, would keep the next one from starting.
+        let number = self.path().join("exec/containerd/containerd.pid");
+        let helper = std::fs::read_to_string(&number).unwrap_or_default();
+        let _ = Command::new("kill").args(["-KILL", helper.trim()]).stderr(Stdio::null()).status();
+        let deadline = Instant::now() + START;
+        while Path::new("/proc").join(helper.trim()).join("exe").exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = std::fs::remove_file(number);
     }
 
     /// Starts the engine again in a network namespace of its own.
