@@ -9,11 +9,15 @@
 use packer_core::Registry;
 
 pub mod data_source;
+#[cfg(feature = "docker")]
+mod docker;
 #[cfg(feature = "file")]
 mod file;
 #[cfg(feature = "null")]
 mod null;
 
+#[cfg(feature = "docker")]
+pub use docker::{Docker, DockerBuild};
 #[cfg(feature = "file")]
 pub use file::FileBuilder;
 #[cfg(feature = "null")]
@@ -21,6 +25,8 @@ pub use null::Null;
 
 /// Registers every builder and data source that the crate's features hold, under the names of Packer's templates.
 pub fn register(registry: &mut Registry) {
+    #[cfg(feature = "docker")]
+    registry.builder::<Docker>("docker").provides("github.com/hashicorp/docker");
     #[cfg(feature = "file")]
     registry.builder::<FileBuilder>("file");
     #[cfg(feature = "null")]

@@ -14,6 +14,13 @@ mod artifice;
 mod checksum;
 #[cfg(feature = "compress")]
 mod compress;
+#[cfg(any(
+    feature = "docker-import",
+    feature = "docker-push",
+    feature = "docker-save",
+    feature = "docker-tag"
+))]
+mod docker;
 #[cfg(feature = "manifest")]
 mod manifest;
 #[cfg(feature = "shell-local")]
@@ -25,6 +32,14 @@ pub use artifice::Artifice;
 pub use checksum::Checksum;
 #[cfg(feature = "compress")]
 pub use compress::Compress;
+#[cfg(feature = "docker-import")]
+pub use docker::import::DockerImport;
+#[cfg(feature = "docker-push")]
+pub use docker::push::DockerPush;
+#[cfg(feature = "docker-save")]
+pub use docker::save::DockerSave;
+#[cfg(feature = "docker-tag")]
+pub use docker::tag::DockerTag;
 #[cfg(feature = "manifest")]
 pub use manifest::Manifest;
 #[cfg(feature = "shell-local")]
@@ -40,6 +55,14 @@ pub fn register(registry: &mut Registry) {
     registry.post_processor::<Checksum>("checksum");
     #[cfg(feature = "compress")]
     registry.post_processor::<Compress>("compress");
+    #[cfg(feature = "docker-import")]
+    registry.post_processor::<DockerImport>("docker-import");
+    #[cfg(feature = "docker-push")]
+    registry.post_processor::<DockerPush>("docker-push");
+    #[cfg(feature = "docker-save")]
+    registry.post_processor::<DockerSave>("docker-save");
+    #[cfg(feature = "docker-tag")]
+    registry.post_processor::<DockerTag>("docker-tag");
     #[cfg(feature = "manifest")]
     registry.post_processor::<Manifest>("manifest");
     #[cfg(feature = "shell-local")]

@@ -20,7 +20,7 @@ mod output;
 #[cfg(feature = "ssh")]
 pub mod ssh;
 #[cfg(any(feature = "docker", feature = "ssh"))]
-mod tree;
+pub(crate) mod tree;
 
 pub use config::{CommunicatorConfig, Target};
 pub use none::NoCommunicator;

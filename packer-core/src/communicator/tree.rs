@@ -38,6 +38,7 @@ pub(crate) struct Entry {
     pub(crate) relative: String,
     pub(crate) path: PathBuf,
     /// Permission bits.
+    #[cfg_attr(not(feature = "ssh"), allow(dead_code))]
     pub(crate) mode: u32,
     /// `None` for a folder or link.
     pub(crate) size: Option<u64>,

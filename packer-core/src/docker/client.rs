@@ -42,7 +42,17 @@ impl Client {
     /// # Errors
     /// Where there is no engine, or none that may be used; the message says where it was looked for.
     pub async fn connect(host: &Host) -> Result<Self> {
-        let endpoint = Arc::new(endpoint::find(host)?);
+        Self::open(host, endpoint::find(host)?).await
+    }
+
+    /// Connects to the engine at an address that an earlier connection had.
+    pub(super) async fn connect_to(host: &Host, address: &str, certificates: Option<&str>) -> Result<Self> {
+        let certificates = certificates.map(Into::into);
+        Self::open(host, Endpoint { address: address.to_owned(), certificates }).await
+    }
+
+    async fn open(host: &Host, endpoint: Endpoint) -> Result<Self> {
+        let endpoint = Arc::new(endpoint);
         let api = open(&endpoint, host)?;
         let greeting = tokio::time::timeout(GREETING, api.negotiate_version()).await;
         let api = match greeting {
@@ -64,6 +74,11 @@ impl Client {
     /// Where the engine is: the value of `DOCKER_HOST` that leads there.
     pub fn address(&self) -> &str {
         &self.endpoint.address
+    }
+
+    /// Where the certificates are that secure the way to it.
+    pub(super) fn certificates(&self) -> Option<&Path> {
+        self.endpoint.certificates.as_deref()
     }
 
     /// Waits for an answer; its error gets words in front.

@@ -197,7 +197,7 @@ fn is_docker_hub(hostname: &str) -> bool {
 }
 
 /// Whether a key of the configuration stands for a registry.
-fn same(key: &str, server: &str) -> bool {
+pub(super) fn same(key: &str, server: &str) -> bool {
     let name = hostname(key);
     name == server || (is_docker_hub(name) && is_docker_hub(server))
 }

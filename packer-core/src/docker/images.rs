@@ -1,13 +1,15 @@
 //! What builder and post-processors do with images: pull, push, tag, import, save, remove.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use bollard::auth::DockerCredentials;
 use bollard::body_try_stream;
 use bollard::models::{ImageInspect, ProgressDetail};
 use bollard::query_parameters::{
-    CreateImageOptionsBuilder, PushImageOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder,
+    BuildImageOptions, CreateImageOptionsBuilder, PushImageOptionsBuilder, RemoveImageOptions,
+    TagImageOptionsBuilder,
 };
 use futures_util::StreamExt;
 use tokio_util::io::ReaderStream;
@@ -16,8 +18,10 @@ use super::Reference;
 use super::client::Client;
 use super::credentials::{self, Credentials};
 use super::streams;
+use crate::communicator::docker::pack;
+use crate::communicator::tree::{Links, LocalTree};
 use crate::context::{Context, Progress};
-use crate::error::{Error, Fault, Result};
+use crate::error::{Error, Fault, Result, os_text};
 use crate::event::Level;
 
 impl Client {
@@ -194,6 +198,99 @@ impl Client {
         let found = self.api().inspect_registry_image(image, credentials);
         let found = self.ask(format!("look up {image}"), found).await?;
         Ok(found.descriptor.digest)
+    }
+}
+
+/// What the engine gets to build an image from.
+pub struct BuildContext {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Which paths in it, seen from the folder, go to the engine; of a folder that does not go, nothing does.
+    pub admits: Box<dyn Fn(&str) -> bool + Send>,
+    /// The name and content of one file more.
+    pub extra: Option<(String, Vec<u8>)>,
+    /// Whether it is compressed on the way.
+    pub compress: bool,
+}
+
+impl fmt::Debug for BuildContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BuildContext({})", self.folder.display())
+    }
+}
+
+impl Client {
+    /// Builds an image of a Dockerfile with the engine's own builder; `show` gets the lines that it prints.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read, an instruction fails, or the engine does not understand one.
+    pub async fn build(
+        &self,
+        cx: &Context,
+        options: BuildImageOptions,
+        credentials: HashMap<String, DockerCredentials>,
+        context: BuildContext,
+        show: impl Fn(&str),
+    ) -> Result<()> {
+        let BuildContext { folder, admits, extra, compress } = context;
+        let tree = LocalTree::select(cx, &folder, Links::Kept, admits).await?;
+        let progress = cx.progress(format!("Sending {}", folder.display()), Some(tree.total));
+        let (writer, stream) = streams::body();
+        let packing = cx.blocking(move |stop| {
+            let extra = extra.as_ref().map(|(name, content)| (name.as_str(), content.as_slice()));
+            let ids = Some((0, 0));
+            let done =
+                |writer: streams::BodyWriter| writer.finish().map_err(|e| Error::provider(os_text(&e)));
+            if !compress {
+                return done(pack::tree(stop, writer, &tree, None, ids, extra, Some(progress))?);
+            }
+            let writer = flate2::write::GzEncoder::new(writer, flate2::Compression::default());
+            let writer = pack::tree(stop, writer, &tree, None, ids, extra, Some(progress))?;
+            done(writer.finish().map_err(|e| Error::provider(os_text(&e)))?)
+        });
+        let building = async {
+            let mut stream =
+                self.api().build_image(options, Some(credentials), Some(body_try_stream(stream)));
+            while let Some(info) = stream.next().await {
+                let info = info.map_err(|e| self.error("the engine", &e))?;
+                if let Some(failure) = info.error_detail.and_then(|detail| detail.message) {
+                    return Err(Error::user(failure));
+                }
+                let text = info.stream.as_deref().or(info.status.as_deref()).unwrap_or_default();
+                text.lines().filter(|line| !line.trim().is_empty()).for_each(&show);
+            }
+            Ok(())
+        };
+        let (packed, built) = tokio::join!(packing, building);
+        match (packed, built) {
+            (Err(packed), Err(built)) => {
+                Err(if packed.message().contains("broken pipe") { built } else { packed })
+            }
+            (packed, built) => built.and(packed),
+        }
+    }
+
+    /// Writes the file system of a container into a tar; shows the progress.
+    ///
+    /// # Errors
+    /// Where the file cannot be written or the engine breaks off; nothing is left of it then.
+    pub async fn export(&self, cx: &Context, container: &str, path: &Path, total: Option<u64>) -> Result<()> {
+        let stream = self.api().export_container(container);
+        let stream = stream.map(|chunk| chunk.map_err(|e| self.error("export", &e)));
+        streams::to_file(cx, path, 0o644, total, stream).await
+    }
+
+    /// The credentials for a registry as requests carry them: `login`, else those in Docker's configuration.
+    ///
+    /// # Errors
+    /// See [`credentials::find`].
+    pub async fn credentials(
+        &self,
+        cx: &Context,
+        registry: &str,
+        login: Option<&Credentials>,
+    ) -> Result<Option<DockerCredentials>> {
+        login_for(cx, registry, login).await
     }
 }
 

@@ -8,6 +8,8 @@ mod endpoint;
 #[cfg(feature = "docker")]
 mod images;
 #[cfg(feature = "docker")]
+mod login;
+#[cfg(feature = "docker")]
 mod reference;
 #[cfg(feature = "docker")]
 pub mod resources;
@@ -18,5 +20,9 @@ pub(crate) mod streams;
 
 #[cfg(feature = "docker")]
 pub use client::Client;
+#[cfg(feature = "docker")]
+pub use images::BuildContext;
+#[cfg(feature = "docker")]
+pub use login::Login;
 #[cfg(feature = "docker")]
 pub use reference::Reference;

@@ -11,26 +11,9 @@ use crate::context::Context;
 use crate::error::{Error, Fault, Result};
 use crate::ledger::Resource;
 
-/// A container by its name. It counts as ours only where it mounts `folder`, a folder that nobody else knows: a name that the user
-/// chose may be somebody else's.
-pub fn container(name: &str, folder: &str) -> Resource {
-    Resource::new("container", name).with_details(json!({ "mounts": folder }))
-}
-
 /// An image that does not exist yet, by a name that is ours alone.
-pub fn image(purpose: &str) -> Resource {
-    Resource::new("image", format!("packer-{purpose}:{}", uuid::Uuid::new_v4().simple()))
-}
-
-/// The same image once its id is known.
-#[must_use]
-pub fn with_id(image: Resource, id: &str) -> Resource {
-    image.with_details(json!({ "id": id }))
-}
-
-/// A name that the user wants for the image of this id.
-pub fn tag(name: &str, id: &str) -> Resource {
-    Resource::new("tag", name).with_details(json!({ "id": id }))
+pub fn image_name(purpose: &str) -> String {
+    format!("packer-{purpose}:{}", uuid::Uuid::new_v4().simple())
 }
 
 fn detail<'a>(resource: &'a Resource, name: &str) -> Option<&'a str> {
@@ -38,7 +21,46 @@ fn detail<'a>(resource: &'a Resource, name: &str) -> Option<&'a str> {
 }
 
 impl Client {
-    /// Removes a resource that [`container`], [`image`] or [`tag`] made. What is gone is no error.
+    /// A container by its name. It counts as ours only where it mounts `folder`, which nobody else knows: a
+    /// name that the user chose may be somebody else's.
+    pub fn container_resource(&self, name: &str, folder: &str) -> Resource {
+        Resource::new("container", name).with_details(self.details(json!({ "mounts": folder })))
+    }
+
+    /// An image by a name that is ours alone, and its id once that is known. `more` is what else its maker wants to know.
+    pub fn image_resource(&self, name: &str, id: Option<&str>, more: serde_json::Value) -> Resource {
+        let mut details = self.details(more);
+        details["id"] = id.into();
+        Resource::new("image", name).with_details(details)
+    }
+
+    /// A name that the user wants for the image of this id.
+    pub fn tag_resource(&self, name: &str, id: &str) -> Resource {
+        Resource::new("tag", name).with_details(self.details(json!({ "id": id })))
+    }
+
+    /// What a later process needs to find the engine again.
+    fn details(&self, mut details: serde_json::Value) -> serde_json::Value {
+        details["engine"] = self.address().into();
+        if let Some(folder) = self.certificates() {
+            details["certificates"] = folder.to_string_lossy().into();
+        }
+        details
+    }
+
+    /// Removes a resource of a Docker component's from the engine in which it was made. What is gone is no error.
+    ///
+    /// # Errors
+    /// See [`release`](Self::release); where the engine cannot be reached.
+    pub async fn release_resource(cx: &Context, resource: &Resource) -> Result<()> {
+        let client = match detail(resource, "engine") {
+            Some(address) => Self::connect_to(cx.host(), address, detail(resource, "certificates")).await?,
+            None => Self::connect(cx.host()).await?,
+        };
+        client.release(cx, resource).await
+    }
+
+    /// Removes a resource that one of the three above stands for. What is gone is no error.
     ///
     /// # Errors
     /// Where it exists and cannot be removed; where it is of another kind.
@@ -46,7 +68,9 @@ impl Client {
         match resource.kind.as_str() {
             "container" => self.release_container(cx, resource).await,
             "image" => {
-                self.remove_image(&resource.name).await?;
+                if !resource.name.is_empty() {
+                    self.remove_image(&resource.name).await?;
+                }
                 match detail(resource, "id") {
                     Some(id) => self.remove_image(id).await,
                     None => Ok(()),
