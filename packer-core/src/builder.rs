@@ -85,6 +85,9 @@ pub trait Builder: Send + Sync {
 pub struct Prepared {
     /// What the user should know although the build can run.
     pub warnings: Diagnostics,
+    /// Why no command can run in this machine, where that is so: a build with a provisioner that
+    /// [runs commands](crate::Provisioner::runs_commands) in it is refused before it starts.
+    pub no_commands: Option<String>,
 }
 
 impl Prepared {
@@ -112,6 +115,12 @@ pub trait Machine: Send + Sync {
 
     /// Turns the provisioned machine into an artifact.
     async fn capture(&self, cx: &Context) -> Result<Artifact>;
+
+    /// Called when a provisioner has succeeded (`step` names it), before the state is saved under a key: a boundary
+    /// for machines that keep what each step changed apart, as the layers of an image. An error fails the step.
+    async fn step_done(&self, _cx: &Context, _step: &str) -> Result<()> {
+        Ok(())
+    }
 
     /// Saves the present state under `key`; `None` where this builder cannot.
     async fn checkpoint(&self, _cx: &Context, _key: &CheckpointKey) -> Result<Option<Resource>> {

@@ -38,6 +38,13 @@ pub trait Provisioner: Send + Sync {
         Err(Error::internal(format!("nothing is known about how to release {resource}")))
     }
 
+    /// Whether it runs commands in the machine. Of a build whose machine cannot run any
+    /// ([`Prepared::no_commands`](crate::Prepared::no_commands)) those that say so are refused before it starts; the
+    /// default, `false`, leaves it to the machine's communicator to refuse.
+    fn runs_commands(&self) -> bool {
+        false
+    }
+
     /// What this step's outcome depends on; feeds the key under which a finished step may be reused.
     fn inputs(&self) -> Inputs {
         Inputs::Volatile

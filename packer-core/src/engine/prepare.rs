@@ -38,11 +38,15 @@ pub(crate) async fn all(builds: Vec<Build>, host: &Host) -> Vec<Prepared> {
 }
 
 async fn findings(build: &Build, cx: &PrepareContext) -> Diagnostics {
-    let mut findings = builder(build.builder.preview(), cx, build.location.as_ref()).await;
+    let (mut findings, no_commands) = prepared(build.builder.preview(), cx, build.location.as_ref()).await;
     let steps = build.provisioners.iter().chain(&build.error_cleanup);
     for step in steps.filter(|s| s.filter.admits(&build.source)) {
         let what = format!("Failed preparing provisioner-block {:?} {:?}", step.kind, step.name);
-        let found = provisioner(step.provisioner.preview().as_ref(), cx);
+        let provisioner = step.provisioner.preview();
+        let mut found = self::provisioner(provisioner.as_ref(), cx);
+        if let Some(reason) = no_commands.as_ref().filter(|_| provisioner.runs_commands()) {
+            found.push(Diagnostic::error(reason));
+        }
         findings.append(under(what, found, step.location.as_ref()));
     }
     for step in build.post_processors.iter().flatten().filter(|s| s.filter.admits(&build.source)) {
@@ -62,14 +66,23 @@ pub(crate) async fn builder(
     cx: &PrepareContext,
     place: Option<&Location>,
 ) -> Diagnostics {
-    let found = match guard::unwound(builder.prepare(cx)).await {
-        Ok(Ok(prepared)) => prepared.warnings,
-        Ok(Err(findings)) => findings,
-        Err(message) => panicked("builder", &cx.build.builder_type, &message),
+    prepared(builder, cx, place).await.0
+}
+
+/// The same, and why no command can run in its machine, where that is so.
+async fn prepared(
+    builder: &Arc<dyn Builder>,
+    cx: &PrepareContext,
+    place: Option<&Location>,
+) -> (Diagnostics, Option<String>) {
+    let (found, no_commands) = match guard::unwound(builder.prepare(cx)).await {
+        Ok(Ok(prepared)) => (prepared.warnings, prepared.no_commands),
+        Ok(Err(findings)) => (findings, None),
+        Err(message) => (panicked("builder", &cx.build.builder_type, &message), None),
     };
     match place {
-        Some(place) => found.or_at(place),
-        None => found,
+        Some(place) => (found.or_at(place), no_commands),
+        None => (found, no_commands),
     }
 }
 

@@ -54,7 +54,13 @@ pub(crate) async fn one(
         "" => format!("provision with {}", step.kind),
         name => format!("provision with {} {name}", step.kind),
     };
-    let result = cx.timed(&name, with_retries(build, step, cx, machine, values, owners)).await;
+    let work = async {
+        with_retries(build, step, cx, machine, values, owners).await?;
+        // The machine's own work: the context of the builder owns what comes of it.
+        let who = "the machine at the end of a step";
+        guard::caught(who, machine.step_done(cx, &name)).await
+    };
+    let result = cx.timed(&name, work).await;
     let result = match (result, &step.location) {
         (Err(error), Some(place)) => Err(error.at(place)),
         (result, _) => result,

@@ -166,6 +166,10 @@ impl Provisioner for Shell {
         Ok(())
     }
 
+    fn runs_commands(&self) -> bool {
+        true
+    }
+
     fn inputs(&self) -> Inputs {
         Inputs::Files(self.files().map(PathBuf::from).collect())
     }
