@@ -98,7 +98,7 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
         session.ui.format = Format::Json;
     }
     let inputs = template.inputs(&session).warn_on_undeclared(build.warn_on_undeclared);
-    let template = match session.load(&path, &inputs) {
+    let template = match session.load(&path, &inputs).await {
         Ok(template) => template,
         Err(code) => return code,
     };

@@ -1,5 +1,7 @@
 //! `packer inspect`: says what is in a template.
 
+use packer_core::template::InspectLine;
+
 use crate::flags;
 use crate::template::TemplateFlags;
 use crate::{FAILED, OK, Session, registry};
@@ -26,7 +28,7 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
     };
     let Ok(path) = path else { return FAILED };
     let inputs = template.inputs(&session);
-    let template = match session.load(&path, &inputs) {
+    let template = match session.load(&path, &inputs).await {
         Ok(template) => template,
         Err(code) => return code,
     };
@@ -36,6 +38,20 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
         Ok(Err(findings)) => return session.failed(&findings),
         Err(code) => return code,
     };
+    if let Some(legacy) = &inspection.legacy {
+        for line in legacy.lines() {
+            let shown = |text: &str| inspection.secrets.scrub(text).into_owned();
+            match line {
+                InspectLine::Say(text) => session.ui.say(&shown(&text)),
+                InspectLine::Tell(category, fields) => {
+                    let fields: Vec<String> = fields.iter().map(|field| shown(field)).collect();
+                    session.ui.machine(category, &fields.iter().map(String::as_str).collect::<Vec<_>>());
+                }
+                _ => {}
+            }
+        }
+        return OK;
+    }
     // Three messages, as programs that read `-machine-readable` know them. What went wrong is not told, only what
     // comes of it: an inspection shows what there is.
     let (text, values) = (inspection.to_string(), inspection.values());

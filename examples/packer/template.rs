@@ -1,6 +1,6 @@
 //! What commands that read a template have in common: their flags, and loading it.
 
-use packer_core::template::{Inputs, Template};
+use packer_core::template::{Inputs, Language, Template};
 use packer_core::{Diagnostics, Pipeline};
 
 use crate::flags::Flag;
@@ -39,6 +39,10 @@ impl TemplateFlags {
             .only(self.only)
             .except(self.except)
             .sequential(self.sequential)
+            .language(match self.config_type.as_str() {
+                "hcl2" => Language::Hcl,
+                _ => Language::LegacyJson,
+            })
             .host(session.host());
         for (name, text) in self.variables {
             inputs = inputs.var(name, text);
@@ -56,9 +60,18 @@ impl TemplateFlags {
 }
 
 impl Session {
-    /// Reads a template and the values of its variables; where that fails it has been said why.
-    pub(crate) fn load(&self, path: &str, inputs: &Inputs) -> Result<Template, u8> {
-        Template::load_for(path, inputs).map_err(|findings| self.failed(&findings))
+    /// Reads a template and the values of its variables; where that fails it has been said why. `-` is a legacy JSON
+    /// template from standard input.
+    pub(crate) async fn load(&mut self, path: &str, inputs: &Inputs) -> Result<Template, u8> {
+        let template = match path {
+            "-" if inputs.language_of(path) == Language::LegacyJson => {
+                let text = self.read_stdin().await?;
+                Template::from_legacy(path, text)
+                    .and_then(|template| template.check(inputs).into_result(template))
+            }
+            _ => Template::load_for(path, inputs),
+        };
+        template.map_err(|findings| self.failed(&findings))
     }
 
     /// Makes a template's pipeline; where that fails or is interrupted it has been said why.

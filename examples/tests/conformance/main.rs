@@ -23,9 +23,11 @@ fn every_recorded_case() {
     let folder = std::env::var_os("PACKER_CONFORMANCE").map_or_else(|| own.clone(), PathBuf::from);
     let only = std::env::var("PACKER_CONFORMANCE_ONLY").unwrap_or_default();
     let on_purpose = differences(&own.join("differences.list"));
+    let name_of =
+        |path: &Path| path.strip_prefix(&folder).unwrap_or(path).to_string_lossy().replace('\\', "/");
     let mut paths = Vec::new();
     collect(&folder, &mut paths);
-    paths.retain(|path| path.to_string_lossy().contains(&only));
+    paths.retain(|path| name_of(path).contains(&only));
     paths.sort();
     assert!(!paths.is_empty(), "no cases in {}", folder.display());
 
@@ -33,7 +35,7 @@ fn every_recorded_case() {
     let mut sets: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     let mut wrong = Vec::new();
     for path in &paths {
-        let name = path.strip_prefix(&folder).unwrap_or(path).to_string_lossy().replace('\\', "/");
+        let name = name_of(path);
         if on_purpose.contains(&name) {
             continue;
         }
