@@ -83,7 +83,7 @@
 //! ```
 //!
 //! Ready-made builders, provisioners and post-processors are in `packer-builders`, `packer-provisioners` and
-//! `packer-postproc`; [`template`] loads them from `.pkr.hcl` files; [`Registry`] is where a host lists what
+//! `packer-postproc`; [`template`] loads them from `.pkr.hcl` files and legacy JSON templates; [`Registry`] is where a host lists what
 //! templates may use.
 
 pub mod artifact;

@@ -39,6 +39,9 @@ const FIXED: [&str; 27] = [
     "vhd_temp_path",
 ];
 
+/// So many unknown names that nobody reads what each of them probably meant.
+const MANY: usize = 50;
+
 /// Reads an object; with `whole` what is required must be there. `place` gives the place of an item's path.
 pub(super) fn read(
     schema: &Schema,
@@ -84,7 +87,8 @@ impl Reader<'_> {
         for (key, value) in given {
             let Some((name, field)) = schema.field_ignoring_case(key) else {
                 if !inside.is_empty() || !(&**key == "type" || key.starts_with("packer_")) {
-                    diagnostics.push(self.placed(unknown_key(schema, inside, key), &join(inside, key)));
+                    let d = unknown_key(schema, inside, key, diagnostics.len() < MANY);
+                    diagnostics.push(self.placed(d, &join(inside, key)));
                 }
                 continue;
             };
@@ -146,14 +150,14 @@ impl Reader<'_> {
     }
 }
 
-fn unknown_key(schema: &Schema, inside: &str, key: &str) -> Diagnostic {
+fn unknown_key(schema: &Schema, inside: &str, key: &str, suggest: bool) -> Diagnostic {
     let path = join(inside, key);
     if FIXED.contains(&key) {
         return Diagnostic::error(format!("Deprecated configuration key: '{path}'"))
             .detail("`packer fix` brings a template up to date: call it on yours.");
     }
     let d = Diagnostic::error(format!("unknown configuration key: '\"{path}\"'"));
-    match did_you_mean(key, schema.fields.keys().map(|name| &**name)) {
+    match did_you_mean(key, schema.fields.keys().map(|name| &**name).filter(|_| suggest)) {
         Some(meant) => d.help(format!("did you mean \"{meant}\"?")),
         None => d,
     }

@@ -1,5 +1,7 @@
 //! What must hold in a legacy template as a whole: its version, at least one builder, names that steps refer to.
 
+use std::collections::HashSet;
+
 use super::document::Document;
 use super::object::Text;
 use super::steps::Filter;
@@ -39,7 +41,8 @@ pub(super) fn names(document: &Document, diagnostics: &mut Diagnostics) {
         // Whatever steps refer to is not there.
         return;
     }
-    let checks = Checks { document };
+    let builders = document.builders.iter().map(|builder| &*builder.name.text).collect();
+    let checks = Checks { document, builders };
     for (i, step) in document.provisioners.iter().enumerate() {
         let what = format!("provisioner {}", i + 1);
         checks.filter(&what, &step.filter, diagnostics);
@@ -59,6 +62,7 @@ pub(super) fn names(document: &Document, diagnostics: &mut Diagnostics) {
 
 struct Checks<'a> {
     document: &'a Document,
+    builders: HashSet<&'a str>,
 }
 
 impl Checks<'_> {
@@ -79,7 +83,7 @@ impl Checks<'_> {
     }
 
     fn is_builder(&self, name: &Text) -> bool {
-        self.document.builders.iter().any(|builder| builder.name.text == name.text)
+        self.builders.contains(&*name.text)
     }
 
     fn unknown(&self, summary: String, name: &Text, diagnostics: &Diagnostics) -> Diagnostic {
@@ -88,10 +92,11 @@ impl Checks<'_> {
         if let Some(meant) = suggestion(&name.text, builders(), diagnostics) {
             return d.help(format!("did you mean {meant:?}?"));
         }
-        let detail = "Builders are called here by the name that the template gives them, as it is written there, or by their type";
-        match builders().take(10).collect::<Vec<_>>().join(", ").as_str() {
-            known if builders().count() <= 10 => d.detail(format!("{detail}. There is {known}.")),
-            _ => d.detail(format!("{detail}.")),
+        let detail = "A builder is meant by the name that the template gives it, as it is written there; one without a name by its type.";
+        if self.builders.len() > 10 {
+            return d.detail(detail);
         }
+        let known = builders().collect::<Vec<_>>().join(", ");
+        d.detail(format!("{detail} There is: {known}."))
     }
 }

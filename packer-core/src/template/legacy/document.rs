@@ -104,8 +104,11 @@ impl Reader<'_> {
         let description = self.text(items.remove("description"));
         let variables = self.variables(items.remove("variables"));
         let sensitive = self.texts(items.remove("sensitive-variables"));
-        let builders = self.list(items.remove("builders"), Self::builder);
+        let builders = self.list(items.remove("builders"), |reader, number, node| {
+            Some((number, reader.builder(number, node)?))
+        });
         self.check_builder_names(&builders);
+        let builders = builders.into_iter().map(|(_, builder)| builder).collect();
         let provisioners = self.list(items.remove("provisioners"), |reader, number, node| {
             reader.provisioner(node, &format!("provisioner {number}"))
         });
@@ -281,14 +284,14 @@ impl Reader<'_> {
         Some(Builder { kind, name, config, place })
     }
 
-    fn check_builder_names(&mut self, builders: &[Builder]) {
+    /// Builders have the numbers that they have in the list.
+    fn check_builder_names(&mut self, builders: &[(usize, Builder)]) {
         let mut seen: HashMap<&str, &Builder> = HashMap::with_capacity(builders.len());
-        for (i, builder) in builders.iter().enumerate() {
+        for (number, builder) in builders {
             let Some(first) = seen.insert(&builder.name.text, builder) else { continue };
             self.found.push(
                 Diagnostic::error(format!(
-                    "builder {}: builder with name '{}' already exists",
-                    i + 1,
+                    "builder {number}: builder with name '{}' already exists",
                     builder.name.text
                 ))
                 .detail(

@@ -34,6 +34,9 @@ use super::setting::Setting;
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile};
 use crate::value::{Type, Value};
 
+/// So many findings of one text or one build are told at most.
+const MOST: usize = 200;
+
 /// A template of the first generation, read.
 #[derive(Debug, Clone)]
 pub(super) struct Legacy {
@@ -67,7 +70,9 @@ impl Legacy {
     }
 
     fn read(source: &Arc<SourceFile>, warning: Option<Diagnostic>) -> Result<Self, Diagnostics> {
-        let with_warning = |found: Diagnostics| warning.iter().cloned().chain(found).collect::<Diagnostics>();
+        let with_warning = |found: Diagnostics| {
+            warning.iter().cloned().chain(capped(in_order(found))).collect::<Diagnostics>()
+        };
         let root = object::read(source).map_err(|found| with_warning(misnamed(found, source)))?;
         let document = Document::read(source, &root).map_err(with_warning)?;
         Ok(Self { path: source.name().to_owned(), document, warnings: warning.into_iter().collect() })
@@ -91,7 +96,8 @@ impl Legacy {
         let setting = Setting::new(inputs, &root);
         let before = diagnostics.iter().filter(|d| d.is_error()).count();
         let mut base = setting.interpolation();
-        base.template_path = Some(setting.working_dir().join(&self.path));
+        let path = setting.working_dir().join(&self.path);
+        base.template_path = Some(files::clean(&std::path::absolute(&path).unwrap_or(path)).into());
         let mut section = base.clone();
         let capabilities = setting.capabilities().clone();
         let env = capabilities.env.clone();
@@ -124,6 +130,23 @@ fn outside(functions: Functions, capabilities: Capabilities) -> OutsideFunction 
     })
 }
 
+/// The findings in the order of their places.
+fn in_order(found: Diagnostics) -> Diagnostics {
+    let mut all: Vec<Diagnostic> = found.into_iter().collect();
+    all.sort_by_key(|d| d.location.as_ref().map_or(0, |place| place.span().start));
+    all.into_iter().collect()
+}
+
+/// The findings that somebody may read; how many more there are.
+fn capped(found: Diagnostics) -> Diagnostics {
+    let more = found.len().saturating_sub(MOST);
+    let left = (more > 0).then(|| {
+        let summary = format!("There are {more} more mistakes of this kind");
+        Diagnostic::error(summary).detail(format!("The first {MOST} are shown."))
+    });
+    found.into_iter().take(MOST).chain(left).collect()
+}
+
 /// Says of a text that looks like no JSON where templates of the other language are looked for.
 fn misnamed(found: Diagnostics, source: &SourceFile) -> Diagnostics {
     if !source.name().ends_with(".hcl") && source.text().trim_start().starts_with(['{', '[']) {
@@ -137,3 +160,6 @@ fn misnamed(found: Diagnostics, source: &SourceFile) -> Diagnostics {
     };
     found.into_iter().map(first).collect()
 }
+
+#[cfg(test)]
+mod tests;

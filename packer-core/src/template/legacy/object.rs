@@ -1,8 +1,10 @@
 //! JSON objects with their places: taking known items out, and what is left as a component's configuration.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::super::MANY;
 use super::super::syntax::{Node, NodeKind, Property, read_plain};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile, Span};
 use crate::value::{Type, Value};
@@ -83,33 +85,67 @@ impl Object {
         Value::object(self.items.iter().map(|p| (p.name.text.clone(), value(&p.value))))
     }
 
+    /// Finds where items stand.
+    pub(super) fn places(&self) -> Places<'_> {
+        let mut by_name = HashMap::with_capacity(self.items.len());
+        for item in self.items.iter().rev() {
+            by_name.insert(item.name.text.to_lowercase(), item);
+        }
+        Places { object: self, by_name, searches: Cell::new(0) }
+    }
+}
+
+/// Where the items of an object stand.
+pub(super) struct Places<'a> {
+    object: &'a Object,
+    /// In lower case.
+    by_name: HashMap<String, &'a Property>,
+    /// How often items of items were looked for, which takes time for each of them.
+    searches: Cell<usize>,
+}
+
+impl Places<'_> {
     /// Where the item of a path stands; names in whatever case, parted by dots. Of a list of objects any will do.
-    pub(super) fn place_of(&self, path: &str) -> Option<Location> {
-        let mut pending: Vec<(&[Property], &str)> = vec![(&self.items, path)];
-        while let Some((items, path)) = pending.pop() {
-            for property in items {
-                let name = &*property.name.text;
-                if name.eq_ignore_ascii_case(path) {
-                    return Some(property.name.span.to(property.value.span).in_source(&self.source));
-                }
-                let Some((head, rest)) = path.split_at_checked(name.len()) else { continue };
-                let Some(rest) = rest.strip_prefix('.').filter(|_| name.eq_ignore_ascii_case(head)) else {
-                    continue;
-                };
-                match &property.value.kind {
-                    NodeKind::Object(inner) => pending.push((inner, rest)),
-                    NodeKind::Array(nodes) => {
-                        let objects = nodes.iter().rev().filter_map(|node| match &node.kind {
-                            NodeKind::Object(inner) => Some((&**inner, rest)),
-                            _ => None,
-                        });
-                        pending.extend(objects);
+    /// Nothing is found inside of items any more once so much was looked for that nobody reads it all.
+    pub(super) fn of(&self, path: &str) -> Option<Location> {
+        let path = path.to_lowercase();
+        if let Some(item) = self.by_name.get(&path) {
+            return Some(self.place(item));
+        }
+        self.searches.set(self.searches.get() + 1);
+        if self.searches.get() > MANY {
+            return None;
+        }
+        path.match_indices('.').find_map(|(dot, _)| {
+            let item = self.by_name.get(&path[..dot])?;
+            self.inside(&item.value, &path[dot + 1..])
+        })
+    }
+
+    fn inside(&self, node: &Node, path: &str) -> Option<Location> {
+        let mut pending = vec![(node, path)];
+        while let Some((node, path)) = pending.pop() {
+            match &node.kind {
+                NodeKind::Array(nodes) => pending.extend(nodes.iter().rev().map(|node| (node, path))),
+                NodeKind::Object(items) => {
+                    for item in items.iter() {
+                        match path.strip_prefix(&item.name.text.to_lowercase()) {
+                            Some("") => return Some(self.place(item)),
+                            Some(rest) => {
+                                pending.extend(rest.strip_prefix('.').map(|rest| (&item.value, rest)))
+                            }
+                            None => {}
+                        }
                     }
-                    _ => {}
                 }
+                _ => {}
             }
         }
         None
+    }
+
+    fn place(&self, item: &Property) -> Location {
+        item.name.span.to(item.value.span).in_source(&self.object.source)
     }
 }
 
@@ -121,7 +157,11 @@ pub(super) fn value(node: &Node) -> Value {
         NodeKind::Number(number) => number.clone(),
         // As it is: Go knows no normal form of texts.
         NodeKind::String(text) => Value::string(text.clone()),
-        NodeKind::Array(nodes) => Value::tuple(nodes.iter().map(value)),
+        // In a list null is what an item is that nobody set: the empty text, zero, false.
+        NodeKind::Array(nodes) => Value::tuple(nodes.iter().map(|node| match node.kind {
+            NodeKind::Null => Value::from(""),
+            _ => value(node),
+        })),
         NodeKind::Object(items) => {
             Value::object(items.iter().map(|p| (p.name.text.clone(), value(&p.value))))
         }
@@ -208,7 +248,7 @@ mod tests {
             ("a.b", None),
             ("é", None),
         ] {
-            assert_eq!(o.place_of(path).map(|p| p.start().line), line, "{path}");
+            assert_eq!(o.places().of(path).map(|p| p.start().line), line, "{path}");
         }
     }
 

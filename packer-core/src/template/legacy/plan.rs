@@ -4,11 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Legacy;
-use super::checks;
 use super::document::Builder as BuilderItem;
 use super::object::{Object, Text};
 use super::steps::{PostProcessor as PostProcessorItem, Provisioner as ProvisionerItem};
+use super::{Legacy, capped, checks};
 use crate::builder::Builder;
 use crate::config::Config;
 use crate::context::BuildInfo;
@@ -166,6 +165,7 @@ impl Planner<'_> {
             .map(|wanted| wanted.filter_map(|step| steps.post_processor(step, &mut found)).collect())
             .collect();
 
+        let found = capped(found);
         let made = match made {
             Some(made) if !found.has_errors() => made,
             _ => Arc::new(Rejected(found.clone())) as Arc<dyn Builder>,
@@ -284,10 +284,12 @@ fn decode<T: ?Sized>(
     found: &mut Diagnostics,
 ) -> Option<Arc<T>> {
     let mut own = Diagnostics::new();
-    let config = Config::from_json_at(&kind.schema, &object.value(), &|path| object.place_of(path), &mut own);
+    let places = object.places();
+    let config = Config::from_json_at(&kind.schema, &object.value(), &|path| places.of(path), &mut own);
     let over = match over {
         Some(object) => {
-            let place = |path: &str| object.place_of(path).or_else(|| Some(object.place()));
+            let places = object.places();
+            let place = |path: &str| places.of(path).or_else(|| Some(object.place()));
             Config::overriding(&kind.schema, &object.value(), &place, &mut own)
         }
         None => Some(Config::default()),
