@@ -152,8 +152,8 @@ pub(super) fn decode(name: &str, bytes: Vec<u8>, diagnostics: &mut Diagnostics) 
 pub(super) fn read_lossy(
     working_dir: Option<&Path>,
     name: &str,
-) -> Result<(Arc<SourceFile>, Option<Diagnostic>), Diagnostic> {
-    let failed = |detail: String| Diagnostic::error("Failed to read file").detail(detail);
+) -> Result<(Arc<SourceFile>, Option<Diagnostic>), Diagnostics> {
+    let failed = |detail: String| Diagnostics::from(Diagnostic::error("Failed to read file").detail(detail));
     let bytes =
         fs::read(resolve(working_dir, name)).map_err(|e| failed(format!("open {name}: {}", os_text(&e))))?;
     if bytes.len() >= u32::MAX as usize {

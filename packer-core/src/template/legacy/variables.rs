@@ -50,7 +50,7 @@ fn read_file(
     let wrong = || Diagnostic::error(format!("Error reading variables in '{path}'"));
     let (source, warning) = match files::read_lossy(inputs.dir(), path) {
         Ok(read) => read,
-        Err(finding) => return diagnostics.push(finding),
+        Err(found) => return diagnostics.append(found),
     };
     diagnostics.extend(warning);
     let (root, found) = read_plain(&source);
