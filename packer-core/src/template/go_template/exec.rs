@@ -464,8 +464,11 @@ impl<'a> State<'a> {
                 self.spend(weight(&value) as u64)?;
                 Ok(value)
             }
-            Err(message) => {
+            Err(mut message) => {
                 self.at = whole;
+                if let ("call", Some(argument)) = (name, arguments.first()) {
+                    message = message.replacen("non-function", &format!("non-function {argument}"), 1);
+                }
                 self.error(format!("error calling {name}: {message}"))
             }
         }

@@ -292,7 +292,7 @@ impl Printer<'_> {
         match (verb, value) {
             ('T', value) => self.text(value.type_name(), 's'),
             ('v', Data::Nil) => self.pad("<nil>"),
-            (_, Data::Nil) => self.bad(value, verb),
+            (_, Data::Nil) | ('w', Data::List(_) | Data::Map(_)) => self.bad(value, verb),
             ('v', _) => {
                 self.flags.go_syntax = std::mem::take(&mut self.flags.sharp);
                 self.flags.plus = false;
@@ -488,7 +488,7 @@ impl Printer<'_> {
             None => ("", text.as_str()),
         };
         let mut digits = digits.to_string();
-        if flags.sharp && !matches!(verb, 'b' | 'x' | 'X') && n.is_finite() {
+        if flags.sharp && verb != 'b' && n.is_finite() {
             digits = with_point(&digits, verb, flags.precision);
         }
         if flags.zero && !flags.minus && n.is_finite() {
@@ -501,17 +501,16 @@ impl Printer<'_> {
 
 /// `%#g` keeps the point and the zeros behind it.
 fn with_point(digits: &str, verb: char, precision: Option<usize>) -> String {
-    let (mantissa, exponent) = match digits.find(['e', 'E']) {
-        Some(at) => digits.split_at(at),
-        None => (digits, ""),
-    };
+    let exponent: &[char] = if matches!(verb, 'x' | 'X') { &['p', 'P'] } else { &['e', 'E'] };
+    let (mantissa, exponent) = digits.split_at(digits.find(exponent).unwrap_or(digits.len()));
     let mut mantissa = mantissa.to_string();
     if !mantissa.contains('.') {
         mantissa.push('.');
     }
-    if matches!(verb, 'g' | 'G') {
+    if matches!(verb, 'v' | 'g' | 'G' | 'x') {
         let wanted = precision.unwrap_or(6).max(1);
-        let significant = mantissa.bytes().filter(u8::is_ascii_digit).skip_while(|b| *b == b'0').count();
+        // Go takes the x of a hexadecimal number for a digit.
+        let significant = mantissa.bytes().filter(|b| *b != b'.').skip_while(|b| *b == b'0').count();
         let significant = if significant == 0 { 1 } else { significant };
         mantissa.push_str(&"0".repeat(wanted.saturating_sub(significant)));
     }

@@ -132,6 +132,7 @@ async fn what_is_wrong_with_the_text_is_told_where_it_is() {
         ("{\n\"a\": [\n1\n", vec!["4: Unclosed array"]),
         ("{\n\"a\": \"b", vec!["2: Unclosed string"]),
         ("{\n\"description\": \"b\n\"}", vec!["3: Invalid JSON string"]),
+        ("{\n\"description\": \"\\u12\n\"}", vec!["2: Invalid JSON string", "3: Invalid JSON string"]),
         (
             "{\n\"a\": [1,\n],\n\"b\": 01\n,\"c\": +1}",
             vec!["3: Trailing comma in array", "4: Invalid JSON number", "5: Invalid JSON number"],

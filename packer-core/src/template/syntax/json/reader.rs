@@ -347,15 +347,18 @@ impl Reader<'_> {
                     self.error(start, self.at, "Invalid JSON string", detail);
                     return None;
                 }
-                None => {
-                    self.unclosed(start, "string", "The closing quote of this string is missing.");
-                    return None;
-                }
-                // As Go counts, the mistake is behind the line end.
-                Some(b'\n') => {
-                    let detail = "The closing quote is missing in the line before. A line end inside a string is written \\n.";
-                    let next = self.at + 1;
-                    self.error(next, next, "Invalid JSON string", detail);
+                end @ (None | Some(b'\n')) => {
+                    // What was wrong before comes first.
+                    if let Some((from, to, detail)) = wrong {
+                        self.complain(from, to, "Invalid JSON string", detail.into());
+                    }
+                    if end.is_none() {
+                        self.unclosed(start, "string", "The closing quote of this string is missing.");
+                    } else {
+                        // As Go counts, the mistake is behind the line end.
+                        let detail = "The closing quote is missing in the line before. A line end inside a string is written \\n.";
+                        self.error(self.at + 1, self.at + 1, "Invalid JSON string", detail);
+                    }
                     return None;
                 }
                 Some(0..0x20) => {
