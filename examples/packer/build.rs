@@ -8,6 +8,7 @@ use packer_core::{
     Diagnostic, Diagnostics, Engine, Event, EventSink, FileLedger, Ledger, OnError, Pipeline, Report,
 };
 
+use crate::cache::CacheFlags;
 use crate::flags::{self, Flag};
 use crate::template::TemplateFlags;
 use crate::ui::{Format, Look};
@@ -19,6 +20,10 @@ pub(crate) const USAGE: &str = "Usage: packer build [options] TEMPLATE
 
 Options:
 
+  -cache                       Save the state of machines behind each step, and start from the last saved state whose
+                               inputs are still the same.
+  -cache-bytes=N               Keep at most N bytes of saved states (default 20 GiB).
+  -cache-states=N              Keep at most N saved states (default 100).
   -color=false                 No colours.
   -debug                       One build at a time, with a pause after each step.
   -except=foo,bar,baz          All builds and post-processors but these.
@@ -54,6 +59,8 @@ struct BuildFlags {
     parallel: i64,
     on_error: String,
     timeline: String,
+    cache: CacheFlags,
+    use_cache: bool,
 }
 
 pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
@@ -68,6 +75,8 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
         parallel: 0,
         on_error: String::new(),
         timeline: String::new(),
+        cache: CacheFlags::default(),
+        use_cache: false,
     };
     // Only `-machine-readable`, spelled so, has an effect, and that is taken out of the arguments before.
     let (mut json, mut other_spelling) = (false, false);
@@ -88,6 +97,8 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
             Flag::Word(&mut build.on_error, &["cleanup", "abort", "ask", "run-cleanup-provisioner"]),
         ),
     ]);
+    flags.push(("cache", Flag::Switch(&mut build.use_cache)));
+    flags.extend(build.cache.flags());
     let path = match flags::parse(&args, &mut flags) {
         Ok(arguments) => session.only_argument(arguments),
         Err(stop) => return session.misused(stop),
@@ -140,6 +151,9 @@ async fn run_pipeline(mut session: Session, flags: BuildFlags, pipeline: Pipelin
         .force(flags.force)
         .debug(flags.debug)
         .host(session.host());
+    if flags.use_cache {
+        engine = engine.cache(flags.cache.cache(&session));
+    }
     if let Some(id) = session.env.get("PACKER_RUN_UUID").filter(|id| !id.is_empty()) {
         engine = engine.run_id(id);
     }

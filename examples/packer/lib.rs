@@ -5,11 +5,13 @@
 //! Paths are relative to the working folder of the process.
 
 mod build;
+mod cache;
 mod flags;
 mod fmt;
 mod help;
 mod inspect;
 mod log;
+mod plan;
 mod progress;
 mod prompt;
 mod recover;
@@ -191,12 +193,18 @@ struct Command {
 
 type Running = std::pin::Pin<Box<dyn Future<Output = u8>>>;
 
-const COMMANDS: [Command; 6] = [
+const COMMANDS: [Command; 8] = [
     Command {
         name: "build",
         summary: "build image(s) from template",
         usage: build::USAGE,
         run: |session, args| Box::pin(build::run(session, args)),
+    },
+    Command {
+        name: "cache",
+        summary: "list or prune saved states of machines",
+        usage: cache::USAGE,
+        run: |session, args| Box::pin(cache::run(session, args)),
     },
     Command {
         name: "fmt",
@@ -209,6 +217,12 @@ const COMMANDS: [Command; 6] = [
         summary: "see components of a template",
         usage: inspect::USAGE,
         run: |session, args| Box::pin(inspect::run(session, args)),
+    },
+    Command {
+        name: "plan",
+        summary: "show what a build would do",
+        usage: plan::USAGE,
+        run: |session, args| Box::pin(plan::run(session, args)),
     },
     Command {
         name: "recover",

@@ -46,9 +46,20 @@ pub trait Builder: Send + Sync {
     async fn release(&self, cx: &Context, resource: &Resource) -> Result<()>;
 
     /// Launches from a checkpoint instead of from the source. Only called with what
-    /// [`Machine::checkpoint`] of this builder returned.
+    /// [`Machine::checkpoint`] of a builder of the same configuration returned, perhaps in an earlier process.
+    ///
+    /// The checkpoint stays as it is: other builds start from it too, perhaps at the same time. What `resume` makes is
+    /// announced through [`Context::own`] as `launch` does. Where it fails the engine releases what it made and
+    /// the checkpoint, and starts from an earlier one or from the source; an error that is
+    /// [retryable](Error::is_retryable) leaves the checkpoint in place.
     async fn resume(&self, _cx: &Context, checkpoint: &Resource) -> Result<Box<dyn Machine>> {
         Err(Error::user(format!("this builder cannot start from the checkpoint {checkpoint}")))
+    }
+
+    /// Whether a checkpoint is still there. Leaves nothing behind; `plan` calls it too. The default believes so,
+    /// and leaves it to `resume` to find out.
+    async fn checkpoint_exists(&self, _cx: &Context, _checkpoint: &Resource) -> Result<bool> {
+        Ok(true)
     }
 
     /// What the machine starts from, as content: the digest of an image. The key of the first step begins with it.
@@ -122,7 +133,17 @@ pub trait Machine: Send + Sync {
         Ok(())
     }
 
-    /// Saves the present state under `key`; `None` where this builder cannot.
+    /// Saves the present state; `None`, the default, where this builder cannot. Called between provisioners, where the
+    /// engine was given a cache; the machine goes on as if nothing had happened.
+    ///
+    /// A checkpoint is a [`Resource`] that outlives the build:
+    /// - It is made through [`Context::own`], so that it is in the ledger before it exists. Then the engine lists it in
+    ///   its cache and strikes it out of the ledger as kept; should the process die between, recovery releases it.
+    /// - [`Builder::release`] destroys it, in a later process too, on a builder made from [`Resource::config`]; in use by
+    ///   nobody, since the engine prunes only what no run uses.
+    /// - `key` may be part of its name for people who look, but the name is its own: another process may save the
+    ///   same state at the same time, and one of the two is released at once.
+    /// - `details.size` is its size in bytes, as far as that is known: what releasing it gives back.
     async fn checkpoint(&self, _cx: &Context, _key: &CheckpointKey) -> Result<Option<Resource>> {
         Ok(None)
     }

@@ -52,6 +52,42 @@ async fn a_click_on_a_step_shows_its_log() {
     assert_eq!(browser.run("return document.querySelectorAll('.log b').length"), json!(0));
 }
 
+#[tokio::test]
+async fn steps_from_the_cache_are_marked() {
+    let (Some(_), Some(_)) = (require("chromedriver"), require("chromium")) else { return };
+    let folder = TempFolder::new();
+    let (file, cache) = (folder.path().join("run.html"), folder.path().join("cache"));
+    let world = folder.path().join("world");
+    std::fs::create_dir(&world).unwrap();
+    for last in ["echo third", "echo other"] {
+        let build = Build::new("good", FakeBuilder::new(&world).source("image"))
+            .provision(FakeProvisioner::run("echo first"))
+            .provision(FakeProvisioner::run("echo second"))
+            .provision(FakeProvisioner::run(last));
+        let engine = Engine::new().events(Timeline::new().write_to(&file));
+        let engine = engine.cache(packer_core::engine::Cache::new(&cache, packer_core::Registry::new()));
+        engine.run(Pipeline::of([build])).await.unwrap();
+    }
+    let browser = Browser::start(folder.path());
+    browser.open(&format!("file://{}", file.display()));
+    let reused = "[...document.querySelectorAll('.step.reused')]";
+    assert_eq!(browser.run(&format!("return {reused}.length")), json!(2));
+    let apart = format!(
+        "const [a, b] = {reused}.map(bar => bar.getBoundingClientRect()); return a.bottom <= b.top && a.width > 0"
+    );
+    assert_eq!(browser.run(&apart), json!(true));
+    let visible = "return [...document.querySelectorAll('.log:not([hidden]) li:not([hidden])')]\
+                   .map(line => line.innerText).join('|')";
+    browser.click(&format!("return {reused}[1]"));
+    let lines = browser.run(visible).to_string();
+    assert!(lines.contains("Step 2 of 3 (fake) is taken from the cache."), "{lines}");
+    browser.click(
+        "return [...document.querySelectorAll('.step')].find(b => b.innerText.startsWith('provision'))",
+    );
+    let lines = browser.run(visible).to_string();
+    assert!(lines.contains("configuration field command changed from") && lines.contains("other"), "{lines}");
+}
+
 /// A session of a headless Chromium, which ends with its driver.
 struct Browser {
     driver: Child,

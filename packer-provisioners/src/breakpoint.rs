@@ -1,6 +1,6 @@
 //! The provisioner `breakpoint`: stops the build until somebody presses enter.
 
-use packer_core::{Context, Machine, Provisioner, Result, Value, async_trait, config};
+use packer_core::{Context, Inputs, Machine, Provisioner, Result, Value, async_trait, config};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,11 @@ impl Provisioner for Breakpoint {
             Err(e) if e.is_cancelled() => Err(e),
             Err(e) => Err(e.context("Error asking for input")),
         }
+    }
+
+    /// Whoever looks at the machine may change it.
+    fn inputs(&self) -> Inputs {
+        if self.disable { Inputs::Files(Vec::new()) } else { Inputs::Volatile }
     }
 
     fn config(&self) -> Option<Value> {

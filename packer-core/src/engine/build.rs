@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::artifact::Artifact;
 use crate::builder::{Builder, Lifecycle, Machine};
 use crate::context::{Context, PrepareContext};
+use crate::engine::cache::{Open, Track};
 use crate::engine::cleanup::{self, Component, Owners};
 use crate::engine::on_error::{Decision, Failure, FailureHandler, Phase};
 use crate::engine::report::{BuildReport, Left, Status};
@@ -15,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::event::EventKind;
 use crate::facts::Facts;
 use crate::ledger::Ledger;
-use crate::pipeline::{Build, RunValues};
+use crate::pipeline::{Build, Decoded, RunValues};
 
 /// Runs a build to its end, whatever happens.
 pub(crate) async fn run(
@@ -23,6 +24,7 @@ pub(crate) async fn run(
     cx: Context,
     handler: Arc<dyn FailureHandler>,
     needed: BTreeMap<String, Vec<Artifact>>,
+    cache: Option<Arc<Open>>,
 ) -> BuildReport {
     let began = Instant::now();
     cx.emit(EventKind::BuildStarted { builder: build.info.builder_type.clone() });
@@ -33,6 +35,8 @@ pub(crate) async fn run(
         values: RunValues { facts: Facts::new(), artifacts: needed },
         owners: Owners::default(),
         tries: 0,
+        cache,
+        track: None,
     };
     // The parts that call components catch their panics; this one catches the engine's own.
     let end = guard::unwound(life.live()).await.unwrap_or_else(|message| End {
@@ -56,6 +60,10 @@ pub(crate) async fn run(
         }
         left
     };
+    let cache = match life.track.take() {
+        Some(track) => Some(track.finish(&cx).await),
+        None => None,
+    };
     let elapsed = began.elapsed();
     let status = match &error {
         None => Status::Succeeded,
@@ -74,6 +82,7 @@ pub(crate) async fn run(
         artifacts,
         error,
         steps,
+        cache,
         elapsed,
         left,
     }
@@ -94,12 +103,15 @@ struct Life<'a> {
     values: RunValues,
     owners: Owners,
     tries: u32,
+    /// Saved states, where the run has any.
+    cache: Option<Arc<Open>>,
+    track: Option<Track>,
 }
 
 impl Life<'_> {
     async fn live(&mut self) -> End {
         let captured = match self.make_builder().await {
-            Ok(builder) => self.build_artifact(builder.as_ref()).await,
+            Ok(builder) => self.build_artifact(&builder).await,
             Err(error) => Err(Stop::clean(error)),
         };
         let artifact = match captured {
@@ -113,37 +125,29 @@ impl Life<'_> {
         End { artifacts: outcome.artifacts, error: outcome.error, leave: false }
     }
 
-    async fn make_builder(&mut self) -> Result<Arc<dyn Builder>> {
+    async fn make_builder(&mut self) -> Result<Decoded<dyn Builder>> {
         let late = &self.build.builder;
-        let builder = guard::unwound_call(|| late.make(&self.values))
+        let builder = guard::unwound_call(|| late.make_decoded(&self.values))
             .map_err(|message| Error::internal(format!("making the builder panicked: {message}")))??;
         if late.is_deferred() {
             let cx = PrepareContext::new(self.build.info.clone(), self.cx.run().host.clone());
             let place = self.build.location.as_ref();
-            prepare::builder(&builder, &cx, place).await.into_result(())?;
+            prepare::builder(&builder.component, &cx, place).await.into_result(())?;
         }
-        self.owners.begin(self.cx, Component::Builder(builder.clone()));
+        self.owners.begin(self.cx, Component::Builder(builder.component.clone()));
         Ok(builder)
     }
 
     /// Launches, provisions and captures.
-    async fn build_artifact(&mut self, builder: &dyn Builder) -> Result<Artifact, Stop> {
-        let cx = self.cx;
-        let machine = loop {
-            match guarded(cx, "launch", builder.launch(cx)).await {
-                Ok(machine) => break machine,
-                Err(error) => match self.failed(&error, Phase::Launch, None).await {
-                    Decision::Retry | Decision::RetryProvisioner => {
-                        cleanup::release_all(cx, &self.owners, &[]).await;
-                    }
-                    decision => return Err(self.stop(error, Phase::Launch, decision, None).await),
-                },
-            }
+    async fn build_artifact(&mut self, builder: &Decoded<dyn Builder>) -> Result<Artifact, Stop> {
+        let (machine, first) = match self.resume(builder).await.map_err(Stop::clean)? {
+            Some(resumed) => resumed,
+            None => (self.launch(builder).await?, 0),
         };
-        let machine = machine.as_ref();
+        let (cx, machine) = (self.cx, machine.as_ref());
         self.values.facts = facts(cx, machine);
         let provisioning = cx.with_facts(self.values.facts.clone());
-        self.provision(&provisioning, machine).await?;
+        self.provision(&provisioning, machine, first).await?;
         self.debug_pause("after run of", "StepProvision").await?;
         let artifact = loop {
             match guarded(cx, "capture", machine.capture(cx)).await {
@@ -161,13 +165,45 @@ impl Life<'_> {
         Ok(artifact)
     }
 
-    async fn provision(&mut self, cx: &Context, machine: &dyn Machine) -> Result<(), Stop> {
-        let mut from = 0;
+    /// Starts the machine from a saved state, where there is one; gives it and the provisioner to go on with.
+    async fn resume(&mut self, builder: &Decoded<dyn Builder>) -> Result<Option<(Box<dyn Machine>, usize)>> {
+        let Some(open) = self.cache.take() else { return Ok(None) };
+        self.track = Track::begin(open, self.cx, self.build, builder, &self.values).await?;
+        match &mut self.track {
+            Some(track) => track.resume(self.cx, self.build, builder.component.as_ref(), &self.owners).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Starts the machine from the source.
+    async fn launch(&mut self, builder: &Decoded<dyn Builder>) -> Result<Box<dyn Machine>, Stop> {
+        let cx = self.cx;
+        let machine = loop {
+            match guarded(cx, "launch", builder.component.launch(cx)).await {
+                Ok(machine) => break machine,
+                Err(error) => match self.failed(&error, Phase::Launch, None).await {
+                    Decision::Retry | Decision::RetryProvisioner => {
+                        cleanup::release_all(cx, &self.owners, &[]).await;
+                    }
+                    decision => return Err(self.stop(error, Phase::Launch, decision, None).await),
+                },
+            }
+        };
+        if let Some(track) = &mut self.track {
+            track.launched(cx, self.build, builder).await;
+        }
+        Ok(machine)
+    }
+
+    /// Runs the provisioners from number `first` on; those before are in the saved state that the machine started from.
+    async fn provision(&mut self, cx: &Context, machine: &dyn Machine, first: usize) -> Result<(), Stop> {
+        let mut from = first;
         loop {
-            let result = provision::all(self.build, from, cx, machine, &self.values, &mut self.owners).await;
+            let (owners, track) = (&mut self.owners, self.track.as_mut());
+            let result = provision::all(self.build, from, cx, machine, &self.values, owners, track).await;
             let Err((at, error)) = result else { return Ok(()) };
             from = match self.failed(&error, Phase::Provision, Some(machine)).await {
-                Decision::Retry => 0,
+                Decision::Retry => first,
                 Decision::RetryProvisioner => at,
                 Decision::SkipProvisioner => at + 1,
                 decision => return Err(self.stop(error, Phase::Provision, decision, Some(machine)).await),
@@ -240,7 +276,7 @@ impl Life<'_> {
         }
         let cx = self.cx.with_facts(self.values.facts.clone()).for_cleanup();
         match provision::one(self.build, step, &cx, machine, &self.values, &mut self.owners).await {
-            Ok(()) => error,
+            Ok(_) => error,
             Err(second) => error.map_message(|first| {
                 format!("Cleanup failed: {second}. Original Provisioning error: {first}")
             }),

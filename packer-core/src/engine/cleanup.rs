@@ -97,7 +97,7 @@ pub(crate) async fn release_all(cx: &Context, owners: &Owners, artifacts: &[&Art
 }
 
 /// Releases one resource and strikes it out of the ledger.
-async fn release(cx: &Context, owners: &Owners, resource: &Resource) -> Result<()> {
+pub(crate) async fn release(cx: &Context, owners: &Owners, resource: &Resource) -> Result<()> {
     let cx = &cx.for_cleanup().for_component(resource.role, &resource.component);
     if resource.is_local() {
         cx.until_cancelled(remove(resource, Gone::IsFine)).await.map_err(abandoned)?;

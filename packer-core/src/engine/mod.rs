@@ -17,10 +17,12 @@ use crate::pipeline::Pipeline;
 use crate::secrets::Secrets;
 
 mod build;
+pub(crate) mod cache;
 pub(crate) mod cleanup;
 mod graph;
 mod guard;
 mod on_error;
+mod plan;
 mod post_process;
 mod prepare;
 mod provision;
@@ -31,7 +33,10 @@ mod run;
 mod tests;
 
 pub use crate::context::StepTime;
+pub use crate::event::{FileChange, Reason};
+pub use cache::{Cache, CacheUse, Checkpoint, Prune, Pruned, StepUse};
 pub use on_error::{Decision, Failure, FailureHandler, OnError, Phase};
+pub use plan::{Plan, PlannedBuild, PlannedPostProcessor, PlannedStep};
 pub use recover::RecoveryReport;
 pub use report::{BuildReport, Left, Report, Status};
 
@@ -59,6 +64,7 @@ pub struct Engine {
     host: Host,
     clock: Clock,
     run_id: Option<String>,
+    cache: Option<Cache>,
 }
 
 impl Engine {
@@ -76,6 +82,7 @@ impl Engine {
             host: Host::new(),
             clock: Clock::system(),
             run_id: None,
+            cache: None,
         }
     }
 
@@ -150,6 +157,14 @@ impl Engine {
         self
     }
 
+    /// Saves the state of machines behind each step, and starts from the last saved state whose inputs are still the same.
+    /// Without a cache, the default, every step runs.
+    #[must_use]
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
     /// Checks every build of a pipeline without side effects: all findings at once, in the order of the builds.
     pub async fn prepare(&self, pipeline: &Pipeline) -> Diagnostics {
         let mut findings = match graph::Graph::of(&pipeline.builds) {
@@ -193,6 +208,7 @@ impl Engine {
             settled: settled.clone(),
             limit: if self.debug { 1 } else { self.parallel },
             handler: self.handler.clone().unwrap_or_else(|| self.on_error.handler()),
+            cache: self.cache.clone(),
         };
         let task = runtime.spawn(driver.run(pipeline, graph));
         Ok(Run { control: RunControl { run, stop, settled }, events: Some(events), task: Some(task) })

@@ -1,20 +1,23 @@
 //! Provisioning: the steps of a build in order, each with its pause, limit, retries and pardon.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::builder::Machine;
 use crate::context::{Context, PrepareContext};
 use crate::duration::GoDuration;
+use crate::engine::cache::Track;
 use crate::engine::cleanup::{Component, Owners};
 use crate::engine::{guard, prepare};
 use crate::error::{Error, Fault, Result};
 use crate::event::EventKind;
 use crate::ledger::Role;
-use crate::pipeline::{Build, ProvisionStep, RunValues};
+use crate::pipeline::{Build, Decoded, ProvisionStep, RunValues};
 use crate::provisioner::Provisioner;
 
-/// Runs the provisioners of a build from number `from` on.
+/// A provisioner as it was made for the try that succeeded.
+type Made = Decoded<dyn Provisioner>;
+
+/// Runs the provisioners of a build from number `from` on, and lets the cache save the state behind each.
 ///
 /// # Errors
 /// Of the first that fails, with its number.
@@ -25,6 +28,7 @@ pub(crate) async fn all(
     machine: &dyn Machine,
     values: &RunValues,
     owners: &mut Owners,
+    mut track: Option<&mut Track>,
 ) -> Result<(), (usize, Error)> {
     for (i, step) in build.provisioners.iter().enumerate().skip(from) {
         if !step.filter.admits(&build.source) {
@@ -35,12 +39,24 @@ pub(crate) async fn all(
                 format!("Pausing before the next provisioner {}. Press enter to continue. ", step.name);
             cx.pause(&question).await.map_err(|e| (i, e))?;
         }
-        one(build, step, cx, machine, values, owners).await.map_err(|e| (i, e))?;
+        if let Some(track) = &mut track {
+            track.before(cx, i).await.map_err(|e| (i, e))?;
+        }
+        let made = one(build, step, cx, machine, values, owners).await;
+        if let Some(track) = &mut track {
+            match &made {
+                Ok(Some(made)) => {
+                    track.succeeded(cx, build, i, made, machine, owners).await.map_err(|e| (i, e))?
+                }
+                Ok(None) | Err(_) => track.failed(i),
+            }
+        }
+        made.map_err(|e| (i, e))?;
     }
     Ok(())
 }
 
-/// Runs one step with all that belongs to it.
+/// Runs one step with all that belongs to it. `None` where it failed and was pardoned.
 pub(crate) async fn one(
     build: &Build,
     step: &ProvisionStep,
@@ -48,17 +64,18 @@ pub(crate) async fn one(
     machine: &dyn Machine,
     values: &RunValues,
     owners: &mut Owners,
-) -> Result<()> {
+) -> Result<Option<Made>> {
     cx.emit(EventKind::ProvisionerStarted { provisioner: step.kind.clone(), name: step.name.clone() });
     let name = match step.name.as_str() {
         "" => format!("provision with {}", step.kind),
         name => format!("provision with {} {name}", step.kind),
     };
     let work = async {
-        with_retries(build, step, cx, machine, values, owners).await?;
+        let made = with_retries(build, step, cx, machine, values, owners).await?;
         // The machine's own work: the context of the builder owns what comes of it.
         let who = "the machine at the end of a step";
-        guard::caught(who, machine.step_done(cx, &name)).await
+        guard::caught(who, machine.step_done(cx, &name)).await?;
+        Ok(made)
     };
     let result = cx.timed(&name, work).await;
     let result = match (result, &step.location) {
@@ -71,9 +88,9 @@ pub(crate) async fn one(
                 "Warning: Provisioner failed with \"{error}\", but continue_on_error is set; continuing the build."
             ));
             cx.emit(EventKind::FailureIgnored { error: error.to_string() });
-            Ok(())
+            Ok(None)
         }
-        result => result,
+        result => result.map(Some),
     }
 }
 
@@ -85,11 +102,14 @@ async fn with_retries(
     machine: &dyn Machine,
     values: &RunValues,
     owners: &mut Owners,
-) -> Result<()> {
+) -> Result<Made> {
     let mut first: Option<Error> = None;
     let mut left = step.max_retries;
     loop {
-        let Err(error) = attempt(build, step, cx, machine, values, owners).await else { return Ok(()) };
+        let error = match attempt(build, step, cx, machine, values, owners).await {
+            Ok(made) => return Ok(made),
+            Err(error) => error,
+        };
         if cx.is_cancelled() {
             return Err(error);
         }
@@ -115,24 +135,25 @@ async fn attempt(
     machine: &dyn Machine,
     values: &RunValues,
     owners: &mut Owners,
-) -> Result<()> {
+) -> Result<Made> {
     if !step.pause_before.is_zero() {
         cx.say(format!("Pausing {} before the next provisioner...", go(step.pause_before)));
         cx.sleep(step.pause_before).await?;
     }
     // Made anew for each try: its functions see the state of this moment.
-    let provisioner = make(build, step, cx, values)?;
+    let made = make(build, step, cx, values)?;
+    let provisioner = made.component.clone();
     let own = cx.for_component(Role::Provisioner, &step.kind);
     owners.begin(cx, Component::Provisioner(provisioner.clone()));
     let who = format!("the provisioner {:?}", step.kind);
     let work = guard::caught(&who, provisioner.provision(&own, machine));
     match step.timeout.filter(|limit| !limit.is_zero()) {
-        None => own.until_cancelled(work).await,
+        None => own.until_cancelled(work).await.map(|()| made),
         Some(limit) => {
             cx.say(format!("Setting a {} timeout for the next provisioner...", go(limit)));
             let limited = tokio::time::timeout(limit, work);
             match own.until_cancelled(async { Ok(limited.await) }).await? {
-                Ok(result) => result,
+                Ok(result) => result.map(|()| made),
                 Err(_) => {
                     cx.say_error("Cancelling provisioner after a timeout...");
                     cx.emit(EventKind::TimedOut { limit });
@@ -144,20 +165,15 @@ async fn attempt(
     }
 }
 
-fn make(
-    build: &Build,
-    step: &ProvisionStep,
-    cx: &Context,
-    values: &RunValues,
-) -> Result<Arc<dyn Provisioner>> {
-    let provisioner = guard::unwound_call(|| step.provisioner.make(values)).map_err(|message| {
+fn make(build: &Build, step: &ProvisionStep, cx: &Context, values: &RunValues) -> Result<Made> {
+    let made = guard::unwound_call(|| step.provisioner.make_decoded(values)).map_err(|message| {
         Error::internal(format!("making the provisioner {:?} panicked: {message}", step.kind))
     })??;
     if step.provisioner.is_deferred() {
         let cx = PrepareContext::new(build.info.clone(), cx.run().host.clone());
-        prepare::provisioner(provisioner.as_ref(), &cx).into_result(())?;
+        prepare::provisioner(made.component.as_ref(), &cx).into_result(())?;
     }
-    Ok(provisioner)
+    Ok(made)
 }
 
 fn go(duration: Duration) -> GoDuration {

@@ -67,7 +67,8 @@ async fn release(cx: &Context, registry: &Registry, resource: &Resource) -> Resu
     cx.released(resource)
 }
 
-fn component(registry: &Registry, resource: &Resource) -> Result<Component> {
+/// The component of a registry that made a resource, configured as the resource tells.
+pub(crate) fn component(registry: &Registry, resource: &Resource) -> Result<Component> {
     let name = &resource.component;
     let config = match &resource.config {
         serde_json::Value::Null => serde_json::Value::Object(serde_json::Map::new()),

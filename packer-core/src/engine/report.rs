@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::artifact::Artifact;
 use crate::context::{StepTime, seconds};
 use crate::diagnostic::Diagnostics;
+use crate::engine::cache::CacheUse;
 use crate::error::Error;
 use crate::event::scrub_artifact;
 use crate::ledger::Resource;
@@ -75,6 +76,9 @@ pub struct BuildReport {
     pub error: Option<Error>,
     /// Its steps in the order in which they ended.
     pub steps: Vec<StepTime>,
+    /// What the cache did for it; `None` where the run had none, or the build did not get as far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheUse>,
     /// How long it took; zero where it never started.
     #[serde(serialize_with = "seconds", rename = "seconds")]
     pub elapsed: Duration,
@@ -119,6 +123,7 @@ impl BuildReport {
             artifacts: Vec::new(),
             error: Some(error),
             steps: Vec::new(),
+            cache: None,
             elapsed: Duration::ZERO,
             left: Vec::new(),
         }
@@ -140,6 +145,7 @@ impl BuildReport {
             clean(&mut step.name);
             step.error.iter_mut().for_each(clean);
         }
+        self.cache.iter_mut().for_each(|cache| cache.scrub(&clean));
         for left in &mut self.left {
             clean(&mut left.resource.name);
             clean(&mut left.reason);

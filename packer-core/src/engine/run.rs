@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::artifact::Artifact;
 use crate::context::{Context, RunContext};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::engine::cache::{Cache, Open};
 use crate::engine::graph::Graph;
 use crate::engine::on_error::FailureHandler;
 use crate::engine::report::{BuildReport, Left, Report, Status};
@@ -28,6 +29,7 @@ pub(crate) struct Driver {
     /// How many builds may run at once; 0 is no limit.
     pub(crate) limit: usize,
     pub(crate) handler: Arc<dyn FailureHandler>,
+    pub(crate) cache: Option<Cache>,
 }
 
 impl Driver {
@@ -60,7 +62,16 @@ impl Driver {
         let taking_part = builds.iter().zip(&rejected).filter(|(_, rejected)| !**rejected);
         let names = taking_part.map(|(b, _)| b.name().to_owned()).collect();
         self.tell(EventKind::RunStarted { run_id: self.run.run_id.clone(), builds: names });
-        let reports = Schedule::new(self, &builds, &graph).run(&rejected).await;
+        let open = match &self.cache {
+            Some(cache) => cache.open(&self.run, &self.stop).await,
+            None => None,
+        };
+        let reports = Schedule::new(self, &builds, &graph, open.clone()).run(&rejected).await;
+        if let (Some(cache), Some(open)) = (&self.cache, open)
+            && !self.stop.is_cancelled()
+        {
+            cache.close(&self.run, open).await;
+        }
         Ok(self.report(reports, &outputs, findings))
     }
 
@@ -152,6 +163,7 @@ struct Schedule<'a> {
     driver: &'a Driver,
     builds: &'a [Build],
     graph: &'a Graph,
+    cache: Option<Arc<Open>>,
     /// How many needed builds each one waits for.
     waiting: Vec<usize>,
     /// Builds that may start, in the order of the pipeline.
@@ -163,7 +175,7 @@ struct Schedule<'a> {
 }
 
 impl<'a> Schedule<'a> {
-    fn new(driver: &'a Driver, builds: &'a [Build], graph: &'a Graph) -> Self {
+    fn new(driver: &'a Driver, builds: &'a [Build], graph: &'a Graph, cache: Option<Arc<Open>>) -> Self {
         let waiting: Vec<usize> = graph.needs.iter().map(BTreeSet::len).collect();
         Self {
             ready: (0..builds.len()).filter(|i| waiting[*i] == 0).collect(),
@@ -171,6 +183,7 @@ impl<'a> Schedule<'a> {
             driver,
             builds,
             graph,
+            cache,
             running: JoinSet::new(),
             tasks: HashMap::new(),
             done: builds.iter().map(|_| None).collect(),
@@ -213,7 +226,8 @@ impl<'a> Schedule<'a> {
             let Some(i) = self.ready.pop_first() else { break };
             let build = &self.builds[i];
             let cx = self.driver.context(build);
-            let work = build::run(build.clone(), cx, self.driver.handler.clone(), self.needed(i));
+            let (handler, cache) = (self.driver.handler.clone(), self.cache.clone());
+            let work = build::run(build.clone(), cx, handler, self.needed(i), cache);
             let task = self.running.spawn(work).id();
             self.tasks.insert(task, i);
         }

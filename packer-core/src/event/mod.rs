@@ -5,6 +5,7 @@ mod machine_readable;
 #[cfg(feature = "opentelemetry")]
 mod open_telemetry;
 mod packer_lines;
+mod reason;
 mod timeline;
 mod transcript;
 
@@ -22,6 +23,8 @@ pub use machine_readable::{MachineReadable, machine_line};
 #[cfg(feature = "opentelemetry")]
 pub use open_telemetry::OpenTelemetry;
 pub use packer_lines::PackerLines;
+pub use reason::{FileChange, Reason};
+pub(crate) use reason::{in_words, step_label};
 pub use timeline::Timeline;
 pub use transcript::{Entry, Transcript, duration_text};
 
@@ -199,6 +202,49 @@ pub enum EventKind {
         kind: String,
         /// Its name in the template; may be empty.
         name: String,
+    },
+    /// A step was taken from the cache: the machine starts from a state that was saved behind it or a later one.
+    StepReused {
+        /// Its number among the steps of the build, from 1.
+        number: usize,
+        /// How many steps the build has.
+        steps: usize,
+        /// The provisioner's type.
+        provisioner: String,
+        /// Its name in the template; may be empty.
+        name: String,
+    },
+    /// A step runs although there is a cache.
+    StepRebuilt {
+        /// Its number among the steps of the build, from 1.
+        number: usize,
+        /// How many steps the build has.
+        steps: usize,
+        /// The provisioner's type.
+        provisioner: String,
+        /// Its name in the template; may be empty.
+        name: String,
+        /// Why.
+        reasons: Vec<Reason>,
+    },
+    /// The state of the machine behind a step was saved, and is in the cache.
+    Checkpointed {
+        /// The step's number, from 1.
+        number: usize,
+        /// How many steps the build has.
+        steps: usize,
+        /// What it was saved as.
+        resource: Resource,
+    },
+    /// Saved states that were too many are gone.
+    CachePruned {
+        /// What they were saved as.
+        released: Vec<Resource>,
+    },
+    /// Something is wrong with the cache. The build goes on without what could not be used.
+    CacheTrouble {
+        /// What.
+        error: String,
     },
     /// A resource was written into the ledger: it is about to exist.
     ResourceOwned {
@@ -382,7 +428,16 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
             clean(&mut resource.name);
             clean(error);
         }
-        EventKind::CleanupAbandoned { left } => left.iter_mut().for_each(|r| clean(&mut r.name)),
+        EventKind::StepReused { name, .. } => clean(name),
+        EventKind::StepRebuilt { name, reasons, .. } => {
+            clean(name);
+            reasons.iter_mut().for_each(|reason| reason.scrub(&clean));
+        }
+        EventKind::Checkpointed { resource, .. } => clean(&mut resource.name),
+        EventKind::CacheTrouble { error } => clean(error),
+        EventKind::CachePruned { released: left } | EventKind::CleanupAbandoned { left } => {
+            left.iter_mut().for_each(|r| clean(&mut r.name))
+        }
         EventKind::BuildStarted { .. }
         | EventKind::PostProcessorStarted { .. }
         | EventKind::ProvisionerStarted { .. }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use opentelemetry::trace::{Span, SpanContext, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue};
 
-use super::{Event, EventKind, EventSink, Level};
+use super::{Event, EventKind, EventSink, Level, in_words, step_label};
 
 /// A sink that gives a tracer of the host's one span for the run, one for each build under it, and one for each step
 /// under its build: provisioners, post-processors and the named pieces of work inside them. A span that failed has
@@ -159,6 +159,14 @@ fn noteworthy(kind: &EventKind) -> Option<(&'static str, String)> {
         EventKind::Retrying { error, left } => Some(("retry", format!("{error} ({left} left)"))),
         EventKind::TimedOut { limit } => Some(("timeout", format!("{limit:?}"))),
         EventKind::FailureIgnored { error } => Some(("failure ignored", error.clone())),
+        EventKind::StepReused { provisioner, name, .. } => {
+            Some(("step reused", step_label(provisioner, name)))
+        }
+        EventKind::StepRebuilt { provisioner, name, reasons, .. } => {
+            let message = format!("{}: {}", step_label(provisioner, name), in_words(reasons));
+            Some(("step rebuilt", message))
+        }
+        EventKind::CacheTrouble { error } => Some(("cache trouble", error.clone())),
         EventKind::ResourceLeft { resource, error } => {
             Some(("resource left", format!("{resource}: {error}")))
         }

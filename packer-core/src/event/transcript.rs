@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::reason::{rebuilt_text, reused_text};
 use super::{Event, EventKind, Level};
 use crate::artifact::Artifact;
 use crate::diagnostic::packer_layout;
@@ -115,7 +116,28 @@ impl Transcript {
                 category: category.clone().into(),
                 fields: fields.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect(),
             }],
+            EventKind::StepReused { number, steps, provisioner, name: step } => {
+                let text = reused_text(*number, *steps, provisioner, step);
+                vec![say(Level::Info, build, targeted(event, &text))]
+            }
+            EventKind::StepRebuilt { number, steps, provisioner, name: step, reasons } => {
+                let text = rebuilt_text(*number, *steps, provisioner, step, reasons);
+                vec![say(Level::Info, build, targeted(event, &text))]
+            }
+            EventKind::CachePruned { released } => {
+                let what = if released.len() == 1 {
+                    "1 saved state".to_owned()
+                } else {
+                    format!("{} saved states", released.len())
+                };
+                vec![say(Level::Info, None, format!("==> Pruned {what} from the step cache."))]
+            }
+            EventKind::CacheTrouble { error } if build.is_some() => {
+                vec![say(Level::Error, build, targeted(event, error))]
+            }
+            EventKind::CacheTrouble { error } => vec![say(Level::Error, None, format!("==> {error}"))],
             EventKind::Asked { .. }
+            | EventKind::Checkpointed { .. }
             | EventKind::BuildStarted { .. }
             | EventKind::FailureIgnored { .. }
             | EventKind::PostProcessorStarted { .. }

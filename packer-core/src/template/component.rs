@@ -1,12 +1,11 @@
 //! From the body of a block to the component it configures.
 
-use std::sync::Arc;
-
 use super::builds::PartBody;
 use super::eval::Scope;
 use super::go_template::Interpolation;
 use crate::config::{Config, Part};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, did_you_mean};
+use crate::pipeline::Decoded;
 use crate::registry::ComponentType;
 use crate::value::Value;
 
@@ -32,7 +31,7 @@ pub(super) fn decode<T: ?Sized>(
     interpolation: &Interpolation,
     place: &Location,
     diagnostics: &mut Diagnostics,
-) -> Option<Arc<T>> {
+) -> Option<Decoded<T>> {
     let scopes: Vec<Scope> = parts.iter().map(|part| scope.with_variables(part.iterators.clone())).collect();
     let parts: Vec<Part<'_>> = parts
         .iter()
@@ -42,8 +41,13 @@ pub(super) fn decode<T: ?Sized>(
     let mut found = Diagnostics::new();
     let value = Config::from_bodies(&kind.schema, &parts, &mut found)
         .and_then(|config| config.finish(&kind.schema, overrides, interpolation, &mut found));
-    let component =
-        value.and_then(|value| kind.decode(&value).map_err(|e| found.push(Diagnostic::error(e))).ok());
+    let decoded = value.and_then(|value| match kind.decode(&value) {
+        Ok(component) => Some(Decoded { component, config: Some(value) }),
+        Err(e) => {
+            found.push(Diagnostic::error(e));
+            None
+        }
+    });
     diagnostics.append(found.or_at(place));
-    component
+    decoded
 }

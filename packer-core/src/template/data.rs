@@ -90,7 +90,7 @@ impl DataBlock {
         let part = PartBody { body: self.block.body.clone(), iterators: Vec::new(), unknown: false };
         let decoded =
             component::decode(kind, &[part], None, scope, &setting.interpolation(), &place, diagnostics);
-        let Some(source) = decoded else { return unknown };
+        let Some(source) = decoded.map(|d| d.component) else { return unknown };
         diagnostics.append(
             source.prepare(&PrepareContext::new(build.clone(), setting.inputs.host.clone())).or_at(&place),
         );

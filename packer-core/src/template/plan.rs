@@ -8,14 +8,14 @@ use async_trait::async_trait;
 
 use super::artifacts::{self, Need};
 use super::builds::{BuildBlock, PartBody, Reader, SourceUse, Step};
-use super::eval::Scope;
+use super::eval::{Reference, Scope};
 use super::filters::Patterns;
 use super::for_each::Instance;
 use super::go_template::{Data, Interpolation};
 use super::inputs::Inputs;
 use super::setting::{Setting, build_value, source_value};
 use super::sources::{Definer, Definition, SourceRef, Sources};
-use super::syntax::{Block, BodySchema};
+use super::syntax::{Block, Body, BodySchema};
 use super::{Template, component, decode, files, hcp, nodes, packer_block};
 use crate::builder::{Builder, Machine, Prepared};
 use crate::context::{BuildInfo, Context, PrepareContext};
@@ -23,7 +23,9 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::error::{Error, Result};
 use crate::ledger::Resource;
 use crate::output::Output;
-use crate::pipeline::{Build, Late, Pipeline, PostProcessStep, ProvisionStep, RunValues, SourceFilter};
+use crate::pipeline::{
+    Build, Decoded, Late, Pipeline, PostProcessStep, ProvisionStep, RunValues, SourceFilter,
+};
 use crate::provisioner::Inputs as StepInputs;
 use crate::registry::{ComponentType, Registry};
 use crate::secrets::Secrets;
@@ -367,7 +369,7 @@ impl<'p> Planner<'p> {
         let needs = artifacts::needed_by(parts.iter().map(|p| &p.body), found);
         if needs.is_empty() {
             let builder = component::decode(kind, &parts, None, scope, interpolation, place, found);
-            return (builder.map(Late::ready), needs);
+            return (builder.map(|b| Late::ready(b.component).configured(b.config)), needs);
         }
         let names: Vec<String> = needs.iter().map(|need| need.build.clone()).collect();
         let early = scope.with_variables([artifacts::unknown(&names)]);
@@ -378,7 +380,7 @@ impl<'p> Planner<'p> {
             let scope = scope.with_variables([artifacts::known(&names, &values.artifacts)]);
             again(&kind, &parts, None, &scope, &interpolation, &place)
         };
-        (preview.map(|preview| Late::deferred(preview, make)), needs)
+        (preview.map(|preview| Late::decoded(preview, make)), needs)
     }
 
     /// A sequence of post-processors: one that `-except` matches ends it.
@@ -508,12 +510,25 @@ impl Steps<'_> {
         let interpolation = self.interpolation.clone();
         let (kind, scope, place) = (kind.clone(), self.scope.clone(), step.location.clone());
         let (build_name, own) = (self.build_name.clone(), self.own.clone());
-        Some(Late::deferred(preview, move |values: &RunValues| {
+        let reads = values_read(&step.body.body);
+        let late = Late::decoded(preview, move |values: &RunValues| {
             let build = build_value(&build_name, &own, Some(&values.facts));
             let scope = scope.with_variables([("build", build)]);
             again(&kind, &parts, overrides.as_ref(), &scope, &interpolation, &place)
-        }))
+        });
+        Some(late.reading(reads))
     }
+}
+
+/// The values of the run that a step refers to; the name of the build is known before.
+fn values_read(body: &Body) -> BTreeSet<String> {
+    let of_build = |r: &Reference| match r.name(0) {
+        _ if &*r.root != "build" => None,
+        Some("name") => None,
+        Some(name) => Some(format!("build.{name}")),
+        None => Some("build".to_owned()),
+    };
+    body.references().iter().filter_map(of_build).collect()
 }
 
 /// Makes a component when everything is known.
@@ -524,7 +539,7 @@ fn again<T: ?Sized>(
     scope: &Scope,
     interpolation: &Interpolation,
     place: &Location,
-) -> std::result::Result<Arc<T>, Diagnostics> {
+) -> std::result::Result<Decoded<T>, Diagnostics> {
     let mut found = Diagnostics::new();
     match component::decode(kind, parts, overrides, scope, interpolation, place, &mut found) {
         Some(component) if !found.has_errors() => Ok(component),

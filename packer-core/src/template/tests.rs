@@ -148,8 +148,9 @@ async fn a_template_becomes_a_pipeline() {
          Failed preparing provisioner-block \"echo\" \"\"b <unknown> other <unknown>\n"
     );
 
-    // The step is made again when the machine is known.
+    // The step is made again when the machine is known; it says what of it it needs.
     let step = &pipeline.builds[1].provisioners[0];
+    assert_eq!(step.provisioner.reads().unwrap(), ["build.ID", "build.Source"]);
     let values = RunValues::new(Facts::new().id("i-1").with("Source", "debian"));
     let made = step.provisioner.make(&values).unwrap();
     let told = made.prepare(&PrepareContext::new(pipeline.builds[1].info.clone(), Host::new()));

@@ -11,16 +11,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LocalMachine;
+use super::local::copy_folder;
 use crate::artifact::Artifact;
-use crate::builder::{Builder, Lifecycle, Machine, Prepared};
-use crate::communicator::{Communicator, CommunicatorExt};
+use crate::builder::{Builder, CheckpointKey, Lifecycle, Machine, Prepared};
+use crate::communicator::{Communicator, CommunicatorExt, Globs};
 use crate::context::{Context, PrepareContext};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::ledger::Resource;
 use crate::post_processor::{Keep, PostProcessor, Processed};
-use crate::provisioner::Provisioner;
+use crate::provisioner::{Inputs, Provisioner};
+use crate::secrets::Secret;
+use crate::value::Value;
 
 /// What goes wrong with a fake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -63,12 +66,16 @@ pub enum Verb {
     Capture,
     /// In `release`.
     Release,
+    /// In `checkpoint`.
+    Checkpoint,
+    /// In `resume`.
+    Resume,
 }
 
 /// A builder whose machines are folders and whose images are files, all below one folder.
 ///
-/// A launch makes `machine-N` and a key file, a capture makes `image-N`; what is released is gone. Everything is owned
-/// through the ledger, and a later process can release it.
+/// A launch makes `machine-N` and a key file, a capture makes `image-N`, a checkpoint `checkpoint-N`; what is released is
+/// gone. Everything is owned through the ledger, and a later process can release it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct FakeBuilder {
     /// The folder in which machines and images are made.
@@ -77,6 +84,9 @@ pub struct FakeBuilder {
     trouble: BTreeMap<Verb, Trouble>,
     #[serde(default)]
     flat: bool,
+    /// What machines start from; its own digest.
+    #[serde(default)]
+    source: Option<String>,
     #[serde(skip)]
     calls: Arc<Mutex<Vec<String>>>,
 }
@@ -101,7 +111,14 @@ impl FakeBuilder {
         self
     }
 
-    /// What was called so far, in order: `launch`, `capture`, `release KIND`.
+    /// Makes machines start from this, whose digest it is too, so that their states can be saved and used again.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<String>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What was called so far, in order: `launch`, `resume`, `checkpoint`, `capture`, `release KIND`.
     pub fn calls(&self) -> Vec<String> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -122,6 +139,12 @@ impl FakeBuilder {
     async fn struck(&self, verb: Verb, halfway: bool) -> Result<()> {
         let what = format!("{verb:?}").to_lowercase();
         Trouble::strike(self.trouble.get(&verb).copied(), halfway, &what).await
+    }
+
+    fn machine(&self, number: String) -> Box<dyn Machine> {
+        let name = format!("machine-{number}");
+        let communicator = LocalMachine::new(self.folder.join(&name));
+        Box::new(FakeMachine { builder: self.clone(), number, facts: Facts::new().id(&name), communicator })
     }
 
     fn resource(&self, kind: &str, name: &str) -> Resource {
@@ -162,13 +185,31 @@ impl Builder for FakeBuilder {
             .await
         })
         .await?;
-        let facts = Facts::new().id(&machine);
-        Ok(Box::new(FakeMachine {
-            builder: self.clone(),
-            number,
-            facts,
-            communicator: LocalMachine::new(path),
-        }))
+        Ok(self.machine(number))
+    }
+
+    async fn resume(&self, cx: &Context, checkpoint: &Resource) -> Result<Box<dyn Machine>> {
+        self.called("resume");
+        self.struck(Verb::Resume, false).await?;
+        let number = uuid::Uuid::new_v4().simple().to_string();
+        let name = format!("machine-{number}");
+        let (from, to) = (self.folder.join(&checkpoint.name), self.folder.join(&name));
+        cx.own(self.resource("machine", &name), copy_folder(&from, &to, true, &Globs::none())).await?;
+        self.struck(Verb::Resume, true).await?;
+        Ok(self.machine(number))
+    }
+
+    async fn checkpoint_exists(&self, _: &Context, checkpoint: &Resource) -> Result<bool> {
+        Ok(self.folder.join(&checkpoint.name).exists())
+    }
+
+    async fn source_digest(&self, _: &Context) -> Result<Option<String>> {
+        Ok(self.source.clone())
+    }
+
+    /// What goes wrong is no part of it: a test may mend that between two runs.
+    fn config(&self) -> Option<Value> {
+        Some(Value::object([("folder", Value::text(&self.folder.to_string_lossy()))]))
     }
 
     async fn release(&self, _: &Context, resource: &Resource) -> Result<()> {
@@ -185,6 +226,12 @@ fn remove(path: &Path) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         removed => removed.map_err(|e| Error::io("remove", path, e)),
     }
+}
+
+/// The bytes of the files right in a folder.
+fn size(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|e| e.metadata().ok()).filter(|m| m.is_file()).map(|m| m.len()).sum()
 }
 
 /// A machine of a [`FakeBuilder`]: a folder in which commands run.
@@ -223,6 +270,23 @@ impl Machine for FakeMachine {
         Ok(artifact)
     }
 
+    async fn checkpoint(&self, cx: &Context, key: &CheckpointKey) -> Result<Option<Resource>> {
+        let builder = &self.builder;
+        builder.called("checkpoint");
+        builder.struck(Verb::Checkpoint, false).await?;
+        if builder.source.is_none() {
+            return Ok(None);
+        }
+        let prefix = key.0.get(..8).unwrap_or_default();
+        let name = format!("checkpoint-{prefix}-{}", uuid::Uuid::new_v4().simple());
+        let (from, to) = (self.communicator.path(""), builder.folder.join(&name));
+        let mut resource = builder.resource("checkpoint", &name);
+        resource.details["size"] = size(&from).into();
+        cx.own(resource.clone(), copy_folder(&from, &to, true, &Globs::none())).await?;
+        builder.struck(Verb::Checkpoint, true).await?;
+        Ok(Some(resource))
+    }
+
     fn lifecycle(&self) -> Lifecycle {
         if self.builder.flat { Lifecycle::Flat } else { Lifecycle::Steps }
     }
@@ -236,12 +300,16 @@ pub struct FakeProvisioner {
     takes: Duration,
     tries: Arc<AtomicU32>,
     troubled_tries: u32,
+    env: BTreeMap<String, Secret>,
+    /// `None` for a step whose inputs cannot be known.
+    reads: Option<Vec<PathBuf>>,
 }
 
 impl FakeProvisioner {
     /// Runs a command with the machine's shell; a code other than 0 is a failure.
     pub fn run(command: impl Into<String>) -> Self {
-        Self { command: command.into(), troubled_tries: u32::MAX, ..Self::default() }
+        let reads = Some(Vec::new());
+        Self { command: command.into(), troubled_tries: u32::MAX, reads, ..Self::default() }
     }
 
     /// Makes every try go wrong.
@@ -262,6 +330,27 @@ impl FakeProvisioner {
     #[must_use]
     pub fn takes(mut self, time: Duration) -> Self {
         self.takes = time;
+        self
+    }
+
+    /// Names a file or folder that the command reads.
+    #[must_use]
+    pub fn reads(mut self, path: impl Into<PathBuf>) -> Self {
+        self.reads.get_or_insert_default().push(path.into());
+        self
+    }
+
+    /// Says that what the command does cannot be known.
+    #[must_use]
+    pub fn volatile(mut self) -> Self {
+        self.reads = None;
+        self
+    }
+
+    /// Adds a secret to the configuration; the command does not see it.
+    #[must_use]
+    pub fn secret(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
+        self.env.insert(name.into(), value.into());
         self
     }
 
@@ -287,6 +376,17 @@ impl Provisioner for FakeProvisioner {
             }
         }
         Trouble::strike(trouble, true, &format!("try {number}")).await
+    }
+
+    fn inputs(&self) -> Inputs {
+        self.reads.clone().map_or(Inputs::Volatile, Inputs::Files)
+    }
+
+    /// What goes wrong is no part of it: a test may mend that between two runs.
+    fn config(&self) -> Option<Value> {
+        let secrets = self.env.iter();
+        let env = secrets.map(|(name, secret)| (name.as_str(), Value::text(secret.reveal()).sensitive()));
+        Some(Value::object([("command", Value::text(&self.command)), ("env", Value::object(env))]))
     }
 
     fn type_name(&self) -> std::borrow::Cow<'static, str> {

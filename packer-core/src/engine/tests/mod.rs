@@ -7,10 +7,13 @@ use crate::ledger::{Ledger, MemoryLedger};
 use crate::pipeline::{Build, Pipeline};
 use crate::testing::{FakeBuilder, Recorder, TempFolder};
 
+mod cache;
+mod cache_faults;
 mod cancel;
 mod failures;
 mod graph;
 mod outputs;
+mod plan;
 mod post;
 mod provisioning;
 mod recovery;

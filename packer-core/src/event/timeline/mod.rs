@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 
+use super::reason::{rebuilt_text, reused_text, step_label};
 use super::{Event, EventKind, EventSink, Level};
 use crate::diagnostic::packer_layout;
 use crate::error::{Error, Result};
@@ -66,6 +67,8 @@ struct Row {
     /// The steps that have begun and not ended, innermost last.
     open: Vec<usize>,
     lines: VecDeque<Line>,
+    /// The number of the line that says why the step runs that is about to begin.
+    why: Option<usize>,
     /// How many lines are not kept any more: the number of the first one that is.
     dropped: usize,
 }
@@ -89,6 +92,8 @@ struct Bar {
     began: Timestamp,
     ended: Option<Timestamp>,
     error: Option<String>,
+    /// Whether it was taken from the cache.
+    reused: bool,
     /// The numbers of the lines that were told meanwhile.
     lines: Range<usize>,
 }
@@ -197,7 +202,7 @@ impl Row {
             }
             EventKind::BuildSkipped { reason } => self.end(event.time, State::Skipped(reason.clone())),
             EventKind::StepStarted { step, name } => {
-                let first = self.next_line();
+                let first = self.why.take().unwrap_or_else(|| self.next_line());
                 self.steps.push(Bar {
                     number: *step,
                     name: name.clone(),
@@ -205,6 +210,7 @@ impl Row {
                     began: event.time,
                     ended: None,
                     error: None,
+                    reused: false,
                     lines: first..first,
                 });
                 self.open.push(self.steps.len() - 1);
@@ -219,6 +225,16 @@ impl Row {
                 bar.error.clone_from(error);
                 bar.lines.end = end;
             }
+            EventKind::StepReused { number, steps, provisioner, name } => {
+                self.reuse(event.time, step_label(provisioner, name));
+                self.log(event, Level::Info, &reused_text(*number, *steps, provisioner, name));
+            }
+            EventKind::StepRebuilt { number, steps, provisioner, name, reasons } => {
+                let text = rebuilt_text(*number, *steps, provisioner, name, reasons);
+                self.why = Some(self.next_line());
+                self.log(event, Level::Info, &text);
+            }
+            EventKind::CacheTrouble { error } => self.log(event, Level::Error, error),
             EventKind::Say { level, text } => text.lines().for_each(|line| self.log(event, *level, line)),
             EventKind::Output { level, line } => self.log(event, *level, line),
             EventKind::ResourceLeft { resource, error } => {
@@ -226,6 +242,27 @@ impl Row {
             }
             _ => {}
         }
+    }
+
+    /// Draws a step that was taken from the cache: one below the other, under the start that brought them back.
+    fn reuse(&mut self, at: Timestamp, label: String) {
+        let before = self.steps.iter().rev().take_while(|bar| bar.reused).count();
+        let start = self.steps.iter().rev().find(|bar| !bar.reused);
+        let (began, ended, depth) = match start {
+            Some(bar) => (bar.began, bar.ended, bar.depth + 1 + before),
+            None => (at, Some(at), before),
+        };
+        let first = self.next_line();
+        self.steps.push(Bar {
+            number: u64::MAX,
+            name: format!("{label} (from the cache)"),
+            depth,
+            began,
+            ended,
+            error: None,
+            reused: true,
+            lines: first..first + 1,
+        });
     }
 
     /// The number of the line that is told next.

@@ -109,7 +109,11 @@ fn build(page: &mut String, axis: &Axis, number: usize, row: &Row) {
 fn step(page: &mut String, axis: &Axis, build: usize, bar: &Bar) {
     let ended = bar.ended.unwrap_or_else(|| axis.end());
     let took = length(ended.duration_since(bar.began));
-    let class = if bar.error.is_some() { "step failed" } else { "step" };
+    let class = match (&bar.error, bar.reused) {
+        (Some(_), _) => "step failed",
+        (None, true) => "step reused",
+        (None, false) => "step",
+    };
     let title = match &bar.error {
         Some(error) => format!("{}: {took}: {error}", bar.name),
         None => format!("{}: {took}", bar.name),
