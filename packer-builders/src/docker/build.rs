@@ -91,9 +91,19 @@ pub(super) async fn image(
     let admits = move |path: &str| ignore.admits(path) || (exceptions && folder_of_exceptions(path));
     let context = BuildContext { folder, admits: Box::new(admits), extra, compress: build.compress };
     let resource = client.image_resource(&tag, None, serde_json::json!({ "commit": docker.commit }));
-    let show = |line: &str| cx.output(Level::Info, line);
-    let work = client.build(cx, options.build(), credentials, context, show);
-    cx.own(resource.clone(), work).await.map_err(|e| e.context("docker build failed"))?;
+    // Shown only where it failed, as the reason.
+    let printed = std::sync::Mutex::new(String::new());
+    let keep = |line: &str| {
+        let mut printed = printed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        printed.push_str(line);
+        printed.push('\n');
+    };
+    let work = client.build(cx, options.build(), credentials, context, keep);
+    if let Err(error) = cx.own(resource.clone(), work).await {
+        let printed = printed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        printed.lines().for_each(|line| cx.output(Level::Error, line));
+        return Err(error.context("docker build failed"));
+    }
     let found = client.image(&tag).await?.and_then(|image| image.id);
     let id = found.ok_or_else(|| Error::provider("docker build failed: the engine made no image"))?;
     cx.say(format!("Finished building base image {id:?}"));

@@ -300,9 +300,6 @@ async fn create(
         created => created,
     };
     let created = created.map_err(|e| client.error(what, &e))?;
-    for warning in &created.warnings {
-        cx.say_error(format!("WARNING: {warning}"));
-    }
     client.ask(what, client.api().start_container(&created.id, None::<StartContainerOptions>)).await?;
     Ok(created.id)
 }

@@ -223,7 +223,8 @@ impl Builder for Docker {
                 dockerfile.check().into_iter().for_each(|text| refuse(&text));
                 if self.pull.is_some() {
                     prepared.warnings.push(Diagnostic::warning(
-                        "pull has no meaning beside a build block: use the block's own",
+                        "when running a bootstrap build, the `pull` option is ignored and is replaced by `build.pull` \
+                         (true by default)",
                     ));
                 }
             }

@@ -230,7 +230,7 @@ impl Client {
         options: BuildImageOptions,
         credentials: HashMap<String, DockerCredentials>,
         context: BuildContext,
-        show: impl Fn(&str),
+        show: impl Fn(&str) + Send + Sync,
     ) -> Result<()> {
         let BuildContext { folder, admits, extra, compress } = context;
         let tree = LocalTree::select(cx, &folder, Links::Kept, admits).await?;

@@ -220,7 +220,7 @@ fn spawn_engine(unshare: &Path, folder: &Path) -> Child {
     let log = File::create(folder.join("d.log")).expect("the engine's log");
     let errors = log.try_clone().expect("the engine's log");
     // `exec` keeps the process that is waited for, and killed, the engine itself.
-    let script = "ip link set lo up; exec dockerd --data-root \"$1/data\" --exec-root \"$1/exec\" -p \"$1/d.pid\" \
+    let script = "ip link set lo up; echo 1 > /proc/sys/net/ipv4/ip_forward; exec dockerd --data-root \"$1/data\" --exec-root \"$1/exec\" -p \"$1/d.pid\" \
                   -H \"unix://$1/d.sock\" --iptables=false --ip-forward=false --ip-masq=false";
     let path = std::env::var("PATH").unwrap_or_default();
     Command::new(unshare)

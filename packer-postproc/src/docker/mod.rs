@@ -48,3 +48,11 @@ pub(crate) fn describe(id: &str, tags: &[String]) -> String {
         tags => format!("Imported Docker image: {id} with tags {}", tags.join(" ")),
     }
 }
+
+/// The same image once more, for what comes next: it stays as long as the one that it was made from, so that
+/// `keep_input_artifact = false` removes it from the engine.
+#[cfg(any(feature = "docker-push", feature = "docker-save"))]
+pub(crate) fn unowned(mut artifact: Artifact) -> Artifact {
+    artifact.resources.clear();
+    artifact
+}

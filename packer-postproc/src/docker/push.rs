@@ -8,7 +8,7 @@ use packer_core::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{IMAGE, TAGGED, engine, tags};
+use super::{IMAGE, TAGGED, engine, tags, unowned};
 
 /// Sends an image to the registry that its names say, under each of them. The digest that it has there is the artifact's
 /// `Digest`.
@@ -70,7 +70,7 @@ impl PostProcessor for DockerPush {
                 None => cx.say_error(format!("The registry did not say which digest {name} has now.")),
             }
         }
-        Ok(Processed::beside(pushed))
+        Ok(Processed::beside(unowned(pushed)))
     }
 
     fn config(&self) -> Option<Value> {

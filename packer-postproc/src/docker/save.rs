@@ -7,7 +7,7 @@ use packer_core::{Artifact, Context, Error, PostProcessor, Processed, Result, Va
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{IMAGE, TAGGED, engine};
+use super::{IMAGE, TAGGED, engine, unowned};
 
 /// Writes an image, with the name it was given last, into a tar that `docker load` reads. The artifact stays what it was.
 ///
@@ -42,7 +42,7 @@ impl PostProcessor for DockerSave {
         let saved = client.save(cx, &artifact.id, Path::new(&self.path)).await;
         saved.map_err(|e| e.context("Error creating output file"))?;
         cx.say(format!("Saved to: {}", self.path));
-        Ok(Processed::beside(artifact))
+        Ok(Processed::beside(unowned(artifact)))
     }
 
     fn config(&self) -> Option<Value> {

@@ -64,6 +64,12 @@ impl PostProcessor for DockerTag {
         let id = found
             .and_then(|image| image.id)
             .ok_or_else(|| Error::user(format!("the image {} is not in the engine", artifact.id)))?;
+        if !self.tag.is_empty() {
+            cx.say(
+                "Deprecation warning: \"tag\" option has been replaced with \"tags\". In future versions of Packer, this \
+                 configuration may not work. Please call `packer fix` on your template to update.",
+            );
+        }
         let mut tagged = Artifact::new(TAGGED, "");
         let mut given = tags(&artifact);
         for name in self.names() {

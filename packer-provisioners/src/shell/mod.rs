@@ -375,7 +375,12 @@ impl Tries {
     /// # Errors
     /// The failure of the last try, where time is over or another one cannot help.
     async fn again(&self, cx: &Context, error: Error) -> Result<()> {
-        let hopeless = matches!(error.fault(), Fault::Cancelled | Fault::User | Fault::Internal);
+        let hopeless = match error.fault() {
+            Fault::Cancelled | Fault::User | Fault::Internal => true,
+            // What runs the machine says that it has ended.
+            Fault::Provider => !error.is_retryable(),
+            _ => false,
+        };
         if hopeless || Instant::now() >= self.end {
             return Err(error);
         }

@@ -212,7 +212,8 @@ async fn chown(inner: &Inner, user: &str, path: &str) -> Result<()> {
         return Ok(());
     }
     let complaint = String::from_utf8_lossy(&complaint);
-    Err(Error::guest(format!("{text}: {} (exit code {})", complaint.trim(), status.code())))
+    // A user that does not exist does not come into being by trying again.
+    Err(Error::user(format!("{text}: {} (exit code {})", complaint.trim(), status.code())))
 }
 
 /// The owner as an archive says it; what is not known there belongs to root until the container has looked it up.
