@@ -16,8 +16,8 @@ use packer_core::docker::Login;
 use packer_core::testing::dockerd::{Dockerd, IMAGE};
 use packer_core::testing::{Bench, FakeProvisioner, Recorder, builder};
 use packer_core::{
-    Artifact, Build, Builder, CommunicatorExt, Engine, Fault, Host, MemoryLedger, Pipeline,
-    ProvisionerExt, Registry, Report,
+    Artifact, Build, Builder, CommunicatorExt, Engine, Fault, Host, MemoryLedger, Pipeline, ProvisionerExt,
+    Registry, Report,
 };
 
 fn base() -> Docker {

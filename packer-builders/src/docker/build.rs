@@ -102,6 +102,9 @@ pub(super) async fn image(
     if let Err(error) = cx.own(resource.clone(), work).await {
         let printed = printed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         printed.lines().for_each(|line| cx.output(Level::Error, line));
+        if !error.is_cancelled() && !error.is_retryable() {
+            cx.released(&resource)?; // the engine says that it made nothing
+        }
         return Err(error.context("docker build failed"));
     }
     let found = client.image(&tag).await?.and_then(|image| image.id);

@@ -210,8 +210,14 @@ async fn run(docker: &Docker, cx: &Context, client: &Client, image: &str, shared
     match parsed {
         Run::Request(request) if docker.docker_path.is_empty() => {
             let name = request.name.clone().unwrap_or_else(unique);
-            let resource = client.container_resource(&name, &shared);
-            cx.own(resource, create(docker, cx, client, &name, *request)).await.map_err(failed)
+            let resource = client.container_resource(&name, None, &shared);
+            let creating = create(docker, cx, client, &resource, *request);
+            let id = cx.own(resource.clone(), creating).await.map_err(failed)?;
+            let what = "Docker did not start it";
+            let start = client.api().start_container(&id, None::<StartContainerOptions>);
+            let started = client.ask(what, start);
+            cx.until_cancelled(started).await.map_err(failed)?;
+            Ok(id)
         }
         parsed => {
             let (given, flag) = match parsed {
@@ -224,7 +230,7 @@ async fn run(docker: &Docker, cx: &Context, client: &Client, image: &str, shared
                 words.extend(["--name".to_owned(), name.clone()]);
             }
             words.extend(arguments);
-            let resource = client.container_resource(&name, &shared);
+            let resource = client.container_resource(&name, None, &shared);
             cx.own(resource, through_program(docker, cx, client, words, flag, &name)).await.map_err(failed)
         }
     }
@@ -271,16 +277,22 @@ fn arguments(docker: &Docker, cx: &Context, image: &str, shared: &Path) -> Resul
     Ok(words)
 }
 
+/// Creates the container; its id is in the ledger then.
 async fn create(
     docker: &Docker,
     cx: &Context,
     client: &Client,
-    name: &str,
+    resource: &Resource,
     request: Request,
 ) -> Result<String> {
-    let options = CreateContainerOptionsBuilder::default().name(name).platform(&request.platform).build();
+    let options =
+        CreateContainerOptionsBuilder::default().name(&resource.name).platform(&request.platform).build();
     let image = request.image.clone();
-    let create = || client.api().create_container(Some(options.clone()), request.body.clone());
+    let create = || {
+        let (api, options, body) = (client.api().clone(), options.clone(), request.body.clone());
+        let asked = async move { Ok(api.create_container(Some(options), body).await) };
+        docker.in_flight.run(resource.id, asked)
+    };
     let pull = || async {
         let login = docker.login.credentials(cx, &image).await?;
         client.pull(cx, &image, &request.platform, login.as_ref()).await
@@ -288,19 +300,29 @@ async fn create(
     if request.pull == Some(true) {
         pull().await?;
     }
-    let what = "Docker did not start it";
-    let created = match create().await {
+    let created = match create().await? {
         Err(EngineError::DockerResponseServerError { status_code: 404, message })
             if request.pull != Some(false) && message.to_lowercase().contains("image") =>
         {
             cx.say_error(format!("Unable to find image '{image}' locally"));
             pull().await?;
-            create().await
+            create().await?
         }
         created => created,
     };
-    let created = created.map_err(|e| client.error(what, &e))?;
-    client.ask(what, client.api().start_container(&created.id, None::<StartContainerOptions>)).await?;
+    let created = match created {
+        Ok(created) => created,
+        Err(e) => {
+            if matches!(e, EngineError::DockerResponseServerError { .. }) {
+                // The engine says that it made nothing.
+                cx.released(resource)?;
+            }
+            return Err(client.error("Docker did not create it", &e));
+        }
+    };
+    let folder = resource.details["mounts"].as_str().unwrap_or_default();
+    let known = client.container_resource(&resource.name, Some(&created.id), folder).details;
+    cx.record(resource.clone().with_details(known))?;
     Ok(created.id)
 }
 

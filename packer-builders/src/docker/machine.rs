@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bollard::errors::Error as EngineError;
 use bollard::models::ContainerConfig;
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, InspectContainerOptionsBuilder, StopContainerOptions,
@@ -80,7 +81,7 @@ impl Machine for Container {
         let name = format!("packer-checkpoint:k{tag}");
         let more = json!({ "source": self.source });
         let resource = self.client.image_resource(&name, None, more.clone());
-        let id = cx.own(resource.clone(), self.commit_as(&name, "", "", &[])).await?;
+        let id = cx.own(resource.clone(), self.commit_as(cx, &resource, "", "", &[])).await?;
         let saved = resource.with_details(self.client.image_resource(&name, Some(&id), more).details);
         cx.record(saved.clone())?;
         Ok(Some(saved))
@@ -107,7 +108,7 @@ impl Container {
         // Until its id is in the ledger the image is known by a name of ours, which nobody sees afterwards.
         let name = resources::image_name("commit");
         let resource = self.client.image_resource(&name, None, json!({}));
-        let committed = self.commit_as(&name, &docker.author, &docker.message, &changes);
+        let committed = self.commit_as(cx, &resource, &docker.author, &docker.message, &changes);
         let id =
             cx.own(resource.clone(), committed).await.map_err(|e| e.context("Error committing container"))?;
         let known = resource.with_details(self.client.image_resource(&name, Some(&id), json!({})).details);
@@ -125,19 +126,38 @@ impl Container {
         if self.source.id.is_empty() { self.image.clone() } else { self.source.id.clone() }
     }
 
-    async fn commit_as(&self, name: &str, author: &str, message: &str, changes: &[String]) -> Result<String> {
-        let reference = Reference::parse(name);
-        let options = CommitContainerOptionsBuilder::default()
+    /// Commits under the name of a resource; the engine finishes that also where the build is cancelled meanwhile.
+    async fn commit_as(
+        &self,
+        cx: &Context,
+        resource: &Resource,
+        author: &str,
+        message: &str,
+        changes: &[String],
+    ) -> Result<String> {
+        let reference = Reference::parse(&resource.name);
+        let mut options = CommitContainerOptionsBuilder::default()
             .container(&self.id)
             .repo(reference.repository)
             .tag(reference.version())
             .author(author)
             .comment(message)
-            .pause(true)
-            .changes(&changes.join("\n"))
-            .build();
-        let answer = self.client.api().commit_container(options, ContainerConfig::default());
-        Ok(self.client.ask("the engine", answer).await?.id)
+            .pause(true);
+        if !changes.is_empty() {
+            options = options.changes(&changes.join("\n"));
+        }
+        let (api, options) = (self.client.api().clone(), options.build());
+        let asked = async move { Ok(api.commit_container(options, ContainerConfig::default()).await) };
+        match self.docker.in_flight.run(resource.id, asked).await? {
+            Ok(made) => Ok(made.id),
+            Err(e) => {
+                if matches!(e, EngineError::DockerResponseServerError { .. }) {
+                    // The engine says that it made nothing.
+                    cx.released(resource)?;
+                }
+                Err(self.client.error("the engine", &e))
+            }
+        }
     }
 
     async fn export(&self, cx: &Context) -> Result<Artifact> {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use packer_core::communicator::CommunicatorConfig;
 use packer_core::config::{self, GoTemplate};
-use packer_core::docker::{Client, Login};
+use packer_core::docker::{Client, InFlight, Login};
 use packer_core::{
     Builder, Context, Diagnostic, Diagnostics, Machine, PrepareContext, Prepared, Resource, Result, Value,
     async_trait,
@@ -92,6 +92,8 @@ pub struct Docker {
     /// How the container is entered: `docker`, the default, `ssh` or `none`.
     #[serde(flatten)]
     pub communicator: CommunicatorConfig,
+    #[serde(skip)]
+    in_flight: InFlight,
 }
 
 /// How the image to start from is built.
@@ -259,6 +261,7 @@ impl Builder for Docker {
     }
 
     async fn release(&self, cx: &Context, resource: &Resource) -> Result<()> {
+        self.in_flight.finished(resource.id).await;
         machine::release(cx, resource).await
     }
 

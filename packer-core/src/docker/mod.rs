@@ -8,6 +8,8 @@ mod endpoint;
 #[cfg(feature = "docker")]
 mod images;
 #[cfg(feature = "docker")]
+mod in_flight;
+#[cfg(feature = "docker")]
 mod login;
 #[cfg(feature = "docker")]
 mod reference;
@@ -22,6 +24,8 @@ pub(crate) mod streams;
 pub use client::Client;
 #[cfg(feature = "docker")]
 pub use images::BuildContext;
+#[cfg(feature = "docker")]
+pub use in_flight::InFlight;
 #[cfg(feature = "docker")]
 pub use login::Login;
 #[cfg(feature = "docker")]

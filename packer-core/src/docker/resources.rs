@@ -3,6 +3,8 @@
 //! Three kinds of resources: a `container`; an `image` that is known by a name of ours until its id is in the details;
 //! and a `tag`, a name of the user's choice that goes only as long as it leads to our image.
 
+use std::time::Duration;
+
 use bollard::query_parameters::{InspectContainerOptions, RemoveContainerOptionsBuilder};
 use serde_json::json;
 
@@ -10,6 +12,9 @@ use super::client::Client;
 use crate::context::Context;
 use crate::error::{Error, Fault, Result};
 use crate::ledger::Resource;
+
+/// How long something may come into being after the process that asked for it has died.
+const LATE: Duration = Duration::from_secs(2);
 
 /// An image that does not exist yet, by a name that is ours alone.
 pub fn image_name(purpose: &str) -> String {
@@ -21,10 +26,10 @@ fn detail<'a>(resource: &'a Resource, name: &str) -> Option<&'a str> {
 }
 
 impl Client {
-    /// A container by its name. It counts as ours only where it mounts `folder`, which nobody else knows: a
-    /// name that the user chose may be somebody else's.
-    pub fn container_resource(&self, name: &str, folder: &str) -> Resource {
-        Resource::new("container", name).with_details(self.details(json!({ "mounts": folder })))
+    /// A container by its name, and its id once that is known. It counts as ours only where it mounts `folder`, which
+    /// nobody else knows: a name that the user chose may be somebody else's.
+    pub fn container_resource(&self, name: &str, id: Option<&str>, folder: &str) -> Resource {
+        Resource::new("container", name).with_details(self.details(json!({ "mounts": folder, "id": id })))
     }
 
     /// An image by a name that is ours alone, and its id once that is known. `more` is what else its maker wants to know.
@@ -65,6 +70,14 @@ impl Client {
     /// # Errors
     /// Where it exists and cannot be removed; where it is of another kind.
     pub async fn release(&self, cx: &Context, resource: &Resource) -> Result<()> {
+        let unsure = resource.kind != "tag" && detail(resource, "id").is_none();
+        if unsure {
+            // Whoever asked for it did not hear the answer; the engine may still be at it.
+            let end = tokio::time::Instant::now() + LATE;
+            while !self.exists(resource).await? && tokio::time::Instant::now() < end {
+                tokio::time::sleep(LATE / 20).await;
+            }
+        }
         match resource.kind.as_str() {
             "container" => self.release_container(cx, resource).await,
             "image" => {
@@ -85,6 +98,14 @@ impl Client {
             }
             _ => Err(Error::internal(format!("nothing is known about how to release {resource}"))),
         }
+    }
+
+    async fn exists(&self, resource: &Resource) -> Result<bool> {
+        if resource.kind != "container" {
+            return Ok(self.image(&resource.name).await?.is_some());
+        }
+        let found = self.api().inspect_container(&resource.name, None::<InspectContainerOptions>);
+        Ok(self.find(format!("look for the container {}", resource.name), found).await?.is_some())
     }
 
     async fn release_container(&self, cx: &Context, resource: &Resource) -> Result<()> {

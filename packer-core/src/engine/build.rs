@@ -72,7 +72,12 @@ pub(crate) async fn run(
     };
     cx.emit(match &error {
         None => EventKind::BuildFinished { elapsed, artifacts: artifacts.clone() },
-        Some(e) => EventKind::BuildFailed { elapsed, error: e.to_string(), artifacts: artifacts.clone() },
+        Some(e) => EventKind::BuildFailed {
+            elapsed,
+            error: e.to_string(),
+            location: e.location().or(build.location.as_ref()).map(ToString::to_string),
+            artifacts: artifacts.clone(),
+        },
     });
     let steps = cx.record_of_build().steps();
     BuildReport {

@@ -110,6 +110,9 @@ pub enum EventKind {
         elapsed: std::time::Duration,
         /// Why.
         error: String,
+        /// The block of the template that it failed in: `FILE:LINE,COLUMN-COLUMN`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        location: Option<String>,
         /// Artifacts that stay in place although the build failed.
         artifacts: Vec<Artifact>,
     },

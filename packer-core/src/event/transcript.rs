@@ -367,7 +367,16 @@ pub(super) mod tests {
                 None,
                 EventKind::Progress { id: 1, title: "t".into(), done: 1, total: None, finished: false },
             ),
-            (b, None, EventKind::BuildFailed { elapsed: second, error: "E\nF".into(), artifacts: vec![] }),
+            (
+                b,
+                None,
+                EventKind::BuildFailed {
+                    elapsed: second,
+                    error: "E\nF".into(),
+                    location: None,
+                    artifacts: vec![],
+                },
+            ),
             (
                 a,
                 None,
