@@ -57,19 +57,19 @@ async fn images() {
     let Some(mut engine) = Dockerd::start() else { return };
     let host = engine.host();
     let before = engine.inventory();
-    commits(&engine, &host).await;
-    exports(&engine, &host).await;
-    from_a_dockerfile(&engine, &host).await;
-    names_of_others_are_safe(&engine, &host).await;
-    what_the_program_must_do(&engine, &host).await;
-    checkpoints(&engine, &host).await;
-    ten_at_once(&engine, &host).await;
-    wrong_things(&host).await;
-    suites(&host).await;
+    Box::pin(commits(&engine, &host)).await;
+    Box::pin(exports(&engine, &host)).await;
+    Box::pin(from_a_dockerfile(&engine, &host)).await;
+    Box::pin(names_of_others_are_safe(&engine, &host)).await;
+    Box::pin(what_the_program_must_do(&engine, &host)).await;
+    Box::pin(checkpoints(&engine, &host)).await;
+    Box::pin(ten_at_once(&engine, &host)).await;
+    Box::pin(wrong_things(&host)).await;
+    Box::pin(suites(&host)).await;
     assert_eq!(engine.inventory(), before, "what is left in the engine");
-    registries(&mut engine, &host).await;
+    Box::pin(registries(&mut engine, &host)).await;
     assert!(std::fs::read_dir(engine.path().join("home/.packer.d")).unwrap().next().is_none());
-    engine_dies(&mut engine, &host).await;
+    Box::pin(engine_dies(&mut engine, &host)).await;
 }
 
 async fn commits(engine: &Dockerd, host: &Host) {

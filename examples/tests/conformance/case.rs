@@ -12,6 +12,8 @@ pub(crate) struct Case {
     pub(crate) exit: u8,
     /// What is compared beside the exit code and the files.
     pub(crate) compare: Vec<String>,
+    /// Whether it runs against a Docker engine.
+    pub(crate) needs_engine: bool,
     /// Texts that the output must not hold.
     pub(crate) absent: Vec<String>,
     /// Files that are there before, by name.
@@ -50,6 +52,7 @@ impl Case {
                     }
                     "exit" => case.exit = rest.parse().unwrap(),
                     "compare" => compare = Some(words().collect()),
+                    "needs" => case.needs_engine = true,
                     "absent" => case.absent.push(rest.to_owned()),
                     "no-final-newline" => bare.extend(words()),
                     other => panic!("{}: not a directive: {other}", path.display()),

@@ -68,6 +68,8 @@ pub(crate) fn normalise(text: &str, root: &str) -> String {
             (r"compression with \d+ cores? for ".into(), "compression with <N> cores for "),
             (r"packer-(shell|provisioner|tmp|data)[-_]?[A-Za-z0-9_]*\d{4,}".into(), "packer-$1<RANDOM>"),
             (r"/tmp\d{5,}:".into(), "/tmp<RANDOM>:"),
+            (r"(sha256|Container ID|Killing the container): ?[0-9a-f]{64}\b".into(), "$1:<HEX>"),
+            (r"communicator to connect: 172\.[\d.]+".into(), "communicator to connect: <IP>"),
             (r"\b(pkr-file-content|(?:windows-shell|powershell)-provisioner)\d{4,}".into(), "$1<RANDOM>"),
             (r"\b[01]?\d?\d\d/\d\d/\d\d \d\d:\d\d:\d\d".into(), "<CLOCK>"),
             (r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)".into(), "<RFC3339>"),

@@ -2,11 +2,13 @@
 //!
 //! The cases are in `packer-core/tests/conformance/`, a folder a set. `PACKER_CONFORMANCE` names another folder to replay
 //! instead, `PACKER_CONFORMANCE_ONLY` a word that the paths of the cases must hold. `differences.list` names cases that
-//! are answered differently on purpose, with the reason.
+//! are answered differently on purpose, with the reason. Those of `docker` get an engine and a registry of their own, and are left
+//! out where these cannot be started.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod case;
 mod compare;
+mod engine;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -34,12 +36,17 @@ fn every_recorded_case() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut sets: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     let mut wrong = Vec::new();
+    let mut engine = None;
     for path in &paths {
         let name = name_of(path);
         if on_purpose.contains(&name) {
             continue;
         }
-        let case = Case::read(path);
+        let mut case = Case::read(path);
+        if case.needs_engine {
+            let Some(address) = engine.get_or_insert_with(engine::start) else { continue };
+            case.env.entry("DOCKER_HOST".to_owned()).or_insert_with(|| address.address());
+        }
         let set = sets
             .entry(name.rsplit_once('/').map_or_else(String::new, |(set, _)| set.to_owned()))
             .or_default();

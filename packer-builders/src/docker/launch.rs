@@ -31,13 +31,13 @@ pub(super) async fn from_source(docker: &Docker, cx: &Context) -> Result<Box<dyn
     let client = Client::connect(cx.host()).await?;
     let (image, found) = match docker.dockerfile() {
         Some(dockerfile) => {
-            let id = cx.step("StepBuild", build::image(docker, dockerfile, cx, &client)).await?;
+            let id = cx.step("StepBuild", Box::pin(build::image(docker, dockerfile, cx, &client))).await?;
             let found = client.image(&id).await?;
             (id, found)
         }
         None => {
             if docker.pulls() {
-                cx.step("StepPull", pull(docker, cx, &client)).await?;
+                cx.step("StepPull", Box::pin(pull(docker, cx, &client))).await?;
             }
             let found = client.image(&docker.image).await?;
             if found.as_ref().is_none_or(|image| image.repo_digests.as_ref().is_none_or(Vec::is_empty)) {
@@ -46,7 +46,7 @@ pub(super) async fn from_source(docker: &Docker, cx: &Context) -> Result<Box<dyn
             (docker.image.clone(), found)
         }
     };
-    start(docker, cx, client, &image, found.as_ref().map(Source::of), shared).await
+    Box::pin(start(docker, cx, client, &image, found.as_ref().map(Source::of), shared)).await
 }
 
 /// The checkpoint is an image; what it was made from once is in its details.
@@ -62,7 +62,7 @@ pub(super) async fn from_checkpoint(
     if client.image(&checkpoint.name).await?.is_none() {
         return Err(Error::user(format!("the checkpoint {} is not in the engine any more", checkpoint.name)));
     }
-    start(docker, cx, client, &checkpoint.name, Some(source), shared).await
+    Box::pin(start(docker, cx, client, &checkpoint.name, Some(source), shared)).await
 }
 
 async fn start(
@@ -73,7 +73,7 @@ async fn start(
     source: Option<Source>,
     shared: PathBuf,
 ) -> Result<Box<dyn Machine>> {
-    let id = cx.step("StepRun", run(docker, cx, &client, image, &shared)).await?;
+    let id = cx.step("StepRun", Box::pin(run(docker, cx, &client, image, &shared))).await?;
     cx.say(format!("Container ID: {id}"));
     let source = match source {
         Some(source) => source,
@@ -85,7 +85,10 @@ async fn start(
     let networks = inspected.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     let address = networks.values().find_map(|n| n.ip_address.clone().filter(|ip| !ip.is_empty()));
     let (communicator, facts) = cx
-        .step("StepConnect", connect(docker, cx, &client, &id, address.unwrap_or_default(), &shared))
+        .step(
+            "StepConnect",
+            Box::pin(connect(docker, cx, &client, &id, address.unwrap_or_default(), &shared)),
+        )
         .await?;
     let facts = facts
         .id(&id)
@@ -211,7 +214,7 @@ async fn run(docker: &Docker, cx: &Context, client: &Client, image: &str, shared
         Run::Request(request) if docker.docker_path.is_empty() => {
             let name = request.name.clone().unwrap_or_else(unique);
             let resource = client.container_resource(&name, None, &shared);
-            let creating = create(docker, cx, client, &resource, *request);
+            let creating = Box::pin(create(docker, cx, client, &resource, *request));
             let id = cx.own(resource.clone(), creating).await.map_err(failed)?;
             let what = "Docker did not start it";
             let start = client.api().start_container(&id, None::<StartContainerOptions>);
@@ -293,9 +296,12 @@ async fn create(
         let asked = async move { Ok(api.create_container(Some(options), body).await) };
         docker.in_flight.run(resource.id, asked)
     };
-    let pull = || async {
-        let login = docker.login.credentials(cx, &image).await?;
-        client.pull(cx, &image, &request.platform, login.as_ref()).await
+    // On the heap: twice in this future, and large.
+    let pull = || {
+        Box::pin(async {
+            let login = docker.login.credentials(cx, &image).await?;
+            client.pull(cx, &image, &request.platform, login.as_ref()).await
+        })
     };
     if request.pull == Some(true) {
         pull().await?;

@@ -61,11 +61,11 @@ impl Machine for Container {
 
     async fn capture(&self, cx: &Context) -> Result<Artifact> {
         let mut artifact = if self.docker.commit {
-            cx.step("StepCommit", self.commit(cx)).await?
+            cx.step("StepCommit", Box::pin(self.commit(cx))).await?
         } else if self.docker.discard {
             Artifact::new("packer.docker", "Container").describe("Exported Docker file: ").file("")
         } else {
-            cx.step("StepExport", self.export(cx)).await?
+            cx.step("StepExport", Box::pin(self.export(cx))).await?
         };
         for (name, value) in self.facts.iter().filter(|(_, value)| !value.is_sensitive()) {
             if let Ok(value) = value.to_json() {

@@ -7,7 +7,9 @@ use super::Reference;
 use super::credentials::Credentials;
 use crate::context::Context;
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::error::{Error, Result};
+#[cfg(not(feature = "docker-ecr"))]
+use crate::error::Error;
+use crate::error::Result;
 use crate::secrets::Secret;
 
 /// How to log in to a registry. Nothing is stored and nothing has to be logged out: the credentials go with each request.
@@ -85,7 +87,7 @@ impl Login {
     #[cfg(feature = "docker-ecr")]
     async fn token(&self, cx: &Context) -> Result<Credentials> {
         cx.say("Fetching ECR credentials...");
-        super::ecr::token(cx, self).await.map_err(|e| Error::context(e, "ECR login"))
+        super::ecr::token(cx, self).await.map_err(|e| e.context("ECR login"))
     }
 
     #[cfg(not(feature = "docker-ecr"))]

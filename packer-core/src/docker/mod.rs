@@ -3,6 +3,8 @@
 #[cfg(feature = "docker")]
 mod client;
 pub mod credentials;
+#[cfg(feature = "docker-ecr")]
+mod ecr;
 #[cfg(feature = "docker")]
 mod endpoint;
 #[cfg(feature = "docker")]

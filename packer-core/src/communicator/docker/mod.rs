@@ -109,13 +109,13 @@ impl Communicator for DockerCommunicator {
             Some(_) => windows::shell(&command.text),
             None => vec!["/bin/sh".to_owned(), "-c".to_owned(), command.text.clone()],
         };
-        exec::run(&self.0, words, self.0.options.exec_user.clone(), command).await
+        Box::pin(exec::run(&self.0, words, self.0.options.exec_user.clone(), command)).await
     }
 
     async fn upload(&self, cx: &Context, source: Source<'_>, destination: &str) -> Result<()> {
         match &self.0.options.windows {
             Some(shared) => windows::upload(&self.0, shared, source, destination).await,
-            None => upload::file(&self.0, cx, source, destination).await,
+            None => Box::pin(upload::file(&self.0, cx, source, destination)).await,
         }
     }
 
@@ -128,7 +128,7 @@ impl Communicator for DockerCommunicator {
     ) -> Result<()> {
         match &self.0.options.windows {
             Some(shared) => windows::upload_dir(&self.0, cx, shared, source, destination, exclude).await,
-            None => upload::folder(&self.0, cx, source, destination, exclude).await,
+            None => Box::pin(upload::folder(&self.0, cx, source, destination, exclude)).await,
         }
     }
 
@@ -140,7 +140,7 @@ impl Communicator for DockerCommunicator {
     ) -> Result<()> {
         match &self.0.options.windows {
             Some(shared) => windows::download(&self.0, shared, source, sink).await,
-            None => download::file(&self.0, cx, source, sink).await,
+            None => Box::pin(download::file(&self.0, cx, source, sink)).await,
         }
     }
 
@@ -153,7 +153,7 @@ impl Communicator for DockerCommunicator {
     ) -> Result<()> {
         match self.0.options.windows {
             Some(_) => Err(Error::user("folders cannot be downloaded from a Windows container")),
-            None => download::folder(&self.0, cx, source, destination, exclude).await,
+            None => Box::pin(download::folder(&self.0, cx, source, destination, exclude)).await,
         }
     }
 }
