@@ -6,10 +6,12 @@
 
 mod build;
 mod cache;
+mod console;
 mod flags;
 mod fmt;
 mod help;
 mod inspect;
+mod line_editor;
 mod log;
 mod plan;
 mod progress;
@@ -39,6 +41,8 @@ pub struct Process {
     pub env: BTreeMap<String, String>,
     /// What is read where an argument is `-`.
     pub stdin: Box<dyn Read + Send>,
+    /// What that is.
+    pub input: Input,
     /// Where all output goes, errors included.
     pub stdout: Box<dyn Write + Send>,
     /// Where the log goes (`PACKER_LOG`).
@@ -47,6 +51,17 @@ pub struct Process {
     pub terminal: bool,
     /// What asked the process to stop, each time something does: `interrupt`, `terminated`.
     pub signals: UnboundedReceiver<&'static str>,
+}
+
+/// What a standard input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A terminal, at which a person types.
+    Terminal,
+    /// A file.
+    File,
+    /// What another program writes.
+    Pipe,
 }
 
 impl std::fmt::Debug for Process {
@@ -65,7 +80,7 @@ const UNKNOWN: u8 = 127;
 
 /// Runs one command line and returns the exit code.
 pub async fn run(process: Process) -> u8 {
-    let Process { mut args, env, stdin, stdout, stderr, terminal, signals } = process;
+    let Process { mut args, env, stdin, input, stdout, stderr, terminal, signals } = process;
     let format = match args.iter().position(|a| a == "-machine-readable") {
         Some(at) => {
             args.remove(at);
@@ -91,7 +106,7 @@ pub async fn run(process: Process) -> u8 {
         ui.say(&help::program());
         return FAILED;
     }
-    let session = Session { ui, env, stdin, stderr, bars, signals, usage: command.usage };
+    let session = Session { ui, env, stdin, input, stderr, bars, signals, usage: command.usage };
     (command.run)(session, line.rest.to_vec()).await
 }
 
@@ -100,6 +115,7 @@ pub(crate) struct Session {
     ui: Ui,
     env: BTreeMap<String, String>,
     stdin: Box<dyn Read + Send>,
+    input: Input,
     stderr: Box<dyn Write + Send>,
     bars: Option<Bars>,
     signals: UnboundedReceiver<&'static str>,
@@ -193,7 +209,7 @@ struct Command {
 
 type Running = std::pin::Pin<Box<dyn Future<Output = u8>>>;
 
-const COMMANDS: [Command; 8] = [
+const COMMANDS: [Command; 9] = [
     Command {
         name: "build",
         summary: "build image(s) from template",
@@ -205,6 +221,12 @@ const COMMANDS: [Command; 8] = [
         summary: "list or prune saved states of machines",
         usage: cache::USAGE,
         run: |session, args| Box::pin(cache::run(session, args)),
+    },
+    Command {
+        name: "console",
+        summary: "creates a console for testing variable interpolation",
+        usage: console::USAGE,
+        run: |session, args| Box::pin(console::run(session, args)),
     },
     Command {
         name: "fmt",

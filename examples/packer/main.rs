@@ -1,9 +1,10 @@
 //! The process around the host program: its arguments, its streams, its signals, its exit code.
 
+use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use packer_host::{Process, run};
+use packer_host::{Input, Process, run};
 use tokio::sync::mpsc;
 
 fn main() -> ExitCode {
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
                 .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
                 .collect(),
             stdin: Box::new(io::stdin()),
+            input: input(),
             stdout: Box::new(io::stdout()),
             stderr: Box::new(io::stderr()),
             terminal: io::stdout().is_terminal() && io::stderr().is_terminal(),
@@ -32,6 +34,20 @@ fn main() -> ExitCode {
     // Whatever still waits for an answer at the terminal is not waited for.
     runtime.shutdown_background();
     ExitCode::from(code)
+}
+
+/// What the standard input is.
+fn input() -> Input {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return Input::Terminal;
+    }
+    #[cfg(unix)]
+    let handle = std::os::fd::AsFd::as_fd(&stdin).try_clone_to_owned();
+    #[cfg(windows)]
+    let handle = std::os::windows::io::AsHandle::as_handle(&stdin).try_clone_to_owned();
+    let is_file = handle.and_then(|h| File::from(h).metadata()).is_ok_and(|m| m.is_file());
+    if is_file { Input::File } else { Input::Pipe }
 }
 
 /// Interrupts and requests to end, as they come.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use case::Case;
-use packer_host::{Process, run};
+use packer_host::{Input, Process, run};
 
 #[test]
 fn every_recorded_case() {
@@ -109,6 +109,7 @@ fn execute(runtime: &tokio::runtime::Runtime, case: &Case) -> Outcome {
         args: case.args.iter().map(|a| a.replace("<DIR>", &here)).collect(),
         env,
         stdin: Box::new(io::Cursor::new(case.stdin.clone())),
+        input: Input::Pipe,
         stdout: Box::new(output.clone()),
         stderr: Box::new(output.clone()),
         terminal: false,

@@ -48,7 +48,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-pub use console::Console;
+pub use console::{Completion, Console, Response};
 pub use files::Language;
 pub use inputs::Inputs;
 pub use inspect::{InspectedBuild, Inspection};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::functions::{Capabilities, Functions};
+use super::call::LAZY;
 use crate::value::Value;
 
 /// The variables and functions that expressions see. Scopes nest; inner names hide outer ones. Cheap to clone.
@@ -90,6 +91,13 @@ impl Scope {
     /// Every name, innermost first.
     pub fn variable_names(&self) -> impl Iterator<Item = &str> {
         self.levels().filter_map(|level| level.variables.as_ref()).flat_map(|v| v.keys().map(|k| &**k))
+    }
+
+    /// The names of the functions that can be called.
+    pub fn function_names(&self) -> impl Iterator<Item = &str> {
+        let functions = self.functions();
+        let lazy = functions.filter(|f| f.lazy).map_or(&[][..], |_| &LAZY);
+        functions.into_iter().flat_map(|f| f.table.names()).chain(lazy.iter().copied())
     }
 
     pub(super) fn functions(&self) -> Option<&Arc<FunctionScope>> {
