@@ -95,9 +95,9 @@ async fn open(session: &mut Session, path: Option<&str>, inputs: Inputs) -> Resu
         Some(path) => session.load(path, &inputs).await?,
         None => empty(&inputs).map_err(|findings| session.failed(&findings))?,
     };
-    let registry = registry();
     // What is wrong with the template is not told: what can be evaluated can be looked at.
-    let opened = session.unless_stopped(template.console(&registry, inputs)).await?;
+    let work = async move { template.console(&registry(), inputs).await };
+    let opened = session.unless_stopped(work).await?;
     opened.map_err(|findings| session.failed(&findings))
 }
 

@@ -32,8 +32,8 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
         Ok(template) => template,
         Err(code) => return code,
     };
-    let registry = registry();
-    let inspection = match session.unless_stopped(template.inspect(&registry, inputs)).await {
+    let work = async move { template.inspect(&registry(), inputs).await };
+    let inspection = match session.unless_stopped(work).await {
         Ok(Ok(inspection)) => inspection,
         Ok(Err(findings)) => return session.failed(&findings),
         Err(code) => return code,

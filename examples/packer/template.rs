@@ -76,16 +76,26 @@ impl Session {
 
     /// Makes a template's pipeline; where that fails or is interrupted it has been said why.
     pub(crate) async fn pipeline(&mut self, template: &Template, inputs: Inputs) -> Result<Pipeline, u8> {
-        let registry = registry();
-        let result = self.unless_stopped(template.evaluate(&registry, inputs)).await?;
-        result.map_err(|findings| self.failed(&findings))
+        let template = template.clone();
+        let work = async move { template.evaluate(&registry(), inputs).await };
+        self.unless_stopped(work).await?.map_err(|findings| self.failed(&findings))
     }
 
-    /// Waits for something that may be dropped, unless a signal comes first.
-    pub(crate) async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Result<T, u8> {
+    /// Waits for something that may be dropped, unless a signal comes first. A task of its own, because functions of a
+    /// template that ask a service wait for the answer.
+    pub(crate) async fn unless_stopped<T: Send + 'static>(
+        &mut self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, u8> {
+        let mut task = tokio::spawn(work);
         tokio::select! {
-            result = work => Ok(result),
+            result = &mut task => match result {
+                Ok(result) => Ok(result),
+                Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+                Err(_) => Err(FAILED),
+            },
             Some(reason) = self.signals.recv() => {
+                task.abort();
                 self.ui.error(&format!("Cancelling build after receiving {reason}"));
                 Err(FAILED)
             }

@@ -97,10 +97,42 @@ impl Secrets {
         (done > 0).then_some(masked)
     }
 
+    /// The text taken apart at the secrets in it.
+    #[cfg(feature = "hcl")]
+    pub(crate) fn pieces<'t>(&self, text: &'t str) -> Vec<Piece<'t>> {
+        let known = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(finder) = &known.finder else {
+            let whole = if known.texts.is_empty() { Piece::Plain(text) } else { Piece::Secret(text) };
+            return vec![whole];
+        };
+        let (mut pieces, mut done) = (Vec::new(), 0);
+        for found in finder.find_iter(text) {
+            if found.start() > done {
+                pieces.push(Piece::Plain(&text[done..found.start()]));
+            }
+            pieces.push(Piece::Secret(&text[found.range()]));
+            done = found.end();
+        }
+        if done < text.len() {
+            pieces.push(Piece::Plain(&text[done..]));
+        }
+        pieces
+    }
+
     /// Whether any secret is known.
     pub fn is_empty(&self) -> bool {
         self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).texts.is_empty()
     }
+}
+
+/// A part of a text.
+#[cfg(feature = "hcl")]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Piece<'t> {
+    /// Anybody may see it.
+    Plain(&'t str),
+    /// Nobody may.
+    Secret(&'t str),
 }
 
 /// Says how many, never which.

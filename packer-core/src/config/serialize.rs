@@ -10,6 +10,8 @@ use crate::value::{Type, Value};
 /// The fields of a component that differ from its default, as one object; a [`Secret`](crate::Secret) in it is a sensitive value.
 /// What [`Provisioner::config`](crate::Provisioner::config) and its like return for a struct that serializes.
 ///
+/// Where serde gives a field that is absent another value than `Default` does, the two must be made to agree.
+///
 /// `None` where the struct does not serialize to an object.
 ///
 /// ```
@@ -39,13 +41,15 @@ pub fn to_value<T: Serialize + Default>(component: &T) -> Option<Value> {
 fn marked(json: &serde_json::Value) -> Value {
     match json {
         serde_json::Value::Object(fields) => match fields.get(secrets::REVEALED) {
-            Some(text) if fields.len() == 1 => Value::from(text).sensitive(),
+            Some(text) if fields.len() == 1 => Value::from(text.as_str().unwrap_or_default()).sensitive(),
             _ => Value::object(
                 fields.iter().map(|(name, value)| (Arc::<str>::from(name.as_str()), marked(value))),
             ),
         },
         serde_json::Value::Array(items) => Value::tuple(items.iter().map(marked)),
         serde_json::Value::Null => Value::null(Type::Dynamic),
+        // As it is: the language would bring it into a normal form.
+        serde_json::Value::String(text) => Value::from(text.as_str()),
         plain => Value::from(plain),
     }
 }

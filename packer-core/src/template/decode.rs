@@ -127,6 +127,18 @@ pub(super) fn unsuitable(attribute: &Attribute, why: &str) -> Diagnostic {
         .at(attribute.value_location())
 }
 
+/// Registers every text in what is sensitive of a value as a secret.
+pub(super) fn register_sensitive(value: &Value, secrets: &Secrets) {
+    let mut pending = vec![value];
+    while let Some(value) = pending.pop() {
+        match value.is_sensitive() {
+            true => register_secrets(value, secrets),
+            false if value.contains_sensitive() => pending.extend(value.children()),
+            false => {}
+        }
+    }
+}
+
 /// Registers every text in a value as a secret.
 pub(super) fn register_secrets(value: &Value, secrets: &Secrets) {
     let mut pending = vec![value];

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::files::Language;
-use super::functions::{Files, Functions, RealFiles};
+use super::functions::{Files, Functions, RealFiles, RealServices, Services};
 use crate::clock::Clock;
 use crate::context::Host;
 use crate::event::EventSink;
+use crate::value::Value;
 
 /// Values of variables, which builds are wanted, and what evaluation may use.
 ///
@@ -24,6 +25,7 @@ use crate::event::EventSink;
 #[derive(Clone)]
 pub struct Inputs {
     pub(super) variables: Vec<(String, String)>,
+    pub(super) values: Vec<(String, Value)>,
     pub(super) var_files: Vec<String>,
     pub(super) env_variables: BTreeMap<String, String>,
     pub(super) only: Vec<String>,
@@ -37,6 +39,7 @@ pub struct Inputs {
     pub(super) clock: Clock,
     pub(super) functions: Functions,
     pub(super) files: Arc<dyn Files>,
+    pub(super) services: Arc<dyn Services>,
     pub(super) sinks: Vec<Arc<dyn EventSink>>,
     pub(super) cancel: CancellationToken,
 }
@@ -46,6 +49,7 @@ impl Inputs {
     pub fn new() -> Self {
         Self {
             variables: Vec::new(),
+            values: Vec::new(),
             var_files: Vec::new(),
             env_variables: BTreeMap::new(),
             only: Vec::new(),
@@ -59,6 +63,7 @@ impl Inputs {
             clock: Clock::system(),
             functions: Functions::standard(),
             files: Arc::new(RealFiles),
+            services: Arc::new(RealServices),
             sinks: Vec::new(),
             cancel: CancellationToken::new(),
         }
@@ -69,6 +74,21 @@ impl Inputs {
     #[must_use]
     pub fn var(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
         self.variables.push((name.into(), text.into()));
+        self
+    }
+
+    /// Sets a variable to a value of the host's own, of any type that converts to the variable's: beats even
+    /// [`var`](Self::var). A sensitive value stays sensitive, whatever the template says of the variable.
+    ///
+    /// ```
+    /// use packer_core::Value;
+    /// use packer_core::template::Inputs;
+    /// let ports = Value::from(vec![80, 443]);
+    /// let inputs = Inputs::new().value("ports", ports).value("token", Value::from("hunter2").sensitive());
+    /// ```
+    #[must_use]
+    pub fn value(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.values.push((name.into(), value.into()));
         self
     }
 
@@ -166,6 +186,14 @@ impl Inputs {
         self
     }
 
+    /// Whom functions may ask outside of this machine: [`RealServices`], found through the variables of
+    /// [`host`](Self::host), unless set; [`NoServices`](super::functions::NoServices) refuses.
+    #[must_use]
+    pub fn services(mut self, services: impl Services + 'static) -> Self {
+        self.services = Arc::new(services);
+        self
+    }
+
     /// Who hears what data sources tell.
     #[must_use]
     pub fn events(mut self, sink: impl EventSink + 'static) -> Self {
@@ -173,7 +201,7 @@ impl Inputs {
         self
     }
 
-    /// Ends the reading of data sources when cancelled.
+    /// Ends the reading of data sources, and of what functions ask services for, when cancelled.
     #[must_use]
     pub fn cancelled_by(mut self, token: CancellationToken) -> Self {
         self.cancel = token;
@@ -200,7 +228,8 @@ impl Default for Inputs {
 /// Names only: the values may be secret.
 impl std::fmt::Debug for Inputs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<&str> = self.variables.iter().map(|(name, _)| name.as_str()).collect();
+        let texts = self.variables.iter().map(|(name, _)| name.as_str());
+        let names: Vec<&str> = texts.chain(self.values.iter().map(|(name, _)| name.as_str())).collect();
         f.debug_struct("Inputs")
             .field("variables", &names)
             .field("var_files", &self.var_files)

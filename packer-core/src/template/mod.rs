@@ -14,6 +14,8 @@
 
 mod artifacts;
 pub mod eval;
+#[cfg(feature = "hcl")]
+pub mod export;
 pub mod fmt;
 pub mod functions;
 pub mod go_template;
@@ -30,6 +32,8 @@ mod filters;
 mod for_each;
 pub(crate) mod go_time;
 mod graph;
+#[cfg(feature = "hcl")]
+mod hcl_data;
 mod hcp;
 mod inputs;
 mod inspect;
@@ -49,6 +53,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use console::{Completion, Console, Response};
+#[cfg(feature = "hcl")]
+pub use export::{Exported, export};
 pub use files::Language;
 pub use inputs::Inputs;
 pub use inspect::{InspectedBuild, Inspection};
@@ -189,10 +195,19 @@ impl Template {
         if Language::of(working_dir, path, otherwise) == Language::LegacyJson {
             return Legacy::load(working_dir, path).map(Self::of_legacy);
         }
+        Self::read_with(working_dir, path, Vec::new())
+    }
+
+    /// Reads files in HCL, and adds to them what is no file.
+    fn read_with(
+        working_dir: Option<&Path>,
+        path: &str,
+        more: Vec<Arc<SourceFile>>,
+    ) -> Result<Self, Diagnostics> {
         let found = files::collect(working_dir, path)?;
         let mut diagnostics = Diagnostics::new();
-        let sources =
-            found.files.iter().filter_map(|name| files::read(working_dir, name, &mut diagnostics)).collect();
+        let sources = found.files.iter().filter_map(|name| files::read(working_dir, name, &mut diagnostics));
+        let sources = sources.chain(more).collect();
         let parsed = Parsed { root: found.root, auto_vars: found.auto_vars, ..Parsed::default() };
         Self::parse(sources, parsed, diagnostics)
     }

@@ -44,9 +44,12 @@ impl<'a> Setting<'a> {
         capabilities.cwd = cwd.clone();
         capabilities.env = Arc::new(inputs.host.env.clone());
         capabilities.home = inputs.host.env.get("HOME").map(PathBuf::from);
+        capabilities.services = inputs.services.clone();
+        capabilities.cancel = inputs.cancel.clone();
         capabilities.clock = inputs.clock.clone();
         capabilities.started = inputs.clock.now();
         let secrets = Secrets::new();
+        capabilities.secrets = secrets.clone();
         let events = Events::new(inputs.clock.clone(), secrets.clone(), inputs.sinks.clone());
         let ledger = Arc::new(MemoryLedger::new());
         let id = Uuid::new_v4().to_string();

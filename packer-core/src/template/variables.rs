@@ -202,13 +202,20 @@ impl Variables {
                     values.assign(variable, variable.value_of_text(text, Origin::CommandLine, diagnostics))
                 }
                 None => {
-                    let mut d = Diagnostic::error("Undefined -var variable").detail(format!(
-                        "A value was given for the variable {name:?}, which no template file declares."
-                    ));
-                    if let Some(meant) = suggestion(name, self.names(), diagnostics) {
-                        d = d.help(format!("did you mean {meant:?}?"));
-                    }
-                    diagnostics.push(d);
+                    let finding = self.undefined(name, diagnostics);
+                    diagnostics.push(finding);
+                }
+            }
+        }
+        for (name, value) in &inputs.values {
+            match self.get(name) {
+                Some(variable) => {
+                    let assigned = variable.assigned(value, Origin::CommandLine, None, diagnostics);
+                    values.assign(variable, assigned);
+                }
+                None => {
+                    let finding = self.undefined(name, diagnostics);
+                    diagnostics.push(finding);
                 }
             }
         }
@@ -281,6 +288,15 @@ impl Variables {
         }
     }
 
+    fn undefined(&self, name: &str, diagnostics: &Diagnostics) -> Diagnostic {
+        let d = Diagnostic::error("Undefined -var variable")
+            .detail(format!("A value was given for the variable {name:?}, which no template file declares."));
+        match suggestion(name, self.names(), diagnostics) {
+            Some(meant) => d.help(format!("did you mean {meant:?}?")),
+            None => d,
+        }
+    }
+
     fn undeclared(&self, attribute: &Attribute, diagnostics: &Diagnostics) -> Diagnostic {
         let name = attribute.name.as_str();
         let d = Diagnostic::warning("Undefined variable")
@@ -321,10 +337,8 @@ impl Values {
                     Value::unknown(variable.constraint.ty.without_optional())
                 }
                 Some(assigned) => {
-                    if variable.sensitive {
-                        decode::register_secrets(&assigned.value, secrets);
-                    }
                     let value = assigned.value.clone().sensitive_if(variable.sensitive);
+                    decode::register_sensitive(&value, secrets);
                     for rule in &variable.rules {
                         rule.check(variable, &value, assigned, setting, diagnostics);
                     }
@@ -391,7 +405,18 @@ impl Variable {
                 (value, Some(expr.span.in_source(&source)))
             }
         };
-        match self.fit(&value) {
+        self.assigned(&value, origin, location, diagnostics)
+    }
+
+    /// A value that was given, as the variable has it.
+    fn assigned(
+        &self,
+        value: &Value,
+        origin: Origin,
+        location: Option<Location>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Assigned> {
+        match self.fit(value) {
             Ok(value) => Some(Assigned { value, origin, location }),
             Err(e) => {
                 let mut d = match origin {

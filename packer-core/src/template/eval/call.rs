@@ -9,7 +9,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, Span, did_you_mean}
 use crate::value::{Data, Type, Value, convert};
 
 /// The functions that get their arguments unevaluated.
-pub(super) const LAZY: [&str; 4] = ["can", "convert", "templatefile", "try"];
+pub(in crate::template) const LAZY: [&str; 4] = ["can", "convert", "templatefile", "try"];
 
 /// An argument of a lazy function.
 enum Argument<'e> {

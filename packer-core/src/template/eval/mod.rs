@@ -20,6 +20,7 @@ mod type_expr;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub(super) use call::LAZY;
 pub(in crate::template) use expand::{Element, elements_of};
 pub use expand::{Expanded, ExpandedBlock};
 pub use references::{Reference, ReferenceStep, references};

@@ -1,4 +1,4 @@
-//! What functions may reach outside of their arguments: files, time, environment, as the host lends them.
+//! What functions may reach outside of their arguments: files, time, environment, services, as the host lends them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,22 +7,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
+use super::services::{NoServices, Services};
 use crate::clock::Clock;
+use crate::secrets::Secrets;
 
 /// What functions may reach. Cheap to clone.
 ///
-/// [`Capabilities::none`] is the safest: files are refused, no variable is set, folders are `.`; the clock runs.
+/// [`Capabilities::none`] is the safest: files and services are refused, no variable is set, folders are `.`; the clock runs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Capabilities {
     /// Reads files and lists folders.
     pub files: Arc<dyn Files>,
+    /// Asks services outside of this machine: `vault`, `consul_key`, `aws_secretsmanager`.
+    pub services: Arc<dyn Services>,
+    /// Learns the secrets that services answer with.
+    pub secrets: Secrets,
+    /// Ends the waiting for a service.
+    pub cancel: CancellationToken,
     /// What `timestamp()` shows.
     pub clock: Clock,
     /// When the process or run began: what `legacy_isotime()` and `legacy_strftime()` show.
     pub started: Timestamp,
-    /// What `env("NAME")` sees where the language allows it.
+    /// What `env("NAME")` sees where the language allows it, and where services are found.
     pub env: Arc<BTreeMap<String, String>>,
     /// What relative paths of `file`, `fileset`, `templatefile` start from: the template's folder.
     pub base_dir: PathBuf,
@@ -33,12 +42,15 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// No files, no variables.
+    /// No files, no services, no variables.
     pub fn none() -> Self {
         let clock = Clock::system();
         let started = clock.now();
         Self {
             files: Arc::new(NoFiles),
+            services: Arc::new(NoServices),
+            secrets: Secrets::new(),
+            cancel: CancellationToken::new(),
             clock,
             started,
             env: Arc::default(),
@@ -48,7 +60,7 @@ impl Capabilities {
         }
     }
 
-    /// The real file system, seen from a template's folder and a working directory; no variables.
+    /// The real file system, seen from a template's folder and a working directory; no services, no variables.
     pub fn real_files(base_dir: impl Into<PathBuf>, cwd: impl Into<PathBuf>) -> Self {
         Self { files: Arc::new(RealFiles), base_dir: base_dir.into(), cwd: cwd.into(), ..Self::none() }
     }

@@ -17,6 +17,7 @@ mod hash;
 mod network;
 mod numbers;
 mod re2;
+mod services;
 mod strings;
 mod time;
 mod yaml_decode;
@@ -28,7 +29,10 @@ use std::sync::{Arc, LazyLock};
 
 pub use capabilities::{Capabilities, FileKind, Files, NoFiles, RealFiles};
 pub use files::read_text;
+pub use services::{NoServices, RealServices, Services};
 
+use super::eval::LAZY;
+use super::syntax::is_identifier;
 use crate::value::{Type, Value, convert};
 
 /// A parameter of a function.
@@ -265,6 +269,18 @@ impl fmt::Debug for Function {
     }
 }
 
+/// Why a function cannot be registered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// A function of this name is there already.
+    #[error("there is a function named {0:?} already")]
+    Taken(String),
+    /// Templates cannot write it as a name.
+    #[error("{0:?} cannot be the name of a function")]
+    NoName(String),
+}
+
 /// The functions that expressions may call, by name. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Functions(Arc<BTreeMap<String, Function>>);
@@ -289,6 +305,7 @@ impl Functions {
             hash::add(&mut add);
             network::add(&mut add);
             numbers::add(&mut add);
+            services::add(&mut add);
             strings::add(&mut add);
             time::add(&mut add);
             Functions(Arc::new(table))
@@ -296,7 +313,46 @@ impl Functions {
         STANDARD.clone()
     }
 
-    /// Adds a function of the host's, or replaces the one of this name.
+    /// Adds a function of the host's, for templates in HCL to call by its name.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use packer_core::Registry;
+    /// use packer_core::template::functions::{Function, FunctionError, Functions, Param};
+    /// use packer_core::template::{Inputs, Template};
+    /// use packer_core::value::{Type, Value};
+    ///
+    /// let params = [Param::string("service"), Param::number("instance")];
+    /// let port_of = Function::new(params, Type::Number, |args, _| match (args[0].as_str(), args[1].as_i64()) {
+    ///     (Some("web"), Some(instance)) => Ok(Value::from(8080 + instance)),
+    ///     (other, _) => Err(FunctionError::argument(0, format!("no service {other:?}"))),
+    /// });
+    /// let functions = Functions::standard().register("port_of", port_of.clone())?;
+    /// let template = Template::from_texts([("t.pkr.hcl", "locals { url = \"http://web:${port_of(\"web\", 2)}\" }")])?;
+    /// let console = template.console(&Registry::new(), Inputs::new().functions(functions)).await?;
+    /// assert_eq!(console.answer("local.url")?, "http://web:8082");
+    /// // The functions of the language keep their meaning.
+    /// assert!(Functions::standard().register("upper", port_of).is_err());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Where the name is that of a function that is there already or of one that the language itself has, and where it is
+    /// no name at all.
+    pub fn register(self, name: impl Into<String>, function: Function) -> Result<Self, RegisterError> {
+        let name = name.into();
+        if !is_identifier(&name) {
+            return Err(RegisterError::NoName(name));
+        }
+        // `env` is one where defaults of variables are.
+        let own = Self::standard().get(&name).is_some() || LAZY.contains(&&*name) || name == "env";
+        if own || self.get(&name).is_some() {
+            return Err(RegisterError::Taken(name));
+        }
+        Ok(self.with(name, function))
+    }
+
+    /// Adds a function, or replaces the one of this name: to put something else in the place of one of the language's.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, function: Function) -> Self {
         Arc::make_mut(&mut self.0).insert(name.into(), function);
