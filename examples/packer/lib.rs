@@ -7,16 +7,21 @@
 mod build;
 mod cache;
 mod console;
+mod fix;
 mod flags;
 mod fmt;
+mod hcl2_upgrade;
 mod help;
+mod init;
 mod inspect;
 mod line_editor;
 mod log;
 mod plan;
+mod plugins;
 mod progress;
 mod prompt;
 mod recover;
+mod schema;
 mod template;
 mod ui;
 mod validate;
@@ -91,8 +96,11 @@ pub async fn run(process: Process) -> u8 {
     let bars = (terminal && format == Format::Human).then(Bars::new);
     let ui = Ui { format, out: Out::new(stdout, bars.clone()) };
     let line = CommandLine::of(&args);
-    let command =
-        COMMANDS.iter().find(|c| Some(c.name) == line.command.or(line.version.then_some("version")));
+    let name = match line.command.or(line.version.then_some("version")) {
+        Some("plugin") => Some("plugins"),
+        name => name,
+    };
+    let command = COMMANDS.iter().find(|c| Some(c.name) == name);
     let Some(command) = command else {
         ui.say(&help::program());
         return if line.help { OK } else { UNKNOWN };
@@ -209,7 +217,7 @@ struct Command {
 
 type Running = std::pin::Pin<Box<dyn Future<Output = u8>>>;
 
-const COMMANDS: [Command; 9] = [
+const COMMANDS: [Command; 14] = [
     Command {
         name: "build",
         summary: "build image(s) from template",
@@ -229,10 +237,28 @@ const COMMANDS: [Command; 9] = [
         run: |session, args| Box::pin(console::run(session, args)),
     },
     Command {
+        name: "fix",
+        summary: "fixes templates from old versions of packer",
+        usage: fix::USAGE,
+        run: |session, args| Box::pin(fix::run(session, args)),
+    },
+    Command {
         name: "fmt",
         summary: "Rewrites HCL2 config files to canonical format",
         usage: fmt::USAGE,
         run: |session, args| Box::pin(fmt::run(session, args)),
+    },
+    Command {
+        name: "hcl2_upgrade",
+        summary: "transform a JSON template into an HCL2 configuration",
+        usage: hcl2_upgrade::USAGE,
+        run: |session, args| Box::pin(hcl2_upgrade::run(session, args)),
+    },
+    Command {
+        name: "init",
+        summary: "Install missing plugins or upgrade plugins",
+        usage: init::USAGE,
+        run: |session, args| Box::pin(init::run(session, args)),
     },
     Command {
         name: "inspect",
@@ -247,10 +273,22 @@ const COMMANDS: [Command; 9] = [
         run: |session, args| Box::pin(plan::run(session, args)),
     },
     Command {
+        name: "plugins",
+        summary: "Interact with Packer plugins and catalog",
+        usage: plugins::USAGE,
+        run: |session, args| Box::pin(plugins::run(session, args)),
+    },
+    Command {
         name: "recover",
         summary: "remove what a run that was killed has left",
         usage: recover::USAGE,
         run: |session, args| Box::pin(recover::run(session, args)),
+    },
+    Command {
+        name: "schema",
+        summary: "print a JSON Schema of templates, for editors",
+        usage: schema::USAGE,
+        run: |session, args| Box::pin(schema::run(session, args)),
     },
     Command {
         name: "validate",

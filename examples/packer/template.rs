@@ -60,6 +60,11 @@ impl TemplateFlags {
 }
 
 impl Session {
+    /// Whether a path is that of a template in the template language, whatever is there.
+    pub(crate) fn is_hcl(&self, path: &str) -> bool {
+        Language::of(None, path, Language::LegacyJson) == Language::Hcl
+    }
+
     /// Reads a template and the values of its variables; where that fails it has been said why. `-` is a legacy JSON
     /// template from standard input.
     pub(crate) async fn load(&mut self, path: &str, inputs: &Inputs) -> Result<Template, u8> {

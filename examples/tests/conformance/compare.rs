@@ -37,12 +37,12 @@ pub(crate) fn check(case: &Case, outcome: &Outcome) -> Vec<String> {
                 wrong.push(format!("made {name}, which Packer did not"))
             }
             (Some(a), Some(b)) => {
-                let differ = if case.is_exact() {
-                    a != b
-                } else {
-                    a.trim_end_matches('\n') != b.trim_end_matches('\n')
+                let shown = |text: &str| match (compares("code"), case.is_exact()) {
+                    (true, _) => code(text),
+                    (false, true) => text.to_owned(),
+                    (false, false) => text.trim_end_matches('\n').to_owned(),
                 };
-                if differ {
+                if shown(a) != shown(b) {
                     wrong.push(both(name, a, b));
                 }
             }
@@ -165,4 +165,10 @@ fn plain(path: &str) -> String {
     let path = path.replace("<DIR>/", "");
     let parts: Vec<&str> = path.split('/').filter(|part| *part != ".").collect();
     parts.join("/")
+}
+
+/// A text without its comments and blank lines.
+fn code(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
+    lines.flat_map(|line| [line, "\n"]).collect()
 }

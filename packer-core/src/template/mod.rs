@@ -20,6 +20,7 @@ pub mod fmt;
 pub mod functions;
 pub mod go_template;
 pub mod syntax;
+pub mod upgrade;
 
 mod builds;
 mod component;
@@ -43,6 +44,7 @@ mod nodes;
 mod outputs;
 mod packer_block;
 mod plan;
+mod schema;
 mod setting;
 mod sources;
 mod variables;
@@ -59,7 +61,8 @@ pub use files::Language;
 pub use inputs::Inputs;
 pub use inspect::{InspectedBuild, Inspection};
 pub use legacy::{InspectLine, InspectedVariable, LegacyInspection};
-pub use packer_block::RequiredPlugin;
+pub use packer_block::{RequiredPlugin, check_plugin_source};
+pub use schema::schema;
 pub use version::VersionConstraint;
 
 use data::DataBlocks;

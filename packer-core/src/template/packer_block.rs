@@ -142,7 +142,7 @@ fn decode_plugin(attribute: &Attribute, diagnostics: &mut Diagnostics) -> Option
             );
             None
         }
-        Some(Data::String(text)) => match check_source(text) {
+        Some(Data::String(text)) => match check_plugin_source(text) {
             Ok(()) => Some(text.to_string()),
             Err(detail) => {
                 wrong("Failed to parse source", detail);
@@ -182,7 +182,11 @@ fn check_local_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn check_source(source: &str) -> Result<(), String> {
+/// Checks the form of where a plugin comes from, `github.com/hashicorp/docker`.
+///
+/// # Errors
+/// What is wrong with it, in a sentence.
+pub fn check_plugin_source(source: &str) -> Result<(), String> {
     let example = "A source looks like \"github.com/hashicorp/happycloud\".";
     let mut wrong = Vec::new();
     if source.contains("://") {
@@ -258,7 +262,8 @@ pub(super) fn check_plugins(
     diagnostics.push(
         Diagnostic::error("Missing plugins")
             .detail(format!(
-                "The template requires plugins whose components are not built in here:\n\n{}",
+                "The template requires plugins whose components are not built in here, and running the plugins themselves \
+                 is not possible yet:\n\n{}",
                 lines.join("\n")
             ))
             .help("register their components with the host's registry, or take them out of required_plugins if nothing uses them"),
@@ -272,7 +277,7 @@ mod tests {
     #[test]
     fn sources() {
         for good in ["github.com/hashicorp/docker", "example.com/a/b/c"] {
-            assert_eq!(check_source(good), Ok(()));
+            assert_eq!(check_plugin_source(good), Ok(()));
         }
         for bad in [
             "docker",
@@ -284,7 +289,7 @@ mod tests {
             "a/b/c?x=1",
             "a/b/packer-plugin-x",
         ] {
-            assert!(check_source(bad).is_err(), "{bad}");
+            assert!(check_plugin_source(bad).is_err(), "{bad}");
         }
     }
 }

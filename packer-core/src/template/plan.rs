@@ -68,7 +68,7 @@ impl Template {
         if diagnostics.has_errors() {
             return Err(diagnostics);
         }
-        packer_block::check_plugins(&self.0.plugins, &self.component_types(), registry, &mut diagnostics);
+        diagnostics.append(self.check_plugins(registry));
         if diagnostics.has_errors() {
             return Err(diagnostics);
         }
@@ -132,6 +132,14 @@ impl Template {
             secrets: setting.secrets.clone(),
             interpolation: setting.interpolation(),
         }
+    }
+
+    /// What keeps the plugins that the template asks for from being there: those whose components are not registered, all
+    /// in one finding, and names that are given twice.
+    pub fn check_plugins(&self, registry: &Registry) -> Diagnostics {
+        let mut diagnostics = Diagnostics::new();
+        packer_block::check_plugins(&self.0.plugins, &self.component_types(), registry, &mut diagnostics);
+        diagnostics
     }
 
     /// The types of all components that the template names outright.

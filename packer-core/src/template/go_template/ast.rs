@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Byte offset in the text.
-pub(super) type Pos = u32;
+pub(in crate::template) type Pos = u32;
 
 /// What stands between two delimiters, or text.
 #[derive(Debug)]
-pub(super) enum Node {
+pub(in crate::template) enum Node {
     Text(Arc<str>),
     Action(Pipe),
     If { branches: Vec<Branch>, otherwise: Option<Vec<Self>> },
@@ -21,38 +21,38 @@ pub(super) enum Node {
 
 /// A condition of `if … else if …` (or `with`) and what it guards.
 #[derive(Debug)]
-pub(super) struct Branch {
-    pub(super) pipe: Pipe,
-    pub(super) body: Vec<Node>,
+pub(in crate::template) struct Branch {
+    pub(in crate::template) pipe: Pipe,
+    pub(in crate::template) body: Vec<Node>,
 }
 
 /// `$x := a | b | c`.
 #[derive(Debug)]
-pub(super) struct Pipe {
-    pub(super) pos: Pos,
+pub(in crate::template) struct Pipe {
+    pub(in crate::template) pos: Pos,
     /// The variables it sets, with `$`.
-    pub(super) variables: Vec<Arc<str>>,
+    pub(in crate::template) variables: Vec<Arc<str>>,
     /// `=` rather than `:=`.
-    pub(super) assign: bool,
-    pub(super) commands: Vec<Command>,
+    pub(in crate::template) assign: bool,
+    pub(in crate::template) commands: Vec<Command>,
 }
 
 /// An operand and its arguments.
 #[derive(Debug)]
-pub(super) struct Command {
-    pub(super) pos: Pos,
+pub(in crate::template) struct Command {
+    pub(in crate::template) pos: Pos,
     /// Never empty.
-    pub(super) operands: Vec<Operand>,
+    pub(in crate::template) operands: Vec<Operand>,
 }
 
 #[derive(Debug)]
-pub(super) struct Operand {
-    pub(super) pos: Pos,
-    pub(super) kind: OperandKind,
+pub(in crate::template) struct Operand {
+    pub(in crate::template) pos: Pos,
+    pub(in crate::template) kind: OperandKind,
 }
 
 #[derive(Debug)]
-pub(super) enum OperandKind {
+pub(in crate::template) enum OperandKind {
     Dot,
     Nil,
     Bool(bool),
@@ -71,12 +71,12 @@ pub(super) enum OperandKind {
 
 /// A numeric constant: it becomes what its context asks for.
 #[derive(Debug)]
-pub(super) struct Number {
-    pub(super) text: Arc<str>,
-    pub(super) int: Option<i64>,
-    pub(super) float: Option<f64>,
+pub(in crate::template) struct Number {
+    pub(in crate::template) text: Arc<str>,
+    pub(in crate::template) int: Option<i64>,
+    pub(in crate::template) float: Option<f64>,
     /// Written with a point or an exponent: a float wherever any value will do.
-    pub(super) fractional: bool,
+    pub(in crate::template) fractional: bool,
 }
 
 /// The text of a whole template action, as error messages quote it.

@@ -16,6 +16,7 @@ mod printf;
 use std::fmt;
 use std::sync::Arc;
 
+pub(in crate::template) use ast::{Command, Node, Operand, OperandKind, Pipe};
 pub(crate) use constants::integer as parse_integer;
 pub use data::Data;
 pub use functions::{Interpolation, OutsideFunction, VariablesSection, placeholders};
@@ -120,6 +121,19 @@ impl GoTemplate {
             None => Ok(self.text.to_string()),
         }
     }
+}
+
+/// The nodes of a text; `None` where it defines templates of its own.
+///
+/// # Errors
+/// As [`GoTemplate::parse`].
+pub(in crate::template) fn parse_nodes(
+    text: &str,
+    is_function: &dyn Fn(&str) -> bool,
+) -> Result<Option<Vec<Node>>, TemplateError> {
+    let mut trees = parser::parse(text, &|name| is_function(name) || builtins::exists(name))?;
+    let root = trees.remove(ROOT);
+    Ok(root.filter(|_| trees.is_empty()))
 }
 
 impl fmt::Debug for GoTemplate {
