@@ -140,7 +140,9 @@ pub use event::{Event, EventKind, EventSink, Level};
 pub use facts::Facts;
 pub use ledger::{FileLedger, Ledger, MemoryLedger, Resource, ResourceId};
 pub use output::{Output, Outputs};
-pub use pipeline::{Build, Late, Pipeline, PostProcessStep, ProvisionStep, RunValues, SourceFilter};
+pub use pipeline::{
+    Build, Late, Pipeline, PostProcessStep, ProvidedPlugin, ProvisionStep, RunValues, SourceFilter,
+};
 pub use post_processor::{Keep, PostProcessor, PostProcessorExt, Processed};
 pub use provisioner::{Inputs, Provisioner, ProvisionerExt};
 pub use registry::Registry;

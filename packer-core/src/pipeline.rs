@@ -29,6 +29,19 @@ pub struct Pipeline {
     pub secrets: Secrets,
     /// Findings of whoever composed the pipeline that are no errors; told as events when it runs.
     pub notes: Diagnostics,
+    /// Plugins that a template requires and whose components are built in; told as events when it runs.
+    pub provided: Vec<ProvidedPlugin>,
+}
+
+/// A plugin that a template requires and that is not needed: its components are registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvidedPlugin {
+    /// What the plugin's components are called after.
+    pub name: String,
+    /// Where the plugin comes from: `github.com/hashicorp/docker`.
+    pub source: String,
+    /// The versions that the template asks for. They are those of the plugin; what is built in has one of its own.
+    pub version: String,
 }
 
 impl Pipeline {

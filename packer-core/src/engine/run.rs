@@ -18,7 +18,7 @@ use crate::engine::{build, prepare};
 use crate::error::{Error, Fault};
 use crate::event::EventKind;
 use crate::output::{Output, Outputs};
-use crate::pipeline::{Build, Pipeline, RunValues};
+use crate::pipeline::{Build, Pipeline, ProvidedPlugin, RunValues};
 
 /// Drives one run.
 pub(crate) struct Driver {
@@ -62,6 +62,9 @@ impl Driver {
         let taking_part = builds.iter().zip(&rejected).filter(|(_, rejected)| !**rejected);
         let names = taking_part.map(|(b, _)| b.name().to_owned()).collect();
         self.tell(EventKind::RunStarted { run_id: self.run.run_id.clone(), builds: names });
+        for ProvidedPlugin { name, source, version } in pipeline.provided {
+            self.tell(EventKind::PluginProvided { name, source, version });
+        }
         let open = match &self.cache {
             Some(cache) => cache.open(&self.run, &self.stop).await,
             None => None,

@@ -90,6 +90,16 @@ pub enum EventKind {
         /// What nobody will release.
         left: Vec<Resource>,
     },
+    /// The template requires a plugin whose components are built in, so that none is run: whatever version it asks
+    /// for, it gets theirs.
+    PluginProvided {
+        /// What the plugin's components are called after.
+        name: String,
+        /// Where the plugin comes from: `github.com/hashicorp/docker`.
+        source: String,
+        /// The versions that the template asks for.
+        version: String,
+    },
     /// A build begins.
     BuildStarted {
         /// The builder's type.
@@ -419,6 +429,9 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
             error.iter_mut().for_each(clean);
         }
         EventKind::Outputs { outputs } => outputs.values_mut().for_each(|v| scrub_json(v, &clean)),
+        EventKind::PluginProvided { name, source, version } => {
+            [name, source, version].into_iter().for_each(clean)
+        }
         EventKind::Progress { title, .. } => clean(title),
         EventKind::Retrying { error, .. } | EventKind::FailureIgnored { error } => clean(error),
         EventKind::Asked { question } => clean(question),

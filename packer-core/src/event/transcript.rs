@@ -140,6 +140,7 @@ impl Transcript {
             | EventKind::Checkpointed { .. }
             | EventKind::BuildStarted { .. }
             | EventKind::FailureIgnored { .. }
+            | EventKind::PluginProvided { .. }
             | EventKind::PostProcessorStarted { .. }
             | EventKind::Progress { .. }
             | EventKind::ProvisionerStarted { .. }

@@ -6,6 +6,7 @@ use super::eval::Scope;
 use super::syntax::{Attribute, Block, BodySchema};
 use super::version::VersionConstraint;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::pipeline::ProvidedPlugin;
 use crate::registry::Registry;
 use crate::value::{Data, Value};
 
@@ -21,6 +22,14 @@ pub struct RequiredPlugin {
     pub version: VersionConstraint,
     /// The attribute that asks.
     pub location: Location,
+}
+
+impl RequiredPlugin {
+    /// The plugin as one that is not needed.
+    pub(super) fn provided(&self) -> ProvidedPlugin {
+        let (name, source, version) = (self.name.clone(), self.source.clone(), self.version.to_string());
+        ProvidedPlugin { name, source, version }
+    }
 }
 
 /// Checks the version that a block asks for; everything else in it is checked later.

@@ -95,6 +95,7 @@ impl Template {
         pipeline.outputs = outputs;
         pipeline.secrets = secrets;
         pipeline.notes = diagnostics;
+        pipeline.provided = self.0.plugins.iter().map(packer_block::RequiredPlugin::provided).collect();
         Ok(pipeline)
     }
 

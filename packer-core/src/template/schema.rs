@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::for_each::FOR_EACH;
 use crate::config::{Field, FieldKind, Kind, Schema};
 use crate::registry::Registry;
 use crate::value::Type;
@@ -28,7 +29,9 @@ pub fn schema(registry: &Registry) -> Value {
     let mut builders = Map::new();
     for name in registry.builders() {
         let Some(builder) = registry.get_builder(name) else { continue };
-        let body = body(component_properties(&builder.schema), &[]);
+        let mut properties = source_settings();
+        properties.extend(component_properties(&builder.schema));
+        let body = body(properties, &[]);
         defs.insert(format!("builder.{name}"), body);
         builders.insert(name.into(), named(&blocks(&reference(&format!("builder.{name}")))));
     }
@@ -146,6 +149,11 @@ fn template(sources: Value, data: Value) -> Value {
             "The plugins that the template's components belong to, by the name that the components begin with",
         ),
     ]);
+    let output = properties([
+        ("value", json!({}), "The value"),
+        ("description", text(), "What the value is"),
+        ("sensitive", kind(&Kind::Plain(Type::Bool)), "Whether the value is masked wherever it is shown"),
+    ]);
     let anything = json!({"type": "object"});
     body(
         properties([
@@ -166,6 +174,11 @@ fn template(sources: Value, data: Value) -> Value {
                 blocks(&anything),
                 "A registry at HCP, which this library does not talk to",
             ),
+            (
+                "output",
+                named(&blocks(&body(output, &["value"]))),
+                "A value that a run gives back, by its name (an extension)",
+            ),
             ("communicator", named(&named(&blocks(&anything))), "Of no effect"),
         ]),
         &[],
@@ -180,6 +193,11 @@ fn build(provisioners: Value, post_processors: Value) -> Value {
     let list = kind(&Kind::List(Box::new(Kind::Plain(Type::String))));
     body(
         properties([
+            (
+                FOR_EACH,
+                json!({}),
+                "A collection: the block stands for a build for each element (an extension)",
+            ),
             ("name", text(), "What the build is called"),
             ("description", text(), "What the build is for"),
             ("sources", list, "The sources to start from: TYPE.NAME"),
@@ -228,6 +246,13 @@ fn dynamic() -> Value {
     )))
 }
 
+fn source_settings() -> Map<String, Value> {
+    properties([
+        (FOR_EACH, json!({}), "A collection: the block stands for a source for each element (an extension)"),
+        ("name", text(), "What each of them is called"),
+    ])
+}
+
 fn provisioner_settings() -> Map<String, Value> {
     let mut settings = step_settings();
     settings.append(&mut properties([
@@ -265,6 +290,7 @@ fn step_settings() -> Map<String, Value> {
         ("name", text(), "What the step is called"),
         ("only", list(), "The sources that the step is taken for: TYPE.NAME"),
         ("except", list(), "The sources that the step is not taken for"),
+        ("when", kind(&Kind::Plain(Type::Bool)), "Whether the step is taken (an extension)"),
     ])
 }
 

@@ -40,6 +40,9 @@ pub(super) fn read(source: &Arc<SourceFile>, names: Names) -> Result<Object, Dia
             while !text.is_char_boundary(at) {
                 at -= 1;
             }
+            // A name that is there twice was read to its closing quote.
+            let open = text[..at].rfind('"').filter(|_| error.is_data() && text[at..].starts_with('"'));
+            let start = open.unwrap_or(at);
             let end = at + text[at..].chars().next().map_or(0, char::len_utf8);
             // The place is said by the diagnostic itself.
             let message = error.to_string();
@@ -49,7 +52,7 @@ pub(super) fn read(source: &Arc<SourceFile>, names: Names) -> Result<Object, Dia
             } else {
                 Diagnostic::error("Error parsing JSON").detail(message)
             };
-            Err(d.at(Span::new(at as u32, end as u32).in_source(source)).into())
+            Err(d.at(Span::new(start as u32, end as u32).in_source(source)).into())
         }
     }
 }
@@ -225,7 +228,7 @@ mod tests {
             ("source {\n}", "(1, 1) Error parsing JSON expected value"),
             ("", "(1, 1) Error parsing JSON EOF while parsing a value"),
             ("  [1]", "(1, 3) A template must be a JSON object"),
-            ("{\"é\": 1,\n\"a\": {\"b\": 1, \"b\": 2}}", "(2, 18) template has duplicate field: b"),
+            ("{\"é\": 1,\n\"a\": {\"b\": 1, \"b\": 2}}", "(2, 15) template has duplicate field: b"),
         ] {
             assert_eq!(read_text(text, Names::Unique).unwrap_err(), error, "{text}");
         }
@@ -246,7 +249,7 @@ mod tests {
         let text = r#"{"z": [1.0, 1e30, 1e21, 1e20, 1.5e-7, 0.000001, -2.50, 12345678901, 0], "a": {"<&>": "\u2028\u0001\n\u007f"}}"#;
         let root = read_text(text, Names::Unique).unwrap();
         let lines: Vec<String> = write(&root).lines().map(|l| l.trim().to_owned()).collect();
-        let expected = r#"{|"a": {|"<\u0026>": "\u2028\u0001\n"|},|"z": [|1,|1e+30,|1e+21,|100000000000000000000,|1.5e-7,|0.000001,|-2.5,|12345678901,|0|]|}"#;
+        let expected = r#"{|"a": {|"<\u0026>": "\u2028\u0001\n"|},|"z": [|1,|1e+30,|1e+21,|100000000000000000000,|1.5e-7,|0.000001,|-2.5,|12345678901,|0|]|}"#;
         assert_eq!(lines.join("|"), expected);
     }
 }
