@@ -253,3 +253,38 @@ async fn what_is_wrong_with_one_build_rejects_that_build() {
     let errors: Vec<&Diagnostic> = found.iter().filter(|d| d.is_error()).collect();
     assert_eq!((errors.len(), errors[0].summary.as_str()), (1, "Unsupported argument"));
 }
+
+#[tokio::test]
+async fn a_required_plugin_that_is_built_in_is_told_of() {
+    let text = r#"
+      packer {
+        required_plugins {
+          cloud = {
+            source  = "example.com/acme/cloud"
+            version = ">= 1.2"
+          }
+        }
+      }
+      source "image" "a" {}
+      build { sources = ["image.a"] }
+    "#;
+    let template = Template::from_texts([("t.pkr.hcl", text)]).unwrap();
+    let mut registry = Registry::new();
+    registry.builder::<Image>("image");
+    let missing = template.check_plugins(&registry);
+    assert!(missing.iter().next().unwrap().detail.contains("* example.com/acme/cloud >= 1.2"), "{missing}");
+    assert_eq!(template.evaluate(&registry, Inputs::new()).await.unwrap_err(), missing);
+
+    registry.provides("example.com/acme/cloud");
+    assert!(template.check_plugins(&registry).is_empty());
+    let pipeline = template.evaluate(&registry, Inputs::new()).await.unwrap();
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = told.clone();
+    let sink = move |event: &crate::Event| {
+        if let crate::EventKind::PluginProvided { name, source, version } = &event.kind {
+            heard.lock().unwrap().push(format!("{name} {source} {version}"));
+        }
+    };
+    Engine::new().events(sink).run(pipeline).await.unwrap();
+    assert_eq!(*told.lock().unwrap(), ["cloud example.com/acme/cloud >= 1.2"]);
+}

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::document::{Object, number_text, sorted};
-use super::text::{Place, References, escape};
+use super::text::{Place, References, escape, quoted};
 use crate::config::{Field, FieldKind, Kind, Schema};
 use crate::duration::GoDuration;
 use crate::template::syntax::is_identifier;
@@ -91,8 +91,8 @@ impl Body<'_> {
         match value {
             Value::Array(items) if items.is_empty() => {}
             // Of a step alone, and always an object of objects.
-            Value::Object(_) if name == "override" && self.place == Place::Step => {
-                let value = self.expression(value);
+            Value::Object(overrides) if name == "override" && self.place == Place::Step => {
+                let value = self.overrides(overrides);
                 self.argument(name, &value);
             }
             Value::Object(object) if is_block(name, object, field) => self.block(name, object, inner),
@@ -107,6 +107,18 @@ impl Body<'_> {
                 self.argument(name, &value);
             }
         }
+    }
+
+    fn overrides(&mut self, overrides: &Object) -> String {
+        self.place = Place::Override;
+        let mut out = "{\n".to_owned();
+        for (name, settings) in sorted(overrides) {
+            self.references.overridden.clone_from(name);
+            let key = if is_identifier(name) { name.clone() } else { quoted(name) };
+            out.push_str(&format!("{key} = {}\n", self.expression(settings)));
+        }
+        self.place = Place::Step;
+        out + "}"
     }
 
     fn block(&mut self, name: &str, object: &Object, schema: Option<&Schema>) {

@@ -20,6 +20,8 @@ pub(super) enum Place {
     Source,
     /// In a provisioner or a post-processor.
     Step,
+    /// In what a provisioner does for one source only, which is evaluated before there is a build.
+    Override,
 }
 
 /// What the texts of a template may refer to, and what they turned out to use.
@@ -41,6 +43,10 @@ pub(super) struct References {
     pub(super) build_name: bool,
     /// `{{build_name}}` never stays: it would be the name of the source, which is another one.
     pub(super) names_differ: bool,
+    /// The types of builders, by what their builds are called.
+    pub(super) kinds: BTreeMap<String, String>,
+    /// The build that an override at hand is for.
+    pub(super) overridden: String,
     /// What is told about the block at hand: what it holds that should be looked at.
     pub(super) notes: Vec<String>,
 }
@@ -78,6 +84,8 @@ enum Piece {
     Text(String),
     /// A constant of another kind, as it is written.
     Constant(String),
+    /// A text that is known beforehand.
+    Said(String),
     /// An expression of the template language.
     Hcl(String),
     /// What stays between braces, as the inside of a quoted text of the template language.
@@ -122,6 +130,7 @@ impl References {
                 Node::Text(text) => out.push_str(&escape(text)),
                 Node::Action(pipe) => match self.pipe(pipe, place)? {
                     Piece::Hcl(expression) => out.push_str(&format!("${{{expression}}}")),
+                    Piece::Said(text) => out.push_str(&escape(&text)),
                     Piece::Kept(inside) => out.push_str(&format!("{{{{ {inside} }}}}")),
                     Piece::Text(text) => out.push_str(&format!("{{{{ {} }}}}", escape(&go_text(&text)))),
                     Piece::Constant(text) => out.push_str(&format!("{{{{ {} }}}}", escape(&text))),
@@ -140,35 +149,50 @@ impl References {
     /// The inside of a quoted text that holds the text as it is, but for calls of what only the first generation knows:
     /// their values are put in as constants.
     pub(super) fn kept(&mut self, text: &str, place: Place) -> String {
-        let mut calls: Vec<(usize, usize, String)> = Vec::new();
+        let mut calls: Vec<(usize, usize, Piece)> = Vec::new();
         if let Ok(Some(nodes)) = nodes(text) {
             for_each_command(&nodes, &mut |command| {
-                let is_gone = match first_function(command) {
-                    Some("build_name") => {
-                        self.build_name = true;
-                        self.names_differ
+                let (start, end) = (command.pos as usize, end_of(command));
+                if first_function(command).is_some_and(|name| self.is_gone(name)) {
+                    calls.extend(self.command(command, None, place).ok().map(|piece| (start, end, piece)));
+                }
+                for operand in command.operands.iter().skip(1) {
+                    let OperandKind::Function(name) = &operand.kind else { continue };
+                    if self.is_gone(name) {
+                        let (start, end) = (operand.pos as usize, operand.pos as usize + name.len());
+                        calls
+                            .extend(self.call(name, Vec::new(), place).ok().map(|piece| (start, end, piece)));
                     }
-                    Some("user" | "build" | "template_dir" | "env" | "vault" | "consul_key") => true,
-                    Some("aws_secretsmanager" | "aws_secretsmanager_raw") => true,
-                    _ => false,
-                };
-                if is_gone && let Ok(Piece::Hcl(expression)) = self.command(command, None, place) {
-                    calls.push((command.pos as usize, end_of(command), expression));
                 }
             });
         }
-        calls.sort_unstable();
+        calls.sort_unstable_by_key(|(start, ..)| *start);
         let (mut out, mut at) = (String::new(), 0);
-        for (start, end, expression) in calls {
-            if start < at {
-                continue;
+        for (start, end, piece) in calls {
+            let constant = match &piece {
+                Piece::Hcl(expression) => format!("${{jsonencode({expression})}}"),
+                Piece::Said(text) => escape(&go_text(text)),
+                Piece::Text(_) | Piece::Constant(_) | Piece::Kept(_) => continue,
+            };
+            if start >= at {
+                out.push_str(&escape(text.get(at..start).unwrap_or_default()));
+                out.push_str(&constant);
+                at = end;
             }
-            out.push_str(&escape(text.get(at..start).unwrap_or_default()));
-            out.push_str(&format!("${{jsonencode({expression})}}"));
-            at = end;
         }
         out.push_str(&escape(text.get(at..).unwrap_or_default()));
         out
+    }
+
+    /// Whether a function of the first generation does not mean the same between braces any more.
+    fn is_gone(&mut self, name: &str) -> bool {
+        self.build_name |= name == "build_name";
+        match name {
+            "build_name" => self.names_differ,
+            "user" | "build" | "template_dir" | "env" | "vault" | "consul_key" => true,
+            "aws_secretsmanager" | "aws_secretsmanager_raw" => true,
+            _ => false,
+        }
     }
 
     fn pipe(&mut self, pipe: &Pipe, place: Place) -> Result<Piece, Unhandled> {
@@ -237,6 +261,14 @@ impl References {
             ("pwd", Some([])) => "path.cwd".into(),
             ("packer_version", Some([])) => "packer.version".into(),
             ("uuid", Some([])) => "uuidv4()".into(),
+            ("build_name", Some([])) if place == Place::Override => {
+                self.build_name = true;
+                return Ok(Piece::Said(self.overridden.clone()));
+            }
+            ("build_type", Some([])) if place == Place::Override => {
+                let kind = self.kinds.get(&self.overridden);
+                return kind.map(|kind| Piece::Said(kind.clone())).ok_or_else(|| "no such builder".into());
+            }
             ("build_name", Some([])) if !in_variables => {
                 self.build_name = true;
                 "source.name".into()
@@ -308,7 +340,7 @@ impl Piece {
     /// As an argument of what stays, inside a quoted text of the template language.
     fn as_argument(&self) -> String {
         match self {
-            Self::Text(text) => escape(&go_text(text)),
+            Self::Text(text) | Self::Said(text) => escape(&go_text(text)),
             Self::Constant(text) => escape(text),
             Self::Hcl(expression) => format!("`${{{expression}}}`"),
             Self::Kept(inside) => format!("({inside})"),
