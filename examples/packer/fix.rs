@@ -64,8 +64,8 @@ pub(crate) async fn run(session: Session, args: Vec<String>) -> u8 {
         session.ui.error("packer fix only works with JSON files for now.");
         return FAILED;
     }
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
+    let text = match std::fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => {
             let error = packer_core::Error::io("open", &path, error);
             session.ui.error(&format!("Error opening template: {error}"));

@@ -32,8 +32,8 @@ pub(crate) async fn run(session: Session, args: Vec<String>) -> u8 {
     if output.is_empty() {
         output = format!("{path}.pkr.hcl");
     }
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
+    let text = match std::fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => {
             session.ui.error(&Error::io("open", &path, error).to_string());
             return FAILED;

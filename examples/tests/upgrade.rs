@@ -54,38 +54,63 @@ fn every_recorded_template_loads_afterwards() {
     assert!(count > 40, "{count}");
 }
 
-/// Runs the upgraded template in a folder of its own; `$DIR` in it is that folder. Returns it with what was said.
-async fn run(template: &str, variables: &[(&str, &str)]) -> (tempfile::TempDir, String, String) {
+/// Files by name.
+type Made = std::collections::BTreeMap<String, String>;
+
+/// Runs the upgraded template in a folder of its own; `$DIR` in it is that folder. Returns the files that it made, what was said, and the
+/// template that was run. The JSON template, run in the same folder before, must have said the same.
+async fn run(template: &str, variables: &[(&str, &str)]) -> (Made, String, String) {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path().to_string_lossy().replace('\\', "/");
-    let upgraded = upgraded(&template.replace("$DIR", &here));
-    let template = Template::from_texts([("t.pkr.hcl", upgraded.text.as_str())])
+    let template = template.replace("$DIR", &here);
+    let upgraded = upgraded(&template);
+    let before = Template::from_legacy("t.json", template).unwrap();
+    let (said_before, made_before) = outcome(&before, variables, &folder).await;
+    let after = Template::from_texts([("t.pkr.hcl", upgraded.text.as_str())])
         .unwrap_or_else(|e| panic!("{e}\n{}", upgraded.text));
+    let (said, made) = outcome(&after, variables, &folder).await;
+    assert_eq!(said, said_before, "{}", upgraded.text);
+    assert_eq!(made, made_before, "{}", upgraded.text);
+    (made, said, upgraded.text)
+}
+
+/// What a template's builds say, sorted, and the files they make.
+async fn outcome(
+    template: &Template,
+    variables: &[(&str, &str)],
+    folder: &tempfile::TempDir,
+) -> (String, Made) {
     let mut inputs = Inputs::new();
     for (name, value) in variables {
         inputs = inputs.var(*name, *value);
     }
-    let pipeline =
-        template.evaluate(&registry(), inputs).await.unwrap_or_else(|e| panic!("{e}\n{}", upgraded.text));
-    let said = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let mut pipeline = template.evaluate(&registry(), inputs).await.unwrap_or_else(|e| panic!("{e}"));
+    for build in &mut pipeline.builds {
+        std::sync::Arc::make_mut(&mut build.info).force = true;
+    }
+    let said = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let heard = said.clone();
     let report = Engine::new()
         .ledger(std::sync::Arc::new(MemoryLedger::default()))
         .events(move |event: &Event| {
             if let EventKind::Output { line, .. } = &event.kind {
-                heard.lock().unwrap().push_str(&format!("{line}\n"));
+                heard.lock().unwrap().push(line.clone());
             }
         })
         .run(pipeline)
         .await
         .unwrap();
-    assert!(report.succeeded(), "{report:?}\n{}", upgraded.text);
-    let said = said.lock().unwrap().clone();
-    (folder, said, upgraded.text)
-}
-
-fn file(folder: &tempfile::TempDir, name: &str) -> String {
-    std::fs::read_to_string(folder.path().join(name)).unwrap()
+    assert!(report.succeeded(), "{report:?}");
+    let mut said = said.lock().unwrap().clone();
+    said.sort_unstable();
+    let mut made = Made::new();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        made.insert(name, std::fs::read_to_string(&path).unwrap());
+        std::fs::remove_file(&path).unwrap();
+    }
+    (said.join("\n"), made)
 }
 
 #[tokio::test]
@@ -103,14 +128,13 @@ async fn texts_mean_what_they_meant() {
         {"type": "file", "name": "c", "target": "$DIR/c", "content": "{{build_name}} {{build_type}} {{user `chosen`}} {{split `a-b` `-` 1}} {{replace `a` `b` -1 `aa`}}"}
       ]
     }"#;
-    let (folder, _, text) = run(template, &[]).await;
+    let (made, _, text) = run(template, &[]).await;
     assert_eq!(
-        file(&folder, "a"),
-        "a \"b\" ${c} %{d}-spaced $ $$ $${x} $$${y} %%{z} \\ \t UP a \"b\" ${c} %{d}",
+        made["a"], "a \"b\" ${c} %{d}-spaced $ $$ $${x} $$${y} %%{z} \\ \t UP a \"b\" ${c} %{d}",
         "{text}"
     );
-    assert_eq!(file(&folder, "b"), "spaced {{", "{text}");
-    assert_eq!(file(&folder, "c"), "c file yes b bb", "{text}");
+    assert_eq!(made["b"], "spaced {{", "{text}");
+    assert_eq!(made["c"], "c file yes b bb", "{text}");
 }
 
 #[cfg(unix)]
@@ -132,10 +156,12 @@ async fn steps_mean_what_they_meant() {
         [{"type": "shell-local", "inline": ["echo five {{build_name}}"], "only": ["my box"]}]
       ]
     }"#;
-    let (_folder, said, text) = run(template, &[("who", "me")]).await;
-    let mut said: Vec<&str> = said.lines().collect();
-    said.sort_unstable();
-    assert_eq!(said, ["five my box", "four null", "one null me", "three", "two my box"], "{text}");
+    let (_, said, text) = run(template, &[("who", "me")]).await;
+    assert_eq!(
+        said.lines().collect::<Vec<_>>(),
+        ["five my box", "four null", "one null me", "three", "two my box"],
+        "{text}"
+    );
 }
 
 #[test]
@@ -156,20 +182,20 @@ fn environment_is_read_by_a_variable_where_a_local_needs_it() {
 
 #[test]
 fn what_is_no_template_is_said() {
-    for (text, message) in [
-        ("{\"builders\": [", "Error parsing JSON"),
-        ("[]", "A template must be a JSON object"),
-        ("{\"builders\": [{\"type\": \"null\", \"type\": \"null\"}]}", "template has duplicate field: type"),
-        ("{\"builders\": [{}]}", "builder 1: missing 'type'"),
-        ("{\"builder\": []}", "Unknown root level key in template: 'builder'"),
-        ("{\"variables\": {\"a\": 1}}", "variable a: the default must be a text"),
-        ("{\"post-processors\": [[[]]]}", "sequence not allowed to be nested in a sequence"),
+    for (text, message, column) in [
+        ("{\"builders\": [", "Missing value", 15),
+        ("[]", "A template must be a JSON object", 1),
         (
-            "{\"builders\": [{\"type\": \"null\"}, {\"type\": \"null\"}]}",
-            "builder with name 'null' already exists",
+            "{\"builders\": [{\"type\": \"null\", \"type\": \"null\"}]}",
+            "template has duplicate field: type",
+            32,
         ),
+        ("{\"builder\": []}", "Unknown root level key in template: 'builder'", 2),
+        ("{\"variables\": {\"a\": 1}}", "variable a: the default must be a text", 21),
     ] {
         let found = to_hcl(&SourceFile::new("t.json", text), &registry(), false).unwrap_err();
-        assert_eq!(found.iter().next().unwrap().summary, message, "{text}");
+        let first = found.iter().next().unwrap();
+        let place = first.location.as_ref().unwrap().start();
+        assert_eq!((first.summary.as_str(), place.column), (message, column), "{text}");
     }
 }

@@ -1,32 +1,24 @@
 //! A template of the first generation as a JSON document: reading it, and writing it as Packer does.
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::sync::Arc;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, Span};
 
 pub(super) type Object = Map<String, Value>;
 
-/// What is asked of the names in an object.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Names {
-    /// Of a name that is there twice the last counts.
-    LastCounts,
-    /// A name that is there twice is an error.
-    Unique,
-}
-
-/// Reads the first JSON document of a text, which must be an object; what follows it is not looked at.
+/// Reads the first JSON document of a text, which must be an object; what follows it is not looked at. Of a
+/// name that is there twice the last counts.
 ///
 /// # Errors
 /// What is wrong, with its place.
-pub(super) fn read(source: &Arc<SourceFile>, names: Names) -> Result<Object, Diagnostics> {
+pub(super) fn read(source: &Arc<SourceFile>) -> Result<Object, Diagnostics> {
     let text = source.text();
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    match (Seed { names }).deserialize(&mut deserializer) {
+    match Value::deserialize(&mut deserializer) {
         Ok(Value::Object(root)) => Ok(root),
         Ok(_) => {
             let start = text.len() - text.trim_start().len();
@@ -40,87 +32,13 @@ pub(super) fn read(source: &Arc<SourceFile>, names: Names) -> Result<Object, Dia
             while !text.is_char_boundary(at) {
                 at -= 1;
             }
-            // A name that is there twice was read to its closing quote.
-            let open = text[..at].rfind('"').filter(|_| error.is_data() && text[at..].starts_with('"'));
-            let start = open.unwrap_or(at);
             let end = at + text[at..].chars().next().map_or(0, char::len_utf8);
             // The place is said by the diagnostic itself.
             let message = error.to_string();
             let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(m, _)| m);
-            let d = if error.is_data() {
-                Diagnostic::error(message)
-            } else {
-                Diagnostic::error("Error parsing JSON").detail(message)
-            };
-            Err(d.at(Span::new(start as u32, end as u32).in_source(source)).into())
+            let d = Diagnostic::error("Error parsing JSON").detail(message);
+            Err(d.at(Span::new(at as u32, end as u32).in_source(source)).into())
         }
-    }
-}
-
-struct Seed {
-    names: Names,
-}
-
-impl<'de> DeserializeSeed<'de> for Seed {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        match self.names {
-            Names::LastCounts => Value::deserialize(deserializer),
-            Names::Unique => deserializer.deserialize_any(self),
-        }
-    }
-}
-
-impl<'de> Visitor<'de> for Seed {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(Self { names: self.names })? {
-            list.push(item);
-        }
-        Ok(Value::Array(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut object = Object::new();
-        while let Some(name) = items.next_key::<String>()? {
-            if object.contains_key(&name) {
-                return Err(A::Error::custom(format!("template has duplicate field: {name}")));
-            }
-            let value = items.next_value_seed(Self { names: self.names })?;
-            object.insert(name, value);
-        }
-        Ok(Value::Object(object))
     }
 }
 
@@ -213,9 +131,9 @@ pub(super) fn number_text(number: &Number) -> String {
 mod tests {
     use super::*;
 
-    fn read_text(text: &str, names: Names) -> Result<Object, String> {
+    fn read_text(text: &str) -> Result<Object, String> {
         let place = |d: &Diagnostic| d.location.as_ref().map(|l| (l.start().line, l.start().column));
-        read(&SourceFile::new("t.json", text), names).map_err(|found| {
+        read(&SourceFile::new("t.json", text)).map_err(|found| {
             let d = found.iter().next().unwrap();
             format!("{:?} {} {}", place(d).unwrap(), d.summary, d.detail).trim().to_owned()
         })
@@ -228,26 +146,24 @@ mod tests {
             ("source {\n}", "(1, 1) Error parsing JSON expected value"),
             ("", "(1, 1) Error parsing JSON EOF while parsing a value"),
             ("  [1]", "(1, 3) A template must be a JSON object"),
-            ("{\"é\": 1,\n\"a\": {\"b\": 1, \"b\": 2}}", "(2, 15) template has duplicate field: b"),
         ] {
-            assert_eq!(read_text(text, Names::Unique).unwrap_err(), error, "{text}");
+            assert_eq!(read_text(text).unwrap_err(), error, "{text}");
         }
         let deep = "[".repeat(100_000);
-        assert!(read_text(&deep, Names::Unique).unwrap_err().contains("recursion limit"));
-        assert!(read_text(&deep, Names::LastCounts).unwrap_err().contains("recursion limit"));
+        assert!(read_text(&deep).unwrap_err().contains("recursion limit"));
     }
 
     #[test]
     fn the_first_document_counts_and_of_a_name_the_last() {
-        let root = read_text("{\"a\": 1, \"a\": 2} more", Names::LastCounts).unwrap();
+        let root = read_text("{\"a\": 1, \"a\": 2} more").unwrap();
         assert_eq!(root["a"], 2);
-        assert_eq!(read_text("{\"a\": 1}\n{]", Names::Unique).unwrap()["a"], 1);
+        assert_eq!(read_text("{\"a\": 1}\n{]").unwrap()["a"], 1);
     }
 
     #[test]
     fn written_as_go_does() {
         let text = r#"{"z": [1.0, 1e30, 1e21, 1e20, 1.5e-7, 0.000001, -2.50, 12345678901, 0], "a": {"<&>": "\u2028\u0001\n\u007f"}}"#;
-        let root = read_text(text, Names::Unique).unwrap();
+        let root = read_text(text).unwrap();
         let lines: Vec<String> = write(&root).lines().map(|l| l.trim().to_owned()).collect();
         let expected = r#"{|"a": {|"<\u0026>": "\u2028\u0001\n"|},|"z": [|1,|1e+30,|1e+21,|100000000000000000000,|1.5e-7,|0.000001,|-2.5,|12345678901,|0|]|}"#;
         assert_eq!(lines.join("|"), expected);

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::document::{self, Names, Object};
+use super::document::{self, Object};
 use super::fixes;
-use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile};
+use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, Span};
+use crate::template::Template;
 
 /// A change that [`fix`] makes.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ pub fn fixers() -> &'static [Fixer] {
 /// # Errors
 /// Where the text is not JSON, or the parts that are looked at are not what they must be.
 pub fn fix(source: &Arc<SourceFile>) -> Result<Fixed, Diagnostics> {
-    let mut root = document::read(source, Names::LastCounts)?;
+    let mut root = document::read(source)?;
     check_shape(&root, source)?;
     root.entry("builders").or_insert(Value::Null);
     for fixer in fixers() {
@@ -75,17 +76,20 @@ impl Fixed {
         document::write(&self.root)
     }
 
-    /// What would keep the fixed template from being loaded: places are those of its JSON.
+    /// What keeps the fixed template from being loaded; places are those of its JSON.
     pub fn check(&self) -> Diagnostics {
-        let source = SourceFile::new(self.source.name(), self.to_json());
-        super::template::check(&self.root, &source)
+        let mut found = Template::from_legacy(self.source.name(), self.to_json()).err().unwrap_or_default();
+        if found.is_empty() && self.root.get("builders").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+            found.push(Diagnostic::error("at least one builder must be defined"));
+        }
+        found
     }
 }
 
 fn check_shape(root: &Object, source: &Arc<SourceFile>) -> Result<(), Diagnostics> {
     let mut found = Diagnostics::new();
     let mut wrong = |what: &str| {
-        let whole = crate::diagnostic::Span::new(0, 0).in_source(source);
+        let whole = Span::new(0, 0).in_source(source);
         found.push(
             Diagnostic::error(format!("{what} cannot be fixed"))
                 .detail("A list of objects is needed.")

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::document::{self, Names, Object};
+use super::document::{self, Object};
 use super::names::unique_identifier;
-use super::template::{self, Builder, Component, Template};
+use super::template::{Builder, Component, Template};
 use super::text::{Place, References, escape, is_computed, quoted};
 use super::{annotations, body, plugins};
 use crate::config::Schema;
@@ -51,8 +51,9 @@ pub fn to_hcl(
     registry: &Registry,
     annotated: bool,
 ) -> Result<Upgraded, Diagnostics> {
-    let root = document::read(source, Names::Unique)?;
-    let template = template::read(&root, source)?;
+    // The loader says what is wrong with it.
+    crate::template::Template::from_legacy(source.name(), source.text())?;
+    let template = Template::of(&document::read(source)?);
     let upgrade = Upgrade::of(&template, registry, annotated);
     let (text, notes, build_name) = upgrade.run(false);
     let renamed = upgrade.builders.iter().any(|(b, source)| Upgrade::local_name(b, source, true) != source);
