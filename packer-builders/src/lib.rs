@@ -15,6 +15,10 @@ mod docker;
 mod file;
 #[cfg(feature = "null")]
 mod null;
+#[cfg(all(feature = "oci", unix))]
+mod oci;
+#[cfg(any(feature = "http", feature = "oci"))]
+mod web;
 
 #[cfg(feature = "docker")]
 pub use docker::{Docker, DockerBuild};
@@ -22,6 +26,8 @@ pub use docker::{Docker, DockerBuild};
 pub use file::FileBuilder;
 #[cfg(feature = "null")]
 pub use null::Null;
+#[cfg(all(feature = "oci", unix))]
+pub use oci::{Compression, Layers, Oci};
 
 /// Registers every builder and data source that the crate's features hold, under the names of Packer's templates.
 pub fn register(registry: &mut Registry) {
@@ -31,6 +37,8 @@ pub fn register(registry: &mut Registry) {
     registry.builder::<FileBuilder>("file");
     #[cfg(feature = "null")]
     registry.builder::<Null>("null").data_source::<data_source::NullData>("null");
+    #[cfg(all(feature = "oci", unix))]
+    registry.builder::<Oci>("oci");
     #[cfg(feature = "http")]
     registry.data_source::<data_source::Http>("http");
     let _ = registry; // without any feature there is nothing to register

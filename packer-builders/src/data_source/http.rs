@@ -1,23 +1,18 @@
 //! The data source `http`: what a URL answers.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use packer_core::{
     Context, DataSource, Diagnostic, Diagnostics, Error, PrepareContext, Result, Type, Value, async_trait,
 };
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, NoProxy, Proxy, Response, redirect};
+use reqwest::{Method, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::web;
+
 const METHODS: [&str; 7] = ["HEAD", "GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
-
-/// How long a server may take to accept a connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(30);
-
-/// How long a server may be silent.
-const SILENCE_LIMIT: Duration = Duration::from_secs(120);
 
 /// The longest answer: it becomes a value of the template, so it has to be a small one.
 const LONGEST_BODY: usize = 64 << 20;
@@ -65,7 +60,7 @@ impl Http {
     }
 
     async fn ask(&self, cx: &Context) -> Result<Response> {
-        let client = client(cx).map_err(|e| self.failure(&e))?;
+        let client = web::client(cx).and_then(|b| b.build()).map_err(|e| self.failure(&e))?;
         let mut request = client.request(self.method()?, &self.url).headers(self.headers()?);
         if !self.request_body.is_empty() {
             request = request.body(self.request_body.clone());
@@ -75,15 +70,8 @@ impl Http {
 
     /// The failure in words, down to what the system said.
     fn failure(&self, error: &reqwest::Error) -> Error {
-        let mut reason: &dyn std::error::Error = error;
-        while let Some(cause) = reason.source() {
-            reason = cause;
-        }
         let method = if self.method.is_empty() { "GET" } else { &self.method };
-        let reason = match reason.downcast_ref::<std::io::Error>() {
-            Some(e) => packer_core::error::os_text(e),
-            None => reason.to_string(),
-        };
+        let reason = web::reason(error);
         let message = format!("{} \"{}\": {reason}", canonical(method), self.url);
         if error.is_builder() { Error::user(message) } else { Error::network(message) }
     }
@@ -137,34 +125,6 @@ impl DataSource for Http {
         })
         .await
     }
-}
-
-fn client(cx: &Context) -> reqwest::Result<Client> {
-    // The client looks into no environment by itself.
-    let mut builder = Client::builder()
-        .no_proxy()
-        .connect_timeout(CONNECT_LIMIT)
-        .read_timeout(SILENCE_LIMIT)
-        .redirect(redirect::Policy::limited(10))
-        .user_agent(concat!("packer-builders/", env!("CARGO_PKG_VERSION")));
-    let variable = |name: &str| {
-        let value = cx.env(name).filter(|v| !v.is_empty());
-        value.or_else(|| cx.env(&name.to_lowercase()).filter(|v| !v.is_empty()))
-    };
-    // As usual, what is asked of this computer itself goes nowhere else.
-    let direct = format!("localhost,127.0.0.0/8,::1,{}", variable("NO_PROXY").unwrap_or_default());
-    let through = |proxy: Proxy| proxy.no_proxy(NoProxy::from_string(&direct));
-    if let Some(proxy) = variable("HTTP_PROXY") {
-        builder = builder.proxy(through(Proxy::http(with_scheme(proxy))?));
-    }
-    if let Some(proxy) = variable("HTTPS_PROXY") {
-        builder = builder.proxy(through(Proxy::https(with_scheme(proxy))?));
-    }
-    builder.build()
-}
-
-fn with_scheme(proxy: &str) -> String {
-    if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") }
 }
 
 /// Headers by name, written as templates expect them (`Content-Type`); of several with one name the values are joined.

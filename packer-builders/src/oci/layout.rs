@@ -1,0 +1,299 @@
+//! Image layouts: folders that hold images as the OCI says. What is written into one appears whole, and several
+//! builds, of several processes, may write into one at once.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use packer_core::blocking::Stop;
+use packer_core::{Context, Error, Resource, Result, WholeFile};
+use serde::{Deserialize, Serialize};
+
+use super::image::{Image, Platform, checked, pick};
+use super::config::canonical;
+use super::layer::{digest_of, hex, is_digest};
+use super::registry::{LONGEST_DOCUMENT, wrong_digest};
+
+pub(super) const TAG: &str = "org.opencontainers.image.ref.name";
+pub(super) const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// A folder in which images are.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    folder: PathBuf,
+}
+
+/// What releasing an image in a layout needs to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Written {
+    folder: PathBuf,
+    tag: Option<String>,
+    digest: String,
+    /// The blobs that were not there before.
+    blobs: Vec<String>,
+    /// Whether the layout itself was not there before.
+    new: bool,
+    /// What had the tag before.
+    previous: Option<Descriptor>,
+}
+
+impl Layout {
+    pub(super) fn at(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// Where a blob is. `digest` is known to be one.
+    pub(super) fn blob(&self, digest: &str) -> PathBuf {
+        self.folder.join("blobs/sha256").join(hex(digest))
+    }
+
+    fn place(&self) -> String {
+        self.folder.display().to_string()
+    }
+
+    fn index(&self) -> Result<ImageIndex> {
+        let path = self.folder.join("index.json");
+        let bytes = read_short(&path)?;
+        serde_json::from_slice(&bytes).map_err(|e| Error::user(format!("{}: {e}", path.display())))
+    }
+
+    /// What a tag names; without one, the only image.
+    pub(super) fn find(&self, tag: Option<&str>, platform: &Platform) -> Result<Descriptor> {
+        let index = self.index()?;
+        let images: Vec<Descriptor> = match tag {
+            Some(tag) => index.manifests().iter().filter(|image| tag_of(image) == Some(tag)).cloned().collect(),
+            None => index.manifests().clone(),
+        };
+        let place = self.place();
+        match (&images[..], tag) {
+            ([], Some(tag)) => Err(Error::user(format!("{place} has no image with the tag {tag:?}"))),
+            ([], None) => Err(Error::user(format!("{place} has no image"))),
+            ([only], _) => checked(only, &place).map(|()| only.clone()),
+            (several, _) => pick(several, &place, platform).cloned(),
+        }
+    }
+
+    /// A small blob, its digest checked.
+    pub(super) fn document(&self, digest: &str) -> Result<Vec<u8>> {
+        let path = self.blob(digest);
+        let bytes = read_short(&path)?;
+        let found = digest_of(&bytes);
+        if found == digest { Ok(bytes) } else { Err(wrong_digest(&path.display().to_string(), digest, &found)) }
+    }
+
+    /// Puts everything of an image into the folder but its name; what names it is the second step, [`Self::name`].
+    pub(super) fn put(&self, cx: &Context, image: &Image, tag: Option<&str>, stop: &Stop) -> Result<Resource> {
+        let folder = std::path::absolute(&self.folder).map_err(|e| Error::io("open", &self.folder, e))?;
+        let new = !folder.join("oci-layout").exists();
+        let digests = image.layers.iter().map(|layer| &layer.digest).chain([&image.config_digest, &image.digest]);
+        let blobs = digests.filter(|digest| !self.blob(digest).exists()).cloned().collect();
+        let digest = image.digest.clone();
+        let written = Written { folder, tag: tag.map(str::to_owned), digest, blobs, new, previous: None };
+        let name = format!("oci:{}{}", self.place(), tag.map(|tag| format!(":{tag}")).unwrap_or_default());
+        let resource = Resource::new("image", name);
+        cx.record(resource.clone().with_details(details(&written)?))?;
+        let blobs = self.folder.join("blobs/sha256");
+        fs::create_dir_all(&blobs).map_err(|e| Error::io("mkdir", &blobs, e))?;
+        let _lock = self.lock(cx, stop)?;
+        self.put_blobs(cx, image, stop)?;
+        Ok(resource.with_details(details(&written)?))
+    }
+
+    /// Gives the image that was put its name; from here on it is there.
+    pub(super) fn name(&self, cx: &Context, image: &Image, resource: &Resource, stop: &Stop) -> Result<Resource> {
+        let mut written = written(resource)?;
+        let _lock = self.lock(cx, stop)?;
+        // Whoever cleaned up meanwhile may have taken what only this build knew of.
+        self.put_blobs(cx, image, stop)?;
+        let path = self.folder.join("index.json");
+        let mut index = if path.exists() { self.index()? } else { empty_index()? };
+        let mut descriptor = image.descriptor()?;
+        if let Some(tag) = &written.tag {
+            descriptor.set_annotations(Some([(TAG.to_owned(), tag.clone())].into()));
+        }
+        let mut images = index.manifests().clone();
+        let same = |other: &Descriptor| match &written.tag {
+            Some(tag) => tag_of(other) == Some(tag),
+            // Without a name an image stands for itself, and once.
+            None => tag_of(other).is_none() && other.digest() == descriptor.digest(),
+        };
+        written.previous = images.iter().find(|other| same(other)).cloned();
+        images.retain(|other| !same(other));
+        images.push(descriptor);
+        index.set_manifests(images);
+        let resource = resource.clone().with_details(details(&written)?);
+        cx.record(resource.clone())?;
+        self.write_index(cx, &index)?;
+        Ok(resource)
+    }
+
+    fn write_index(&self, cx: &Context, index: &ImageIndex) -> Result<()> {
+        write_whole(cx, &self.folder.join("index.json"), &canonical(index)?)
+    }
+
+    fn put_blobs(&self, cx: &Context, image: &Image, stop: &Stop) -> Result<()> {
+        for layer in &image.layers {
+            stop.check()?;
+            let path = self.blob(&layer.digest);
+            if path.exists() {
+                continue;
+            }
+            // One file with two names saves the copy; not everything can be linked to everywhere.
+            if fs::hard_link(&layer.file, &path).is_err() {
+                let mut from = stop.reader(
+                    File::open(&layer.file).map_err(|e| Error::io("open", &layer.file, e))?,
+                    Some(cx.progress(path.display().to_string(), Some(layer.size))),
+                );
+                let mut whole = WholeFile::create(cx, &path, 0o644)?;
+                io::copy(&mut from, &mut whole).map_err(|e| Error::io("write", &path, e))?;
+                whole.commit()?;
+            } else {
+                let synced = File::open(&path).and_then(|file| file.sync_all());
+                synced.map_err(|e| Error::io("sync", &path, e))?;
+            }
+        }
+        for (digest, bytes) in [(&image.config_digest, &image.config), (&image.digest, &image.manifest)] {
+            let path = self.blob(digest);
+            if !path.exists() {
+                write_whole(cx, &path, bytes)?;
+            }
+        }
+        sync_folder(&self.folder.join("blobs/sha256"))
+    }
+
+    /// Waits until no other build changes this layout.
+    fn lock(&self, cx: &Context, stop: &Stop) -> Result<File> {
+        let path = self.folder.join("oci-layout");
+        if !path.exists() {
+            write_whole(cx, &path, VERSION)?;
+        }
+        lock(&path, stop)
+    }
+}
+
+fn lock(path: &Path, stop: &Stop) -> Result<File> {
+    let failed = |e| Error::io("lock", path, e);
+    let file = File::open(path).map_err(failed)?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) => {
+                stop.check()?;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(fs::TryLockError::Error(e)) => return Err(failed(e)),
+        }
+    }
+}
+
+/// Takes an image out of its layout again: the tag goes back to what had it before, and blobs that came with the
+/// image and nothing refers to are removed.
+pub(super) fn release(cx: &Context, resource: &Resource, stop: &Stop) -> Result<()> {
+    let written = written(resource)?;
+    let layout = Layout::at(&written.folder);
+    let marker = written.folder.join("oci-layout");
+    if !marker.exists() {
+        return Ok(());
+    }
+    let _lock = lock(&marker, stop)?;
+    let index_path = written.folder.join("index.json");
+    let mut index = if index_path.exists() { layout.index()? } else { empty_index()? };
+    let mut images = index.manifests().clone();
+    let own = |image: &Descriptor| {
+        tag_of(image) == written.tag.as_deref() && image.digest().to_string() == written.digest
+    };
+    if let Some(at) = images.iter().position(own) {
+        match &written.previous {
+            Some(previous) => images[at] = previous.clone(),
+            None => drop(images.remove(at)),
+        }
+        index.set_manifests(images);
+        layout.write_index(cx, &index)?;
+    }
+    let mut reached = BTreeSet::new();
+    if layout.reach(index.manifests(), &mut reached).is_ok() {
+        for digest in written.blobs.iter().filter(|digest| is_digest(digest) && !reached.contains(*digest)) {
+            let path = layout.blob(digest);
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &path, e)),
+                _ => {}
+            }
+        }
+    }
+    if written.new && index.manifests().is_empty() {
+        // Only what is empty goes: somebody else may have put something there.
+        let folder = &written.folder;
+        if fs::remove_dir(folder.join("blobs/sha256")).is_ok() {
+            let _ = fs::remove_file(&index_path);
+            let _ = fs::remove_file(&marker);
+            let _ = fs::remove_dir(folder.join("blobs")).and_then(|()| fs::remove_dir(folder));
+        }
+    }
+    Ok(())
+}
+
+impl Layout {
+    /// Collects what images refer to.
+    fn reach(&self, images: &[Descriptor], reached: &mut BTreeSet<String>) -> Result<()> {
+        for image in images {
+            checked(image, &self.place())?;
+            if !reached.insert(image.digest().to_string()) {
+                continue;
+            }
+            let bytes = self.document(&image.digest().to_string())?;
+            if let Ok(index) = serde_json::from_slice::<ImageIndex>(&bytes) {
+                self.reach(index.manifests(), reached)?;
+                continue;
+            }
+            let manifest: ImageManifest = serde_json::from_slice(&bytes)
+                .map_err(|e| Error::user(format!("{}: {e}", image.digest())))?;
+            let parts = manifest.layers().iter().chain([manifest.config()]);
+            reached.extend(parts.map(|part| part.digest().to_string()));
+        }
+        Ok(())
+    }
+}
+
+fn tag_of(image: &Descriptor) -> Option<&str> {
+    image.annotations().as_ref()?.get(TAG).map(String::as_str)
+}
+
+pub(super) fn empty_index() -> Result<ImageIndex> {
+    let empty = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []
+    });
+    serde_json::from_value(empty).map_err(|e| Error::internal(format!("an index: {e}")))
+}
+
+fn details(written: &Written) -> Result<serde_json::Value> {
+    serde_json::to_value(written).map_err(|e| Error::internal(format!("a resource: {e}")))
+}
+
+fn written(resource: &Resource) -> Result<Written> {
+    Written::deserialize(&resource.details).map_err(|e| Error::internal(format!("{resource}: {e}")))
+}
+
+fn write_whole(cx: &Context, path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = WholeFile::create(cx, path, 0o644)?;
+    file.write_all(bytes).map_err(|e| Error::io("write", path, e))?;
+    file.commit()
+}
+
+pub(super) fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io("sync", folder, e))
+}
+
+/// A file that cannot be long.
+pub(super) fn read_short(path: &Path) -> Result<Vec<u8>> {
+    let failed = |e| Error::io("open", path, e);
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(LONGEST_DOCUMENT as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > LONGEST_DOCUMENT {
+        return Err(Error::user(format!("{} is longer than {LONGEST_DOCUMENT} bytes", path.display())));
+    }
+    Ok(bytes)
+}
