@@ -2,7 +2,7 @@
 
 use packer_builders::Oci;
 use packer_core::testing::{Bench, builder, communicator};
-use packer_core::{Builder, Registry};
+use packer_core::{Builder, CommunicatorExt, Registry};
 
 use crate::support::{busybox_image, folder, host};
 
@@ -24,6 +24,7 @@ async fn it_keeps_the_rules_of_builders() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stderr, reason = "what is not tested is told")]
 async fn it_keeps_the_rules_of_communicators() {
     let folder = folder();
     let Some(base) = busybox_image(folder.path()).await else { return };
@@ -38,7 +39,14 @@ async fn it_keeps_the_rules_of_communicators() {
         let bench = Bench::with_host(host);
         let oci = Oci::from(&base).output("oci:unused:x");
         let machine = oci.launch(bench.context()).await.unwrap();
-        communicator::suite(machine.communicator().as_ref(), bench.context()).await;
+        match machine.communicator().output(bench.context(), "true").await {
+            Ok(_) => communicator::suite(machine.communicator().as_ref(), bench.context()).await,
+            Err(error) => {
+                // An old crun and a kernel with both kinds of control groups do not go together.
+                assert!(runtime == "crun" && error.to_string().contains("cgroups in hybrid mode"), "{error}");
+                eprintln!("skipped: crun does not run on this kernel");
+            }
+        }
         for resource in bench.outstanding().iter().rev().filter(|r| !r.is_local()) {
             oci.release(bench.context(), resource).await.unwrap();
         }
