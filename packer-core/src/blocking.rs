@@ -44,7 +44,8 @@ impl<R: Read> Read for StopReader<R> {
 
 impl Context {
     /// Runs work that blocks its thread. The work looks at its [`Stop`] from time to time, or reads through
-    /// [`Stop::reader`], and ends early when this context is cancelled or the future is dropped.
+    /// [`Stop::reader`], and ends early when this context is cancelled or the future is dropped. Cleanup begins when it
+    /// has ended, so that it may still write into the ledger what it makes meanwhile.
     ///
     /// # Errors
     /// The work's own; cancellation.
@@ -55,7 +56,11 @@ impl Context {
         let token = self.cancellation().child_token();
         let _ends_with_this_future = token.clone().drop_guard();
         let stop = Stop(token);
-        let task = tokio::task::spawn_blocking(move || work(&stop));
+        let busy = self.record_of_build().clone().busy();
+        let task = tokio::task::spawn_blocking(move || {
+            let _busy = busy;
+            work(&stop)
+        });
         self.until_cancelled(async {
             task.await.map_err(|e| Error::internal(format!("blocking work: {e}")))?
         })

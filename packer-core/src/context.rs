@@ -46,11 +46,34 @@ pub(crate) struct BuildRecord {
     /// What the build has brought into the world: its part of the ledger.
     pub(crate) owned: MemoryLedger,
     steps: Mutex<Vec<StepTime>>,
+    /// How many threads do blocking work of the build.
+    busy: tokio::sync::watch::Sender<usize>,
+}
+
+/// A thread that does blocking work.
+pub(crate) struct Busy(Arc<BuildRecord>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.send_modify(|busy| *busy -= 1);
+    }
 }
 
 impl BuildRecord {
     fn add_step(&self, step: StepTime) {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner).push(step);
+    }
+
+    /// Counts a thread as busy until the value is dropped.
+    pub(crate) fn busy(self: Arc<Self>) -> Busy {
+        self.busy.send_modify(|busy| *busy += 1);
+        Busy(self)
+    }
+
+    /// Returns when no thread works for the build.
+    pub(crate) async fn quiet(&self) {
+        // It fails only where the counter is gone, and that is here.
+        let _ = self.busy.subscribe().wait_for(|busy| *busy == 0).await;
     }
 
     /// The finished steps, in the order in which they ended.
@@ -319,7 +342,7 @@ impl Context {
         &self.0.run
     }
 
-    pub(crate) fn record_of_build(&self) -> &BuildRecord {
+    pub(crate) fn record_of_build(&self) -> &Arc<BuildRecord> {
         &self.0.record
     }
 

@@ -83,6 +83,7 @@ impl Owners {
 
 /// Releases everything that the build holds and none of `artifacts` owns, newest first; says what is left.
 pub(crate) async fn release_all(cx: &Context, owners: &Owners, artifacts: &[&Artifact]) -> Vec<Left> {
+    wait_for_threads(cx).await;
     let owned = Owned::by(artifacts);
     let mut left = Vec::new();
     for resource in cx.record_of_build().owned.outstanding().into_iter().rev() {
@@ -94,6 +95,17 @@ pub(crate) async fn release_all(cx: &Context, owners: &Owners, artifacts: &[&Art
         }
     }
     left
+}
+
+/// How long threads whose work nobody wants any more may take to notice it.
+const LAST_WORK: Duration = Duration::from_secs(30);
+
+/// A future that was dropped ends at once, a thread that it waited for does not: what that still makes is to be
+/// released too.
+async fn wait_for_threads(cx: &Context) {
+    let quiet = tokio::time::timeout(LAST_WORK, cx.record_of_build().quiet());
+    // Whoever abandons cleanup waits for nothing; what is missed is in the ledger.
+    let _ = cx.for_cleanup().until_cancelled(async { Ok(quiet.await) }).await;
 }
 
 /// Releases one resource and strikes it out of the ledger.
