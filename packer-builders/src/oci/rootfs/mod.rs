@@ -311,7 +311,8 @@ impl Rootfs {
         (attributes.uid, attributes.gid) = (0, 0);
         if let Some((on_disk, meant)) = self.beside().held.get(&identity(metadata)) {
             (attributes.uid, attributes.gid) = (meant.uid, meant.gid);
-            if *on_disk == mode {
+            // A link has no mode of its own.
+            if *on_disk == mode && !metadata.is_symlink() {
                 attributes.mode = meant.mode;
             }
             for (name, value) in &meant.xattrs {
