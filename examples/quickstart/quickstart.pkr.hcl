@@ -1,9 +1,12 @@
-# Three builds that run at the same time, in seconds, with nothing but /bin/sh:
+# Four builds that run at the same time, in seconds, with nothing but /bin/sh:
 #
 #     cargo run --bin packer -- build examples/quickstart
 #     cargo run --bin packer -- build -var greeting=Servus -only='*.file.*' examples/quickstart
 #
-# What they make is in the folder output beside this file, and is listed at the end.
+# What they make is in the folder output beside this file, and is listed at the end. One of them is a container image:
+#
+#     docker load -i examples/quickstart/output/hello.tar
+#     podman pull oci:examples/quickstart/output/image:hello
 
 packer {
   required_version = ">= 1.9.0"
@@ -35,9 +38,21 @@ source "null" "check" {
   communicator = "none"
 }
 
+# A container image, made of nothing but what is put into it: no engine, no root, no network.
+source "oci" "hello" {
+  output = [
+    "oci:${local.output}/image:hello",
+    "docker-archive:${local.output}/hello.tar:packer-quickstart:hello",
+  ]
+  labels = {
+    "org.opencontainers.image.title" = "${var.greeting} from Packer"
+  }
+  source_date_epoch = 0 # the same content is the same image, whenever it is built
+}
+
 build {
   name        = "quickstart"
-  description = "Two pages, packed and with checksums, and a check of this computer."
+  description = "Two pages, packed and with checksums, a container image, and a check of this computer."
 
   source "file.page" {
     name   = "blue"
@@ -47,6 +62,9 @@ build {
   source "file.page" {
     name   = "green"
     target = "${local.output}/green.html"
+  }
+
+  source "oci.hello" {
   }
 
   source "null.check" {
@@ -63,6 +81,12 @@ build {
       "echo '<p>Built on ${local.built} by '\"$(uname -s)\"'</p>' >> \"$PAGE\"",
       "echo \"$(wc -c < \"$PAGE\") bytes in $PAGE\"",
     ]
+  }
+
+  provisioner "file" {
+    only        = ["oci.hello"]
+    content     = "<!doctype html>\n<title>${var.greeting} from an image</title>\n"
+    destination = "/index.html"
   }
 
   provisioner "shell-local" {

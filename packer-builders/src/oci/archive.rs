@@ -33,7 +33,10 @@ pub(super) fn open_layout(file: &Path, folder: &Path, budget: &mut Budget, stop:
         Ok(())
     })?;
     if !folder.join("index.json").exists() {
-        return Err(Error::user(format!("{} is no archive of an OCI image: it has no index.json", file.display())));
+        return Err(Error::user(format!(
+            "{} is no archive of an OCI image: it has no index.json",
+            file.display()
+        )));
     }
     Ok(Layout::at(folder))
 }
@@ -108,7 +111,10 @@ pub(super) fn open_saved(
             Err(Error::user(format!("{place} has {} images: say which ({names})", several.len())))
         }
     }?;
-    Ok(Saved { config: find(&image.config)?, layers: image.layers.iter().map(|l| find(l)).collect::<Result<_>>()? })
+    Ok(Saved {
+        config: find(&image.config)?,
+        layers: image.layers.iter().map(|l| find(l)).collect::<Result<_>>()?,
+    })
 }
 
 /// A name of a tar without `.` and `..`; it is only ever looked up.

@@ -121,7 +121,10 @@ impl Request {
     /// A base that is no image.
     fn empty(&self) -> Base {
         let Platform { os, architecture, variant } = self.platform.clone();
-        Base { config: ImageConfig { os, architecture, variant, ..ImageConfig::default() }, ..Base::default() }
+        Base {
+            config: ImageConfig { os, architecture, variant, ..ImageConfig::default() },
+            ..Base::default()
+        }
     }
 
     fn local_image(&self, name: &ImageName, work: &Path, budget: &mut Budget, stop: &Stop) -> Result<Found> {
@@ -154,7 +157,7 @@ impl Request {
                 Document::Index(_) => return Err(Error::user(format!("{place}: the indexes never end"))),
             }
         };
-        let config = layout.document(&manifest.config().digest().to_string())?;
+        let config = layout.document(manifest.config().digest().as_ref())?;
         let config = ImageConfig::parse(&config, &place)?;
         let blob = |digest: String| Blob { file: layout.blob(&digest), digest: Some(digest), cached: false };
         let blobs = manifest.layers().iter().map(|layer| blob(layer.digest().to_string())).collect();
@@ -169,11 +172,13 @@ impl Request {
         let manifest: Box<ImageManifest> = loop {
             match understand(&bytes, &place, &self.platform)? {
                 Document::Manifest(manifest) => break manifest,
-                Document::Index(inner) if depth < 4 => (bytes, depth) = (repository.manifest(&inner).await?.0, depth + 1),
+                Document::Index(inner) if depth < 4 => {
+                    (bytes, depth) = (repository.manifest(&inner).await?.0, depth + 1)
+                }
                 Document::Index(_) => return Err(Error::user(format!("{place}: the indexes never end"))),
             }
         };
-        let config = repository.document(&manifest.config().digest().to_string()).await?;
+        let config = repository.document(manifest.config().digest().as_ref()).await?;
         let config = ImageConfig::parse(&config, &place)?;
         let cache = cx.cache_dir().join("oci/blobs");
         let (folder, cached) = match fs::create_dir_all(&cache) {
@@ -198,11 +203,22 @@ impl Request {
             self.fetch(cx, &repository, &digest, layer.size(), &file).await?;
             blobs.push(Blob { file, digest: Some(digest), cached });
         }
-        Ok(Found { config, blobs, from: Some((reference.registry().to_owned(), reference.repository().to_owned())) })
+        Ok(Found {
+            config,
+            blobs,
+            from: Some((reference.registry().to_owned(), reference.repository().to_owned())),
+        })
     }
 
     /// Fetches a blob into a file that appears when it is whole and right.
-    async fn fetch(&self, cx: &Context, repository: &Repository, digest: &str, size: u64, file: &Path) -> Result<()> {
+    async fn fetch(
+        &self,
+        cx: &Context,
+        repository: &Repository,
+        digest: &str,
+        size: u64,
+        file: &Path,
+    ) -> Result<()> {
         let unique = format!("{}.{}", hex(digest), uuid_of(cx));
         let part = file.with_file_name(unique);
         let resource = Resource::file(&part);
@@ -225,7 +241,9 @@ impl Request {
         let mut budget = Budget::new(self.limit);
         if config.rootfs.diff_ids.len() != blobs.len() {
             let (told, there) = (config.rootfs.diff_ids.len(), blobs.len());
-            return Err(Error::user(format!("the base has {there} layers, but its configuration tells of {told}")));
+            return Err(Error::user(format!(
+                "the base has {there} layers, but its configuration tells of {told}"
+            )));
         }
         let mut layers = Vec::new();
         for (number, (blob, diff_id)) in blobs.into_iter().zip(&config.rootfs.diff_ids).enumerate() {
@@ -297,7 +315,10 @@ fn digest_of_folder(folder: &Path, stop: &Stop) -> Result<String> {
         };
         let xattrs = xattrs(disk).map_err(|e| Error::io("read", disk, e))?;
         let (uid, gid, mode) = (metadata.uid(), metadata.gid(), metadata.mode());
-        told.push_str(&format!("{path:?} {mode:o} {uid}:{gid} {} {content:?} {xattrs:?}\n", metadata.mtime()));
+        told.push_str(&format!(
+            "{path:?} {mode:o} {uid}:{gid} {} {content:?} {xattrs:?}\n",
+            metadata.mtime()
+        ));
         told = digest_of(told.as_bytes());
         Ok(true)
     })?;
@@ -376,7 +397,10 @@ impl TreeCopy {
         if let Some(there) = &there {
             let replaced = if kind.is_dir() { !there.is_dir() } else { !kind.is_file() || there.is_dir() };
             if replaced && there.is_dir() {
-                return Err(io::Error::new(io::ErrorKind::IsADirectory, "a folder is in its place in the image"));
+                return Err(io::Error::new(
+                    io::ErrorKind::IsADirectory,
+                    "a folder is in its place in the image",
+                ));
             }
             if replaced {
                 rootfs.remove(&place)?;

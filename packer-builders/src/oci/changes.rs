@@ -36,12 +36,12 @@ pub(super) fn apply(text: &str, config: &mut RunConfig, applied: &mut Applied) -
             }
         }
         "ENV" => {
-            for (name, value) in pairs(rest, config, true).ok_or_else(|| wrong("ENV needs NAME=VALUE"))? {
+            for (name, value) in pairs(rest, config).ok_or_else(|| wrong("ENV needs NAME=VALUE"))? {
                 config.set_env(&name, &value);
             }
         }
         "LABEL" => {
-            let pairs = pairs(rest, config, false).ok_or_else(|| wrong("LABEL needs NAME=VALUE"))?;
+            let pairs = pairs(rest, config).ok_or_else(|| wrong("LABEL needs NAME=VALUE"))?;
             config.labels.extend(pairs);
         }
         "EXPOSE" => {
@@ -70,13 +70,18 @@ pub(super) fn apply(text: &str, config: &mut RunConfig, applied: &mut Applied) -
             }
         }
         "ONBUILD" => {
-            let Value::Array(triggers) = config.other.entry("OnBuild".to_owned()).or_insert_with(|| Value::Array(Vec::new()))
+            let Value::Array(triggers) =
+                config.other.entry("OnBuild".to_owned()).or_insert_with(|| Value::Array(Vec::new()))
             else {
                 return Err(wrong("the base's OnBuild is no list"));
             };
             triggers.push(rest.into());
         }
-        _ => return Err(wrong("this instruction is not among CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR")),
+        _ => {
+            return Err(wrong(
+                "this instruction is not among CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR",
+            ));
+        }
     }
     Ok(())
 }
@@ -114,7 +119,7 @@ pub(super) fn ports(text: &str) -> Option<Vec<String>> {
 }
 
 /// `NAME=VALUE …`, or `NAME VALUE` in one.
-fn pairs(text: &str, config: &RunConfig, is_env: bool) -> Option<Vec<(String, String)>> {
+fn pairs(text: &str, config: &RunConfig) -> Option<Vec<(String, String)>> {
     let first = text.split(char::is_whitespace).next().unwrap_or(text);
     if !first.contains('=') {
         let (name, value) = text.split_once(char::is_whitespace)?;
@@ -123,7 +128,7 @@ fn pairs(text: &str, config: &RunConfig, is_env: bool) -> Option<Vec<(String, St
     let words = words(text, config)?;
     let pair = |word: String| {
         let (name, value) = word.split_once('=')?;
-        (!name.is_empty() && !(is_env && name.contains('\0'))).then(|| (name.to_owned(), value.to_owned()))
+        (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
     };
     words.into_iter().map(pair).collect()
 }
@@ -146,7 +151,9 @@ fn words(text: &str, config: &RunConfig) -> Option<Vec<String>> {
             ('$', None | Some('"')) => {
                 let mut name = String::new();
                 let braces = rest.next_if_eq(&'{').is_some();
-                while let Some(c) = rest.next_if(|c| if braces { *c != '}' } else { c.is_alphanumeric() || *c == '_' }) {
+                while let Some(c) =
+                    rest.next_if(|c| if braces { *c != '}' } else { c.is_alphanumeric() || *c == '_' })
+                {
                     name.push(c);
                 }
                 if braces {
@@ -230,7 +237,9 @@ mod tests {
 
     #[test]
     fn what_is_no_instruction_is_refused() {
-        for wrong in ["RUN true", "", "ENV A", "ENV A='1", "EXPOSE x", "EXPOSE 9-1", "USER", "LABEL =x", "EXPOSE 0"] {
+        for wrong in
+            ["RUN true", "", "ENV A", "ENV A='1", "EXPOSE x", "EXPOSE 9-1", "USER", "LABEL =x", "EXPOSE 0"]
+        {
             assert!(applied(&[wrong]).is_err(), "{wrong}");
         }
     }

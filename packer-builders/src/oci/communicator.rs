@@ -31,7 +31,9 @@ impl Inside {
     fn path(&self, path: &str) -> Result<PathBuf> {
         match path {
             "" => Err(Error::user("the path in the image is empty")),
-            path if path.contains('\0') => Err(Error::user(format!("{path:?} is no path: it contains a null character"))),
+            path if path.contains('\0') => {
+                Err(Error::user(format!("{path:?} is no path: it contains a null character")))
+            }
             path => Ok(below(&self.folder, path).into()),
         }
     }
@@ -45,9 +47,16 @@ fn failed(verb: &str, path: &Path, e: io::Error) -> Error {
 }
 
 /// What an upload without attributes of its own gets: those of the file that it replaces.
-fn attributes_for(rootfs: &Rootfs, place: &Place, mode: Option<u32>, owner: Option<(u32, u32)>) -> io::Result<Attributes> {
+fn attributes_for(
+    rootfs: &Rootfs,
+    place: &Place,
+    mode: Option<u32>,
+    owner: Option<(u32, u32)>,
+) -> io::Result<Attributes> {
     let mut attributes = match rootfs.stat(place)? {
-        Some(there) if there.is_file() => Attributes { xattrs: Default::default(), ..rootfs.attributes(&place.path, &there)? },
+        Some(there) if there.is_file() => {
+            Attributes { xattrs: Default::default(), ..rootfs.attributes(&place.path, &there)? }
+        }
         _ => {
             let (uid, gid) = owner.unwrap_or((0, 0));
             Attributes { uid, gid, ..Attributes::root(0o644) }
@@ -87,7 +96,8 @@ impl Communicator for Inside {
                 let feed = async move {
                     loop {
                         let mut piece = vec![0; 256 * 1024];
-                        let read = reader.read(&mut piece).await.map_err(|e| Error::io("upload", destination, e))?;
+                        let read =
+                            reader.read(&mut piece).await.map_err(|e| Error::io("upload", destination, e))?;
                         piece.truncate(read);
                         let end = read == 0;
                         // Where nobody takes it any more, the writer says why.
@@ -102,7 +112,13 @@ impl Communicator for Inside {
         }
     }
 
-    async fn upload_dir(&self, cx: &Context, source: &Path, destination: &str, exclude: &Globs) -> Result<()> {
+    async fn upload_dir(
+        &self,
+        cx: &Context,
+        source: &Path,
+        destination: &str,
+        exclude: &Globs,
+    ) -> Result<()> {
         let (to, rootfs, owner) = (self.path(destination)?, self.rootfs.clone(), self.owner);
         let (from, exclude) = (source.to_owned(), exclude.clone());
         cx.blocking(move |stop| {
@@ -128,7 +144,12 @@ impl Communicator for Inside {
         .await
     }
 
-    async fn download(&self, cx: &Context, source: &str, sink: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<()> {
+    async fn download(
+        &self,
+        cx: &Context,
+        source: &str,
+        sink: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<()> {
         let (from, rootfs) = (self.path(source)?, self.rootfs.clone());
         let shown = from.clone();
         let file = cx.blocking(move |_| {
@@ -144,7 +165,13 @@ impl Communicator for Inside {
         .await
     }
 
-    async fn download_dir(&self, cx: &Context, source: &str, destination: &Path, exclude: &Globs) -> Result<()> {
+    async fn download_dir(
+        &self,
+        cx: &Context,
+        source: &str,
+        destination: &Path,
+        exclude: &Globs,
+    ) -> Result<()> {
         let (from, rootfs) = (self.path(source)?, self.rootfs.clone());
         let contents = source.ends_with('/') || source.ends_with("/.");
         let (to, exclude) = (destination.to_owned(), exclude.clone());
@@ -164,7 +191,13 @@ impl Communicator for Inside {
     }
 }
 
-fn upload_file(rootfs: &Rootfs, from: &Path, to: &Path, owner: Option<(u32, u32)>, stop: &Stop) -> Result<()> {
+fn upload_file(
+    rootfs: &Rootfs,
+    from: &Path,
+    to: &Path,
+    owner: Option<(u32, u32)>,
+    stop: &Stop,
+) -> Result<()> {
     let mut file = fs::File::open(from).map_err(|e| Error::io("open", from, e))?;
     let metadata = file.metadata().map_err(|e| Error::io("open", from, e))?;
     if metadata.is_dir() {
@@ -222,7 +255,8 @@ fn starts(rootfs: &Rootfs, from: &Path) -> Result<Vec<PathBuf>> {
     let folder = rootfs.find(parent, Last::Followed).map_err(|e| Error::io("open", parent, e))?;
     let entries = fs::read_dir(rootfs.disk(&folder.path)).map_err(|e| Error::io("open", parent, e))?;
     let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name()));
-    let mut found: Vec<PathBuf> = names.filter(|name| pattern.matches(name)).map(|name| parent.join(name)).collect();
+    let mut found: Vec<PathBuf> =
+        names.filter(|name| pattern.matches(name)).map(|name| parent.join(name)).collect();
     found.sort();
     if found.is_empty() { Err(missing()) } else { Ok(found) }
 }
@@ -247,7 +281,10 @@ impl Download<'_> {
             };
             if metadata.is_dir() {
                 if !inside.insert(place.path.clone()) {
-                    return Err(Error::user(format!("{} leads back into a folder that contains it", path.display())));
+                    return Err(Error::user(format!(
+                        "{} leads back into a folder that contains it",
+                        path.display()
+                    )));
                 }
                 match fs::create_dir(&local) {
                     Ok(()) => modes.push((local, metadata.mode())),
@@ -264,7 +301,8 @@ impl Download<'_> {
             } else if metadata.is_file() {
                 let from = self.rootfs.open(&place).map_err(shown)?;
                 let mut file = fs::File::create(&local).map_err(|e| Error::io("write", &local, e))?;
-                io::copy(&mut self.stop.reader(from, None), &mut file).map_err(|e| failed("write", &local, e))?;
+                io::copy(&mut self.stop.reader(from, None), &mut file)
+                    .map_err(|e| failed("write", &local, e))?;
                 let mode = fs::Permissions::from_mode(metadata.mode() & 0o777);
                 file.set_permissions(mode).map_err(|e| Error::io("chmod", &local, e))?;
             } else {

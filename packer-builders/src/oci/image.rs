@@ -74,7 +74,11 @@ impl Platform {
     pub(super) fn parse(text: &str) -> Result<Self> {
         if text.is_empty() {
             let (architecture, variant) = own_architecture();
-            return Ok(Self { os: "linux".to_owned(), architecture: architecture.into(), variant: variant.into() });
+            return Ok(Self {
+                os: "linux".to_owned(),
+                architecture: architecture.into(),
+                variant: variant.into(),
+            });
         }
         let parts: Vec<&str> = text.split('/').collect();
         let (os, architecture, variant) = match parts[..] {
@@ -83,7 +87,9 @@ impl Platform {
             _ => ("", "", ""),
         };
         if os.is_empty() || architecture.is_empty() {
-            return Err(Error::user(format!("platform: {text:?} is not OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT")));
+            return Err(Error::user(format!(
+                "platform: {text:?} is not OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT"
+            )));
         }
         Ok(Self { os: os.to_owned(), architecture: architecture.to_owned(), variant: variant.to_owned() })
     }
@@ -129,11 +135,7 @@ pub(super) fn understand(bytes: &[u8], place: &str, platform: &Platform) -> Resu
 }
 
 /// The one image for a platform; where only one is there it may be for any.
-pub(super) fn pick<'a>(
-    images: &'a [Descriptor],
-    place: &str,
-    platform: &Platform,
-) -> Result<&'a Descriptor> {
+pub(super) fn pick<'a>(images: &'a [Descriptor], place: &str, platform: &Platform) -> Result<&'a Descriptor> {
     let fits = |image: &&Descriptor| {
         image.platform().as_ref().is_some_and(|p| {
             let variant = p.variant().as_deref().unwrap_or_default();

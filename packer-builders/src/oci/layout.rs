@@ -12,8 +12,8 @@ use packer_core::blocking::Stop;
 use packer_core::{Context, Error, Resource, Result, WholeFile};
 use serde::{Deserialize, Serialize};
 
-use super::image::{Image, Platform, checked, pick};
 use super::config::canonical;
+use super::image::{Image, Platform, checked, pick};
 use super::layer::{digest_of, hex, is_digest};
 use super::registry::{LONGEST_DOCUMENT, wrong_digest};
 
@@ -64,7 +64,9 @@ impl Layout {
     pub(super) fn find(&self, tag: Option<&str>, platform: &Platform) -> Result<Descriptor> {
         let index = self.index()?;
         let images: Vec<Descriptor> = match tag {
-            Some(tag) => index.manifests().iter().filter(|image| tag_of(image) == Some(tag)).cloned().collect(),
+            Some(tag) => {
+                index.manifests().iter().filter(|image| tag_of(image) == Some(tag)).cloned().collect()
+            }
             None => index.manifests().clone(),
         };
         let place = self.place();
@@ -81,14 +83,25 @@ impl Layout {
         let path = self.blob(digest);
         let bytes = read_short(&path)?;
         let found = digest_of(&bytes);
-        if found == digest { Ok(bytes) } else { Err(wrong_digest(&path.display().to_string(), digest, &found)) }
+        if found == digest {
+            Ok(bytes)
+        } else {
+            Err(wrong_digest(&path.display().to_string(), digest, &found))
+        }
     }
 
     /// Puts everything of an image into the folder but its name; what names it is the second step, [`Self::name`].
-    pub(super) fn put(&self, cx: &Context, image: &Image, tag: Option<&str>, stop: &Stop) -> Result<Resource> {
+    pub(super) fn put(
+        &self,
+        cx: &Context,
+        image: &Image,
+        tag: Option<&str>,
+        stop: &Stop,
+    ) -> Result<Resource> {
         let folder = std::path::absolute(&self.folder).map_err(|e| Error::io("open", &self.folder, e))?;
         let new = !folder.join("oci-layout").exists();
-        let digests = image.layers.iter().map(|layer| &layer.digest).chain([&image.config_digest, &image.digest]);
+        let digests =
+            image.layers.iter().map(|layer| &layer.digest).chain([&image.config_digest, &image.digest]);
         let blobs = digests.filter(|digest| !self.blob(digest).exists()).cloned().collect();
         let digest = image.digest.clone();
         let written = Written { folder, tag: tag.map(str::to_owned), digest, blobs, new, previous: None };
@@ -103,7 +116,13 @@ impl Layout {
     }
 
     /// Gives the image that was put its name; from here on it is there.
-    pub(super) fn name(&self, cx: &Context, image: &Image, resource: &Resource, stop: &Stop) -> Result<Resource> {
+    pub(super) fn name(
+        &self,
+        cx: &Context,
+        image: &Image,
+        resource: &Resource,
+        stop: &Stop,
+    ) -> Result<Resource> {
         let mut written = written(resource)?;
         let _lock = self.lock(cx, stop)?;
         // Whoever cleaned up meanwhile may have taken what only this build knew of.
@@ -243,7 +262,7 @@ impl Layout {
             if !reached.insert(image.digest().to_string()) {
                 continue;
             }
-            let bytes = self.document(&image.digest().to_string())?;
+            let bytes = self.document(image.digest().as_ref())?;
             if let Ok(index) = serde_json::from_slice::<ImageIndex>(&bytes) {
                 self.reach(index.manifests(), reached)?;
                 continue;

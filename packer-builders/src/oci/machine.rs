@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use oci_spec::distribution::Reference;
 use packer_core::blocking::Stop;
 use packer_core::{
-    Artifact, CheckpointKey, Communicator, Context, Error, Facts, Machine, Resource, Result, WholeFile, async_trait,
+    Artifact, CheckpointKey, Communicator, Context, Error, Facts, Machine, Resource, Result, WholeFile,
+    async_trait,
 };
 use serde::{Deserialize, Serialize};
 
@@ -107,7 +108,8 @@ impl OciMachine {
         };
         let time = self.times.epoch.unwrap_or(self.times.began);
         let config = self.config(&made, time)?;
-        let layers = self.base.layers.iter().cloned().chain(made.into_iter().filter_map(|made| made.layer)).collect();
+        let layers =
+            self.base.layers.iter().cloned().chain(made.into_iter().filter_map(|made| made.layer)).collect();
         let mut image = Image::new(&config, layers, time)?;
         image.from = self.base.from.clone().map(|(host, name)| (host, name, self.base.layers.len()));
         Ok(image)
@@ -116,7 +118,8 @@ impl OciMachine {
     fn config(&self, made: &[Made], time: i64) -> Result<ImageConfig> {
         let mut config = self.base.config.clone();
         self.oci.configure(&mut config)?;
-        let created = jiff::Timestamp::from_second(time).map_err(|e| Error::user(format!("the time {time}: {e}")))?;
+        let created =
+            jiff::Timestamp::from_second(time).map_err(|e| Error::user(format!("the time {time}: {e}")))?;
         let created = Some(created.to_string());
         config.created.clone_from(&created);
         // Where the base does not tell of its layers, the places in the history have to be kept all the same.
@@ -170,7 +173,9 @@ impl OciMachine {
                 match staged {
                     Staged::Pushed => {}
                     Staged::File(file) => file.commit()?,
-                    Staged::Layout(layout, resource) => owned.push(layout.name(&inner, &image, &resource, stop)?),
+                    Staged::Layout(layout, resource) => {
+                        owned.push(layout.name(&inner, &image, &resource, stop)?)
+                    }
                 }
             }
             Ok(owned)
@@ -243,7 +248,8 @@ impl Sealer {
         }
         progress.number += 1;
         let file = self.work.join(format!("layer-{}", progress.number));
-        layer::pack(file, compression, |out| layer::write(&self.rootfs, changes, self.times, stop, out)).map(Some)
+        layer::pack(file, compression, |out| layer::write(&self.rootfs, changes, self.times, stop, out))
+            .map(Some)
     }
 }
 
@@ -261,8 +267,11 @@ impl Machine for OciMachine {
         let image = Arc::new(cx.step("StepPackImage", self.image(cx)).await?);
         let owned = cx.step("StepWriteImage", self.write(cx, image.clone())).await?;
         let names: Vec<String> = self.outputs.iter().map(ToString::to_string).collect();
-        let mut artifact = Artifact::new("packer.oci", &image.digest)
-            .describe(format!("OCI image {} in {}", image.digest, names.join(", ")));
+        let mut artifact = Artifact::new("packer.oci", &image.digest).describe(format!(
+            "OCI image {} in {}",
+            image.digest,
+            names.join(", ")
+        ));
         for output in &self.outputs {
             if let ImageName::OciArchive { file, .. } | ImageName::DockerArchive { file, .. } = output {
                 artifact = artifact.file(file);
@@ -273,7 +282,8 @@ impl Machine for OciMachine {
         }
         let layers: Vec<&str> = image.layers.iter().map(|layer| layer.digest.as_str()).collect();
         let sized: u64 = image.layers.iter().map(|layer| layer.size).sum();
-        let artifact = artifact.with("Digest", image.digest.clone()).with("ImageId", image.config_digest.clone());
+        let artifact =
+            artifact.with("Digest", image.digest.clone()).with("ImageId", image.config_digest.clone());
         let mut artifact = artifact.with("Layers", layers).with("Size", sized);
         artifact.generated_data.insert("ID".to_owned(), image.digest.clone().into());
         artifact.generated_data.insert("ImageSha256".to_owned(), image.digest.clone().into());

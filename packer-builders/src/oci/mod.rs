@@ -29,8 +29,8 @@ use std::sync::Arc;
 
 use packer_core::config::OneOrMany;
 use packer_core::{
-    Builder, Context, Diagnostic, Diagnostics, Error, Machine, PrepareContext, Prepared, Resource, Result, Value,
-    async_trait,
+    Builder, Context, Diagnostic, Diagnostics, Error, Machine, PrepareContext, Prepared, Resource, Result,
+    Value, async_trait,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -277,7 +277,8 @@ impl Oci {
         run.labels.extend(self.labels.clone());
         run.volumes.extend(self.volumes.iter().map(|volume| (volume.clone(), serde_json::Map::new())));
         for port in &self.ports {
-            let ports = changes::ports(port).ok_or_else(|| Error::user(format!("ports: {port:?} is no port")))?;
+            let ports =
+                changes::ports(port).ok_or_else(|| Error::user(format!("ports: {port:?} is no port")))?;
             ports.iter().for_each(|port| run.expose(port));
         }
         let mut applied = changes::Applied { cmd: !self.cmd.is_empty() };
@@ -361,7 +362,11 @@ impl Oci {
     }
 
     /// The variables and the folder of commands.
-    fn surroundings(&self, base: &ImageConfig, rootfs: &Arc<rootfs::Rootfs>) -> Result<(Vec<String>, String)> {
+    fn surroundings(
+        &self,
+        base: &ImageConfig,
+        rootfs: &Arc<rootfs::Rootfs>,
+    ) -> Result<(Vec<String>, String)> {
         let mut config = base.clone();
         self.configure(&mut config)?;
         let mut run = config.config;

@@ -137,7 +137,9 @@ mod tests {
         ] {
             assert_eq!(ImageName::parse(text).unwrap().to_string(), shown, "{text}");
         }
-        for wrong in ["", "alpine", "oci:", "oci::x", "oci:a:b c", "docker:x", "docker://", "docker://A", "dir:x"] {
+        for wrong in
+            ["", "alpine", "oci:", "oci::x", "oci:a:b c", "docker:x", "docker://", "docker://A", "dir:x"]
+        {
             assert!(ImageName::parse(wrong).is_err(), "{wrong}");
         }
         assert_eq!(BaseName::parse("scratch").unwrap(), BaseName::Scratch);

@@ -104,7 +104,9 @@ impl Repository {
                 request = request.header(header::AUTHORIZATION, pass);
             }
             request = match body {
-                None if method == Method::POST || method == Method::PUT => request.header(header::CONTENT_LENGTH, 0),
+                None if method == Method::POST || method == Method::PUT => {
+                    request.header(header::CONTENT_LENGTH, 0)
+                }
                 None => request,
                 Some(Body::Bytes(bytes)) => request.body(bytes.to_vec()),
                 Some(Body::File(path, size)) => {
@@ -140,7 +142,8 @@ impl Repository {
         let pass = if let Some((_, parameters)) = find("bearer") {
             self.token(parameters).await?
         } else if let (Some(_), Some(found)) = (find("basic"), &self.credentials) {
-            let request = self.client.get(&self.host).basic_auth(&found.username, Some(found.secret.reveal()));
+            let request =
+                self.client.get(&self.host).basic_auth(&found.username, Some(found.secret.reveal()));
             let request = request.build().map_err(|e| Error::internal(web::reason(&e)))?;
             request.headers().get(header::AUTHORIZATION).cloned()
         } else {
@@ -211,7 +214,12 @@ impl Repository {
             let text = |name: &str| first.get(name).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
             Some(format!(": {} ({})", text("message"), text("code")))
         });
-        let message = format!("{}{}: {status}{}", url.host_str().unwrap_or_default(), url.path(), told.unwrap_or_default());
+        let message = format!(
+            "{}{}: {status}{}",
+            url.host_str().unwrap_or_default(),
+            url.path(),
+            told.unwrap_or_default()
+        );
         let fault = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Fault::User,
             StatusCode::TOO_MANY_REQUESTS => Fault::Quota,
@@ -224,7 +232,8 @@ impl Repository {
     /// A manifest or an index by tag or digest: its bytes, media type and digest.
     pub(super) async fn manifest(&self, reference: &str) -> Result<(Vec<u8>, String)> {
         let accept = [(header::ACCEPT, MANIFESTS.to_owned())];
-        let response = self.send(Method::GET, &self.url(&format!("manifests/{reference}")), &accept, None).await?;
+        let response =
+            self.send(Method::GET, &self.url(&format!("manifests/{reference}")), &accept, None).await?;
         if !response.status().is_success() {
             return Err(self.refused(response).await);
         }
@@ -248,7 +257,13 @@ impl Repository {
     }
 
     /// Copies a blob into a file; goes on where a transfer broke off. Whoever reads the file checks its digest.
-    pub(super) async fn fetch(&self, digest: &str, size: u64, file: &mut tokio::fs::File, name: &Path) -> Result<()> {
+    pub(super) async fn fetch(
+        &self,
+        digest: &str,
+        size: u64,
+        file: &mut tokio::fs::File,
+        name: &Path,
+    ) -> Result<()> {
         let mut progress = self.cx.progress(format!("pull {}", &hex(digest)[..12]), Some(size));
         let failed = |e| Error::io("write", name, e);
         let mut waits = WAITS.iter();
@@ -256,7 +271,10 @@ impl Repository {
         loop {
             let error = match self.fetch_from(digest, &mut done, size, file, &mut progress).await {
                 Ok(()) if done == size => return file.flush().await.map_err(failed),
-                Ok(()) => Error::network(format!("{}: the registry sent {done} of {size} bytes of {digest}", self.name)),
+                Ok(()) => Error::network(format!(
+                    "{}: the registry sent {done} of {size} bytes of {digest}",
+                    self.name
+                )),
                 Err(error) if error.is_retryable() => error,
                 Err(error) => return Err(error),
             };
@@ -291,7 +309,9 @@ impl Repository {
             let Some(chunk) = chunk.map_err(broken)? else { return Ok(()) };
             *done += chunk.len() as u64;
             if *done > size {
-                return Err(Error::provider(format!("{url} is longer than the {size} bytes that it should be")));
+                return Err(Error::provider(format!(
+                    "{url} is longer than the {size} bytes that it should be"
+                )));
             }
             file.write_all(&chunk).await.map_err(failed)?;
             progress.set(*done);
@@ -323,8 +343,10 @@ impl Repository {
         if begun.status() != StatusCode::ACCEPTED {
             return Err(self.refused(begun).await);
         }
-        let odd = |what: &str| Error::provider(format!("{url}: the registry names no place to upload to{what}"));
-        let location = begun.headers().get(header::LOCATION).and_then(|v| v.to_str().ok()).ok_or_else(|| odd(""))?;
+        let odd =
+            |what: &str| Error::provider(format!("{url}: the registry names no place to upload to{what}"));
+        let location =
+            begun.headers().get(header::LOCATION).and_then(|v| v.to_str().ok()).ok_or_else(|| odd(""))?;
         let base = Url::parse(&url).map_err(|e| odd(&format!(": {e}")))?;
         let mut location = base.join(location).map_err(|e| odd(&format!(": {e}")))?;
         location.query_pairs_mut().append_pair("digest", digest);
@@ -379,7 +401,9 @@ pub(super) fn wrong_digest(what: &str, wanted: &str, found: &str) -> Error {
 }
 
 fn worth_another_try(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT
+    status.is_server_error()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -429,10 +453,16 @@ mod tests {
 
     #[test]
     fn challenges_are_understood() {
-        let (scheme, parameters) =
-            challenge(r#"Bearer realm="https://a/t?x=1,2",service="r \"1\"",scope="repository:a/b:pull,push",x=y"#);
+        let (scheme, parameters) = challenge(
+            r#"Bearer realm="https://a/t?x=1,2",service="r \"1\"",scope="repository:a/b:pull,push",x=y"#,
+        );
         assert_eq!(scheme, "Bearer");
-        let expected = [("realm", "https://a/t?x=1,2"), ("scope", "repository:a/b:pull,push"), ("service", "r \"1\""), ("x", "y")];
+        let expected = [
+            ("realm", "https://a/t?x=1,2"),
+            ("scope", "repository:a/b:pull,push"),
+            ("service", "r \"1\""),
+            ("x", "y"),
+        ];
         assert!(parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())).eq(expected));
         assert_eq!(challenge("Basic").0, "Basic");
     }

@@ -42,7 +42,8 @@ impl Oci {
         if let Some(checkpoint) = checkpoint {
             let (folder, tree, oci) = (PathBuf::from(&checkpoint.name), rootfs.clone(), self.clone());
             let under: Vec<String> = base.layers.iter().map(|layer| layer.digest.clone()).collect();
-            progress.made = cx.blocking(move |stop| oci.restore(&folder, &under.join(" "), &tree, stop)).await?;
+            progress.made =
+                cx.blocking(move |stop| oci.restore(&folder, &under.join(" "), &tree, stop)).await?;
             progress.last = scan(cx, &rootfs).await?;
         }
         let (env, folder) = self.surroundings(&base.config, &rootfs)?;
@@ -70,7 +71,8 @@ impl Oci {
     fn restore(&self, folder: &Path, base: &str, rootfs: &Rootfs, stop: &Stop) -> Result<Vec<Made>> {
         let path = folder.join(ACCOUNT);
         let text = layout::read_short(&path)?;
-        let wrong = |what: &str| Error::user(format!("the checkpoint {} is not usable: {what}", folder.display()));
+        let wrong =
+            |what: &str| Error::user(format!("the checkpoint {} is not usable: {what}", folder.display()));
         let saved: Saved = serde_json::from_slice(&text).map_err(|e| wrong(&e.to_string()))?;
         if saved.base != base {
             return Err(wrong("it is of another base"));
@@ -135,7 +137,9 @@ pub(super) async fn release(cx: &Context, resource: &Resource) -> Result<()> {
         "rootfs" => {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if !name.starts_with("packer-oci-") {
-                return Err(Error::internal(format!("{resource} is not removed: its name is not one of ours")));
+                return Err(Error::internal(format!(
+                    "{resource} is not removed: its name is not one of ours"
+                )));
             }
             cx.blocking(move |_| {
                 runtime::kill_inhabitants(&path.join("rootfs"))?;
@@ -145,7 +149,9 @@ pub(super) async fn release(cx: &Context, resource: &Resource) -> Result<()> {
         }
         "checkpoint" => {
             if !path.components().any(|part| part.as_os_str() == "checkpoints") {
-                return Err(Error::internal(format!("{resource} is not removed: its name is not one of ours")));
+                return Err(Error::internal(format!(
+                    "{resource} is not removed: its name is not one of ours"
+                )));
             }
             cx.blocking(move |_| remove(&path)).await
         }
@@ -183,4 +189,3 @@ fn open_up(folder: &Path) -> io::Result<()> {
     }
     Ok(())
 }
-

@@ -22,8 +22,19 @@ use super::rootfs::Rootfs;
 
 /// What containers of Docker may do, and no more.
 const CAPABILITIES: [&str; 14] = [
-    "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
-    "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID",
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
     "CAP_SYS_CHROOT",
 ];
 
@@ -111,7 +122,11 @@ impl Runner {
         for runtime in &self.runtimes {
             match self.run(runtime, Command::new("exit 0")).await {
                 Ok(status) if status.success() => return Ok(runtime.clone()),
-                Ok(status) => reasons.push_str(&format!("\n{}: `exit 0` ended with {}", runtime.program.display(), status.code())),
+                Ok(status) => reasons.push_str(&format!(
+                    "\n{}: `exit 0` ended with {}",
+                    runtime.program.display(),
+                    status.code()
+                )),
                 Err(error) => reasons.push_str(&format!("\n{error}")),
             }
         }
@@ -138,13 +153,20 @@ impl Runner {
                     // Groups of processes are nothing that a build needs, and not everybody may make them.
                     program.arg("--cgroup-manager=disabled");
                 }
-                program.arg("run").arg("--bundle").arg(&bundle).arg("--pid-file").arg(bundle.join("pid")).arg(&id);
+                program
+                    .arg("run")
+                    .arg("--bundle")
+                    .arg(&bundle)
+                    .arg("--pid-file")
+                    .arg(bundle.join("pid"))
+                    .arg(&id);
                 program
             }
         };
         program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = process::spawn(&mut program).map_err(failed)?;
-        let mut running = Running { bundle: bundle.clone(), rootfs: self.rootfs.path().to_owned(), done: false };
+        let mut running =
+            Running { bundle: bundle.clone(), rootfs: self.rootfs.path().to_owned(), done: false };
         let mut last_words = Vec::new();
         let status = streamed(&mut child, command, &mut last_words).await.map_err(failed)?;
         let started = running.pid().is_some();
@@ -158,7 +180,10 @@ impl Runner {
         }
         let words = String::from_utf8_lossy(&last_words);
         let words = words.trim();
-        Err(Error::provider(format!("{name} did not start the command: {}", if words.is_empty() { "it does not say why" } else { words })))
+        Err(Error::provider(format!(
+            "{name} did not start the command: {}",
+            if words.is_empty() { "it does not say why" } else { words }
+        )))
     }
 
     /// What is mounted: where in the image, and what of this computer.
@@ -196,7 +221,12 @@ impl Runner {
         for (there, here) in mounts {
             all.push(json!({"destination": there, "type": "bind", "source": here, "options": ["bind", "ro", "nosuid", "nodev", "noexec"]}));
         }
-        let mut namespaces = vec![json!({"type": "pid"}), json!({"type": "mount"}), json!({"type": "ipc"}), json!({"type": "uts"})];
+        let mut namespaces = vec![
+            json!({"type": "pid"}),
+            json!({"type": "mount"}),
+            json!({"type": "ipc"}),
+            json!({"type": "uts"}),
+        ];
         let mut linux = json!({
             "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
@@ -226,14 +256,41 @@ impl Runner {
         })
     }
 
-    fn bwrap(&self, runtime: &Runtime, bundle: &Path, mounts: &BTreeMap<PathBuf, PathBuf>, text: &str) -> tokio::process::Command {
+    fn bwrap(
+        &self,
+        runtime: &Runtime,
+        bundle: &Path,
+        mounts: &BTreeMap<PathBuf, PathBuf>,
+        text: &str,
+    ) -> tokio::process::Command {
         let mut arguments: Vec<OsString> = Vec::new();
-        let mut add = |list: &[&dyn AsRef<std::ffi::OsStr>]| arguments.extend(list.iter().map(|a| a.as_ref().to_owned()));
-        add(&[&"--json-status-fd", &"3", &"--unshare-pid", &"--unshare-ipc", &"--unshare-uts", &"--hostname", &"packer"]);
+        let mut add = |list: &[&dyn AsRef<std::ffi::OsStr>]| {
+            arguments.extend(list.iter().map(|a| a.as_ref().to_owned()))
+        };
+        add(&[
+            &"--json-status-fd",
+            &"3",
+            &"--unshare-pid",
+            &"--unshare-ipc",
+            &"--unshare-uts",
+            &"--hostname",
+            &"packer",
+        ]);
         if !rustix::process::geteuid().is_root() {
             add(&[&"--unshare-user", &"--uid", &"0", &"--gid", &"0"]);
         }
-        add(&[&"--bind", &self.rootfs.path(), &"/", &"--proc", &"/proc", &"--dev", &"/dev", &"--ro-bind", &"/sys", &"/sys"]);
+        add(&[
+            &"--bind",
+            &self.rootfs.path(),
+            &"/",
+            &"--proc",
+            &"/proc",
+            &"--dev",
+            &"/dev",
+            &"--ro-bind",
+            &"/sys",
+            &"/sys",
+        ]);
         for (there, here) in mounts {
             add(&[&"--ro-bind", &here, &there]);
         }
@@ -250,7 +307,11 @@ impl Runner {
             add(&[word]);
         }
         let mut program = tokio::process::Command::new("/bin/sh");
-        program.args(["-c", "exec \"$@\" 3>\"$0\""]).arg(bundle.join("status")).arg(&runtime.program).args(arguments);
+        program
+            .args(["-c", "exec \"$@\" 3>\"$0\""])
+            .arg(bundle.join("status"))
+            .arg(&runtime.program)
+            .args(arguments);
         program
     }
 }
@@ -266,7 +327,9 @@ impl Running {
     /// A number that `bwrap` tells.
     fn told(&self, name: &str) -> Option<i64> {
         let status = fs::read_to_string(self.bundle.join("status")).ok()?;
-        status.lines().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?.get(name)?.as_i64())
+        status
+            .lines()
+            .find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?.get(name)?.as_i64())
     }
 
     /// The first process inside, as this computer knows it.
@@ -309,7 +372,9 @@ fn kill(pid: i32) {
 
 /// Whether a process has this folder as its root. The folder's name is unique.
 fn lives_in(pid: i32, rootfs: &Path) -> bool {
-    let (Some(work), Some(name)) = (rootfs.parent().and_then(Path::file_name), rootfs.file_name()) else { return false };
+    let (Some(work), Some(name)) = (rootfs.parent().and_then(Path::file_name), rootfs.file_name()) else {
+        return false;
+    };
     let root = format!("/{}/{} / ", work.to_string_lossy(), name.to_string_lossy());
     fs::read_to_string(format!("/proc/{pid}/mountinfo")).is_ok_and(|mounts| mounts.contains(&root))
 }
@@ -342,7 +407,11 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// Moves a command's streams until it has ended and all its output is delivered. The end of its error output is kept
 /// in `last_words` too.
-async fn streamed(child: &mut Child, command: Command<'_>, last_words: &mut Vec<u8>) -> std::io::Result<ExitStatus> {
+async fn streamed(
+    child: &mut Child,
+    command: Command<'_>,
+    last_words: &mut Vec<u8>,
+) -> std::io::Result<ExitStatus> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let output = async {
         let stdout = pump(stdout, command.stdout, None);
@@ -385,7 +454,10 @@ async fn pump(
     }
 }
 
-async fn feed(from: Option<&mut (dyn AsyncRead + Send + Unpin)>, to: Option<ChildStdin>) -> std::convert::Infallible {
+async fn feed(
+    from: Option<&mut (dyn AsyncRead + Send + Unpin)>,
+    to: Option<ChildStdin>,
+) -> std::convert::Infallible {
     if let (Some(from), Some(mut to)) = (from, to) {
         let mut piece = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from.read(&mut piece).await {

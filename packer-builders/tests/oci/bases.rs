@@ -85,7 +85,8 @@ fn layout(folder: &Path, layers: &[Vec<u8>], spoil: impl Fn(&mut serde_json::Val
     spoil(&mut manifest);
     let mut found = put(manifest.to_string().as_bytes());
     found["mediaType"] = "application/vnd.oci.image.manifest.v1+json".into();
-    std::fs::write(out.join("index.json"), json!({"schemaVersion": 2, "manifests": [found]}).to_string()).unwrap();
+    std::fs::write(out.join("index.json"), json!({"schemaVersion": 2, "manifests": [found]}).to_string())
+        .unwrap();
     std::fs::write(out.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
     format!("oci:{}", out.display())
 }
@@ -114,12 +115,24 @@ async fn nothing_leads_out_of_the_tree() {
     for (what, layers, told) in [
         ("a path that climbs", vec![Tar::default().file("a/../../x", "1").end()], "`..`"),
         ("a hard link that climbs", vec![Tar::default().hard("x", "../../file").end()], "`..`"),
-        ("a hard link to a file outside", vec![Tar::default().hard("x", &outside_file).end()], "no such file"),
+        (
+            "a hard link to a file outside",
+            vec![Tar::default().hard("x", &outside_file).end()],
+            "no such file",
+        ),
         ("gone: nothing", vec![Tar::default().file("a/.wh...", "").end()], "but not what"),
         ("a file that is the root", vec![Tar::default().file("./", "x").end()], "no name for a file"),
         ("no tar at all", vec![b"this is no tar".repeat(100)], "no tar"),
-        ("a tar that breaks off", vec![Tar::default().file("a", &"x".repeat(2000)).end()[..1000].to_vec()], "too early"),
-        ("a strange entry", vec![Tar::default().entry(EntryType::new(b'Q'), "a", "", b"").end()], "not understood"),
+        (
+            "a tar that breaks off",
+            vec![Tar::default().file("a", &"x".repeat(2000)).end()[..1000].to_vec()],
+            "too early",
+        ),
+        (
+            "a strange entry",
+            vec![Tar::default().entry(EntryType::new(b'Q'), "a", "", b"").end()],
+            "not understood",
+        ),
     ] {
         let base = layout(folder.path(), &layers, |_| {});
         let error = failure(folder.path(), Oci::from(base).output(out(folder.path())), vec![]).await;
@@ -134,13 +147,21 @@ async fn nothing_leads_out_of_the_tree() {
             .file("escape/planted", "1")
             .file(&format!("up{outside}/planted2"), "2")
             .file("/absolute", "3")
-            .dir("lower").file("lower/a", "1").file("lower/b", "1").file("plain", "1")
+            .dir("lower")
+            .file("lower/a", "1")
+            .file("lower/b", "1")
+            .file("plain", "1")
             .entry(EntryType::Char, "null", "", b"")
             .end(),
         // What is gone is meant of the layers below, wherever it stands; through links it stays inside.
         Tar::default()
-            .file("lower/c", "2").file("lower/.wh..wh..opq", "").file("lower/d", "2")
-            .file("plain", "2").file(".wh.plain", "").file(".wh.missing", "").file("escape/.wh.file", "")
+            .file("lower/c", "2")
+            .file("lower/.wh..wh..opq", "")
+            .file("lower/d", "2")
+            .file("plain", "2")
+            .file(".wh.plain", "")
+            .file(".wh.missing", "")
+            .file("escape/.wh.file", "")
             .file(".wh..wh.plnk", "")
             .hard("linked", "up/absolute")
             .end(),
@@ -150,20 +171,26 @@ async fn nothing_leads_out_of_the_tree() {
     let oci = Oci::from(&base).output(out(folder.path()));
     let machine = oci.launch(bench.context()).await.unwrap();
     let inside = machine.communicator();
-    let read = async |path: &str| inside.read(bench.context(), path).await.map(|b| String::from_utf8(b).unwrap()).ok();
+    let read = async |path: &str| {
+        inside.read(bench.context(), path).await.map(|b| String::from_utf8(b).unwrap()).ok()
+    };
     assert_eq!(read(&format!("{outside}/planted")).await.as_deref(), Some("1"));
     assert_eq!(read(&format!("{outside}/planted2")).await.as_deref(), Some("2"));
     assert_eq!(read("/linked").await.as_deref(), Some("3"));
     assert_eq!(read("/plain").await.as_deref(), Some("2"), "a mark is not meant of its own layer");
     assert_eq!(read("/lower/a").await, None);
-    assert_eq!((read("/lower/c").await.as_deref(), read("/lower/d").await.as_deref()), (Some("2"), Some("2")));
+    assert_eq!(
+        (read("/lower/c").await.as_deref(), read("/lower/d").await.as_deref()),
+        (Some("2"), Some("2"))
+    );
     // Uploads through links stay inside as well.
     inside.upload_bytes(bench.context(), b"new", "/escape/file").await.unwrap();
     inside.upload_bytes(bench.context(), b"new", &format!("/up{outside}/file2")).await.unwrap();
     assert_eq!(read("/escape/file").await.as_deref(), Some("new"));
     assert_eq!(std::fs::read_to_string(victim.join("file")).unwrap(), "precious");
     assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 1, "nothing was planted");
-    let tree: Vec<PathBuf> = std::fs::read_dir(folder.path().join("tmp")).unwrap().map(|e| e.unwrap().path()).collect();
+    let tree: Vec<PathBuf> =
+        std::fs::read_dir(folder.path().join("tmp")).unwrap().map(|e| e.unwrap().path()).collect();
     assert!(!tree[0].join("rootfs/null").exists(), "devices are not made on this computer");
     for resource in bench.outstanding().iter().rev().filter(|r| !r.is_local()) {
         oci.release(bench.context(), resource).await.unwrap();
@@ -270,7 +297,8 @@ async fn checkpoints_are_layers() {
         let status = machine.communicator().run(cx, "echo 1 > /one && rm /bin/yes").await.unwrap();
         assert!(status.success());
         machine.step_done(cx, "provision with work").await.unwrap();
-        let checkpoint = machine.checkpoint(cx, &CheckpointKey("0123456789abcdef".into())).await.unwrap().unwrap();
+        let checkpoint =
+            machine.checkpoint(cx, &CheckpointKey("0123456789abcdef".into())).await.unwrap().unwrap();
         assert!(checkpoint.details["size"].as_u64().unwrap() > 0);
         drop(machine);
         // Another process goes on from there.
@@ -282,7 +310,10 @@ async fn checkpoints_are_layers() {
         assert_eq!(layers(&artifact), layers(whole.artifacts().next().unwrap()), "the same as in one go");
         // One that was damaged is refused.
         let folder_of = PathBuf::from(&checkpoint.name);
-        let blob = std::fs::read_dir(&folder_of).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_none());
+        let blob = std::fs::read_dir(&folder_of)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .find(|p| p.extension().is_none());
         let blob = blob.unwrap();
         let mut bytes = std::fs::read(&blob).unwrap();
         let middle = bytes.len() / 2;

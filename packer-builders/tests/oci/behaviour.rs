@@ -12,7 +12,10 @@ async fn it_keeps_the_rules_of_builders() {
     let layout = folder.path().join("out");
     let archive = folder.path().join("out.tar");
     let make = || {
-        Oci::scratch([format!("oci:{}:suite", layout.display()), format!("oci-archive:{}", archive.display())])
+        Oci::scratch([
+            format!("oci:{}:suite", layout.display()),
+            format!("oci-archive:{}", archive.display()),
+        ])
     };
     let host = host(folder.path());
     builder::suite(make, &host).await;

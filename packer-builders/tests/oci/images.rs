@@ -6,7 +6,9 @@ use std::path::Path;
 use packer_builders::{Compression, Oci};
 use serde_json::json;
 
-use crate::support::{Work, build_on, built, busybox, busybox_image, failure, folder, host, image, run, text};
+use crate::support::{
+    Work, build_on, built, busybox, busybox_image, failure, folder, host, image, run, text,
+};
 
 const EPOCH: i64 = 1_700_000_000;
 
@@ -43,7 +45,11 @@ async fn files_alone_need_no_runtime() {
         .change("USER 1000")
         .change("ENV B=$A-b")
         .source_date_epoch(EPOCH);
-    let steps = vec![Work::UploadDir(tree.join(""), "/".into()), text("/note", "hello"), text("/note", "hello again")];
+    let steps = vec![
+        Work::UploadDir(tree.join(""), "/".into()),
+        text("/note", "hello"),
+        text("/note", "hello again"),
+    ];
     let (report, _) = build_on(host, oci, steps).await;
     assert!(report.succeeded(), "{:?}", report.builds[0].error);
     let made = image(&folder.path().join("out"), "image");
@@ -59,7 +65,8 @@ async fn files_alone_need_no_runtime() {
         ("program", format!("0 4755 {own}")),
         ("same", format!("1 4755 {own} -> program")),
     ];
-    let expected: Vec<(String, String)> = expected.into_iter().map(|(path, is)| (path.to_owned(), is)).collect();
+    let expected: Vec<(String, String)> =
+        expected.into_iter().map(|(path, is)| (path.to_owned(), is)).collect();
     assert_eq!(listed, expected);
     assert_eq!(
         made.config["config"],
@@ -117,7 +124,8 @@ async fn layers_say_what_changed_and_nothing_else() {
     let one = image(&folder.path().join("out"), "image");
     assert_eq!(one.layers.len(), 2, "the base's and one more");
     let changed: Vec<&str> = one.layers[1].keys().map(String::as_str).collect();
-    let expected = ["bin/", "bin/.wh.yes", "srv/", "srv/hard", "srv/soft", "usr/", "usr/a/", "usr/a/b", "var/"];
+    let expected =
+        ["bin/", "bin/.wh.yes", "srv/", "srv/hard", "srv/soft", "usr/", "usr/a/", "usr/a/b", "var/"];
     assert_eq!(changed, expected);
     assert_eq!(one.layers[1]["var/"], "5 700 0:0");
     let base_image = image(&folder.path().join("base"), "busybox");
@@ -126,7 +134,8 @@ async fn layers_say_what_changed_and_nothing_else() {
 
     built(folder.path(), oci.layer_per_provisioner().output(to(folder.path())), steps).await;
     let each = image(&folder.path().join("out"), "image");
-    let layers: Vec<Vec<&str>> = each.layers.iter().skip(1).map(|l| l.keys().map(String::as_str).collect()).collect();
+    let layers: Vec<Vec<&str>> =
+        each.layers.iter().skip(1).map(|l| l.keys().map(String::as_str).collect()).collect();
     assert_eq!(
         layers,
         [
@@ -150,14 +159,21 @@ async fn the_same_inputs_give_the_same_bytes() {
             let file = folder.path().join(format!("{round}.tar"));
             std::fs::write(&file, "the same").unwrap();
             let oci = Oci::from(&base)
-                .output(format!("oci-archive:{}:x", folder.path().join(format!("{round}-{compression:?}.tar")).display()))
-                .label("b", "2").label("a", "1").label("c", "3")
+                .output(format!(
+                    "oci-archive:{}:x",
+                    folder.path().join(format!("{round}-{compression:?}.tar")).display()
+                ))
+                .label("b", "2")
+                .label("a", "1")
+                .label("c", "3")
                 .compression(compression)
                 .layer_per_provisioner()
                 .source_date_epoch(EPOCH);
             let steps = vec![
                 Work::Upload(file, "/file".into()),
-                run("mkdir /many && for i in 1 2 3 4 5 6 7 8 9; do echo $i > /many/$i; done; touch -d @1000 /many/3"),
+                run(
+                    "mkdir /many && for i in 1 2 3 4 5 6 7 8 9; do echo $i > /many/$i; done; touch -d @1000 /many/3",
+                ),
             ];
             let report = built(folder.path(), oci, steps).await;
             digests.push(report.artifacts().next().unwrap().id.clone());
@@ -167,7 +183,8 @@ async fn the_same_inputs_give_the_same_bytes() {
     }
     assert_eq!(digests[..3], digests[3..]);
     for compression in ["Gzip", "Zstd", "None"] {
-        let bytes = |round: &str| std::fs::read(folder.path().join(format!("{round}-{compression}.tar"))).unwrap();
+        let bytes =
+            |round: &str| std::fs::read(folder.path().join(format!("{round}-{compression}.tar"))).unwrap();
         assert!(bytes("a") == bytes("b"), "{compression}");
     }
 }
@@ -179,13 +196,15 @@ async fn commands_see_the_image_and_leave_no_trace_of_the_runtime() {
     for name in ["proc", "dev", "sys"] {
         std::fs::remove_dir(root.join(name)).unwrap();
     }
-    let oci = Oci::from(format!("rootfs:{}", root.display())).output(to(folder.path())).env("GREETING", "good day");
+    let oci =
+        Oci::from(format!("rootfs:{}", root.display())).output(to(folder.path())).env("GREETING", "good day");
     let seen = "echo $GREETING $(id -u) $(pwd) $HOME $(hostname) > /seen && test -c /dev/null && test -e /proc/self && pwd >> /seen";
     let mut oci = oci;
     oci.workdir = "/var".into();
     built(folder.path(), oci, vec![run(seen), text("relative", "x")]).await;
     let made = image(&folder.path().join("out"), "image");
-    let paths: Vec<&str> = made.layers[0].keys().map(String::as_str).filter(|p| !p.starts_with("bin/")).collect();
+    let paths: Vec<&str> =
+        made.layers[0].keys().map(String::as_str).filter(|p| !p.starts_with("bin/")).collect();
     assert_eq!(paths, ["etc/", "etc/passwd", "root/", "seen", "tmp/", "var/", "var/relative"]);
 }
 

@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use packer_builders::Oci;
+use packer_core::ledger::Ledger;
 use packer_core::testing::{Recorder, TempFolder, require};
 use packer_core::{
     Build, Context, Engine, Host, Machine, MemoryLedger, Pipeline, Provisioner, Report, Result, async_trait,
 };
-use packer_core::ledger::Ledger;
 
 /// What the process has, and temporary files in a folder of the test's.
 pub(crate) fn host(folder: &Path) -> Host {
@@ -47,7 +47,6 @@ pub(crate) async fn busybox_image(folder: &Path) -> Option<String> {
     built(folder, oci.env("FROM", "base"), Vec::new()).await;
     Some(name)
 }
-
 
 #[derive(Clone)]
 pub(crate) enum Work {
@@ -129,7 +128,8 @@ pub(crate) struct Image {
 
 pub(crate) fn image(layout: &Path, tag: &str) -> Image {
     let json = |path: PathBuf| -> serde_json::Value {
-        serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
+        serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+            .unwrap()
     };
     let index = json(layout.join("index.json"));
     let named = |m: &&serde_json::Value| m["annotations"]["org.opencontainers.image.ref.name"] == tag;

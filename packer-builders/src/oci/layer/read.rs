@@ -69,7 +69,12 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    fn head(&mut self, kind: EntryType, header: &Header, pax: BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<Head> {
+    fn head(
+        &mut self,
+        kind: EntryType,
+        header: &Header,
+        pax: BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> io::Result<Head> {
         let number = |key: &str| -> io::Result<Option<u64>> {
             let Some(value) = pax.get(key.as_bytes()) else { return Ok(None) };
             let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
@@ -79,7 +84,8 @@ impl<R: Read> Reader<R> {
         let has_content = matches!(kind, EntryType::Regular | EntryType::Continuous) || !known(kind);
         let size = if has_content { number("size")?.map_or_else(|| header.entry_size(), Ok)? } else { 0 };
         self.begin(size);
-        let own = |key: &str, field: &[u8]| pax.get(key.as_bytes()).map_or_else(|| field.to_vec(), Clone::clone);
+        let own =
+            |key: &str, field: &[u8]| pax.get(key.as_bytes()).map_or_else(|| field.to_vec(), Clone::clone);
         let mtime = pax.get(&b"mtime"[..]).and_then(|value| {
             let whole = value.split(|byte| *byte == b'.').next()?;
             std::str::from_utf8(whole).ok()?.parse().ok()
@@ -192,7 +198,8 @@ fn records(mut told: &[u8], into: &mut BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result
     while !told.is_empty() {
         let space = told.iter().position(|byte| *byte == b' ').ok_or_else(malformed)?;
         let length = std::str::from_utf8(&told[..space]).ok().and_then(|text| text.parse::<usize>().ok());
-        let length = length.filter(|length| *length > space + 1 && *length <= told.len()).ok_or_else(malformed)?;
+        let length =
+            length.filter(|length| *length > space + 1 && *length <= told.len()).ok_or_else(malformed)?;
         let (record, rest) = told.split_at(length);
         let record = record[space + 1..].strip_suffix(b"\n").ok_or_else(malformed)?;
         let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(malformed)?;

@@ -43,9 +43,10 @@ impl Budget {
             let what = format!("it grows to more than {MOST_GROWTH} times its size");
             return Err(wrong(&format!("{what}; set base_limit if that is right")));
         }
-        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
-            wrong("the base is larger than base_limit allows (64 GiB where none is given)")
-        })?;
+        self.left = self
+            .left
+            .checked_sub(bytes)
+            .ok_or_else(|| wrong("the base is larger than base_limit allows (64 GiB where none is given)"))?;
         Ok(())
     }
 }
@@ -79,7 +80,8 @@ pub(crate) fn with_entries(
     work: impl FnOnce(&mut Reader<Chunks>) -> io::Result<()>,
 ) -> Result<Unpacked> {
     let failed = |e: io::Error| told(file, e);
-    let mut packed = Hashing::new(stop.reader(File::open(file).map_err(|e| Error::io("open", file, e))?, None));
+    let mut packed =
+        Hashing::new(stop.reader(File::open(file).map_err(|e| Error::io("open", file, e))?, None));
     // Decompressing and hashing is one processor's work, making files another's.
     std::thread::scope(|scope| {
         let (sender, chunks) = mpsc::sync_channel(4);
@@ -160,7 +162,9 @@ fn told(file: &Path, e: io::Error) -> Error {
         _ if e.get_ref().is_some_and(|inner| inner.is::<Error>()) => {
             e.downcast::<Error>().unwrap_or_else(|e| Error::io("unpack", file, e))
         }
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Error::user(format!("unpack {name}: {e}")),
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+            Error::user(format!("unpack {name}: {e}"))
+        }
         io::ErrorKind::UnexpectedEof => Error::user(format!("unpack {name}: it ends too early")),
         _ => Error::io("unpack", file, e),
     }
@@ -253,7 +257,12 @@ impl<'a> Unpacker<'a> {
                 let device = Device { block, major, minor, attributes, mtime: head.mtime };
                 self.rootfs.hold_device(place.path.clone(), device);
             }
-            kind => return Err(wrong(&format!("entries of the kind {:?} are not understood", kind.as_byte() as char))),
+            kind => {
+                return Err(wrong(&format!(
+                    "entries of the kind {:?} are not understood",
+                    kind.as_byte() as char
+                )));
+            }
         }
         self.made.insert(place.path);
         Ok(())
@@ -269,7 +278,9 @@ impl<'a> Unpacker<'a> {
             self.folder = Some((parent.to_owned(), open, real));
         }
         match &self.folder {
-            Some((_, open, real)) => Ok(Place { dir: open.try_clone()?, name: name.to_owned(), path: real.join(name) }),
+            Some((_, open, real)) => {
+                Ok(Place { dir: open.try_clone()?, name: name.to_owned(), path: real.join(name) })
+            }
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -305,7 +316,9 @@ impl<'a> Unpacker<'a> {
         };
         let opaque = name == b".wh..opq";
         let place = match self.rootfs.find(&target, if opaque { Last::Followed } else { Last::Itself }) {
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(());
+            }
             place => place?,
         };
         self.folder = None;
@@ -357,6 +370,7 @@ fn attributes(head: &Head) -> io::Result<Attributes> {
     let id = |id: u64| u32::try_from(id).map_err(|_| wrong("the number of its owner is too large"));
     // Others are this computer's business: of its security modules, of its overlays.
     let ours = |name: &[u8]| name.starts_with(b"user.") || name == b"security.capability";
-    let xattrs = head.xattrs.iter().filter(|(name, _)| ours(name)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let xattrs =
+        head.xattrs.iter().filter(|(name, _)| ours(name)).map(|(k, v)| (k.clone(), v.clone())).collect();
     Ok(Attributes { uid: id(head.uid)?, gid: id(head.gid)?, mode: head.mode, xattrs })
 }

@@ -72,8 +72,16 @@ impl Tar<'_> {
         let (kind, mtime) = (metadata.file_type(), self.times.of(metadata.mtime()));
         if !kind.is_dir() && metadata.nlink() > 1 {
             if let Some(first) = self.first_names.get(&metadata.ino()) {
-                let (first, attributes) = (first.clone(), Attributes { xattrs: BTreeMap::new(), ..attributes });
-                return self.head(EntryType::Link, path, &attributes, mtime, 0, Some(first.as_os_str().as_bytes()));
+                let (first, attributes) =
+                    (first.clone(), Attributes { xattrs: BTreeMap::new(), ..attributes });
+                return self.head(
+                    EntryType::Link,
+                    path,
+                    &attributes,
+                    mtime,
+                    0,
+                    Some(first.as_os_str().as_bytes()),
+                );
             }
             self.first_names.insert(metadata.ino(), path.to_owned());
         }
@@ -175,7 +183,8 @@ impl Tar<'_> {
         attributes: &Attributes,
         link: Option<&[u8]>,
     ) -> io::Result<()> {
-        let mut name = if path.as_os_str().is_empty() { b".".to_vec() } else { path.as_os_str().as_bytes().to_vec() };
+        let mut name =
+            if path.as_os_str().is_empty() { b".".to_vec() } else { path.as_os_str().as_bytes().to_vec() };
         if header.entry_type().is_dir() {
             name.push(b'/');
         }

@@ -143,7 +143,9 @@ impl Rootfs {
     /// What a path leads to, links followed; `None` where that is nothing.
     pub(super) fn look(&self, path: &Path) -> io::Result<Option<(Place, Metadata)>> {
         let place = match self.find(path, Last::Followed) {
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             place => place?,
         };
         Ok(self.stat(&place)?.map(|metadata| (place, metadata)))
@@ -263,7 +265,8 @@ impl Rootfs {
         let place = match place {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 // The folders that will be made on the way are remembered too.
-                let parts: Vec<_> = path.components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect();
+                let parts: Vec<_> =
+                    path.components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect();
                 for part in &parts[..parts.len().saturating_sub(1)] {
                     made.push(part);
                     if self.look(&made)?.is_none() {
