@@ -78,7 +78,7 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
                 Err(message) => return session.misused(Stop::Wrong(message)),
             };
             let engine = Engine::new().host(session.host());
-            let pruning = cache.prune(&engine, which);
+            let pruning = async move { cache.prune(&engine, which).await };
             match session.unless_stopped(pruning).await {
                 Ok(Ok(pruned)) => told(&session, &pruned, json),
                 Ok(Err(error)) => {

@@ -25,7 +25,7 @@ const ONLY_HCL: &str = "Error: Packer plugins currently only works with HCL2 con
 Please manually install plugins with the plugins command or use a HCL2
 configuration that will do that for you.";
 
-pub(crate) async fn run(session: Session, args: Vec<String>) -> u8 {
+pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
     let mut template = TemplateFlags::default();
     let (mut force, mut upgrade) = (false, false);
     let mut flags = template.flags();
@@ -41,7 +41,7 @@ pub(crate) async fn run(session: Session, args: Vec<String>) -> u8 {
         session.ui.error(ONLY_HCL);
         return FAILED;
     }
-    let template = match session.load(&path, &inputs) {
+    let template = match session.load(&path, &inputs).await {
         Ok(template) => template,
         Err(code) => return code,
     };

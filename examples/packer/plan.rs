@@ -39,7 +39,7 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
         session.ui.format = Format::Json;
     }
     let inputs = template.inputs(&session);
-    let template = match session.load(&path, &inputs) {
+    let template = match session.load(&path, &inputs).await {
         Ok(template) => template,
         Err(code) => return code,
     };
@@ -51,7 +51,7 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
     if cached {
         engine = engine.cache(CacheFlags::default().cache(&session));
     }
-    let plan = match session.unless_stopped(engine.plan(&pipeline)).await {
+    let plan = match session.unless_stopped(async move { engine.plan(&pipeline).await }).await {
         Ok(Ok(plan)) => plan,
         Ok(Err(findings)) => return session.failed(&findings),
         Err(code) => return code,

@@ -27,7 +27,7 @@ pub(crate) async fn run(session: Session, args: Vec<String>) -> u8 {
         "install" => install(session, rest),
         "installed" => installed(session, rest),
         "remove" => remove(session, rest),
-        "required" => required(session, rest),
+        "required" => required(session, rest).await,
         _ => {
             session.ui.say(USAGE);
             FAILED
@@ -81,7 +81,7 @@ fn installed(session: Session, args: &[String]) -> u8 {
     }
 }
 
-fn required(session: Session, args: &[String]) -> u8 {
+async fn required(mut session: Session, args: &[String]) -> u8 {
     let mut template = TemplateFlags::default();
     let path = match flags::parse(args, &mut template.flags()) {
         Ok(arguments) => session.only_argument(arguments),
@@ -93,7 +93,7 @@ fn required(session: Session, args: &[String]) -> u8 {
         return FAILED;
     }
     let inputs = template.inputs(&session);
-    let template = match session.load(&path, &inputs) {
+    let template = match session.load(&path, &inputs).await {
         Ok(template) => template,
         Err(code) => return code,
     };
