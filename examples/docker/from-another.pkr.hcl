@@ -46,7 +46,7 @@ build {
   }
 
   provisioner "shell" {
-    inline = ["echo $PACKER_BUILD_NAME | cat /opt/common - > /opt/what"]
+    inline = ["echo ${source.name} | cat /opt/common - > /opt/what"]
   }
 
   post-processor "docker-tag" {

@@ -81,7 +81,7 @@ build {
     }
     inline = [
       "chmod 755 /usr/local/bin/serve",
-      "echo \"$GREETING from $PACKER_BUILD_NAME\" > /srv/www/index.html",
+      "echo \"$GREETING from ${source.name}\" > /srv/www/index.html",
     ]
   }
 
