@@ -68,7 +68,7 @@ pub(crate) fn normalise(text: &str, root: &str) -> String {
             (r"compression with \d+ cores? for ".into(), "compression with <N> cores for "),
             (r"packer-(shell|provisioner|tmp|data)[-_]?[A-Za-z0-9_]*\d{4,}".into(), "packer-$1<RANDOM>"),
             (r"/tmp\d{5,}:".into(), "/tmp<RANDOM>:"),
-            (r"(sha256|Container ID|Killing the container): ?[0-9a-f]{64}\b".into(), "$1:<HEX>"),
+            (r"(sha256:|Container ID: |Killing the container: )[0-9a-f]{64}\b".into(), "$1<HEX>"),
             (r"communicator to connect: 172\.[\d.]+".into(), "communicator to connect: <IP>"),
             (r"\b(pkr-file-content|(?:windows-shell|powershell)-provisioner)\d{4,}".into(), "$1<RANDOM>"),
             (r"\b[01]?\d?\d\d/\d\d/\d\d \d\d:\d\d:\d\d".into(), "<CLOCK>"),
