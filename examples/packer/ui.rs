@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use packer_core::diagnostic::packer_layout_all;
+use packer_core::diagnostic::{packer_layout_all, snippet_layout};
 use packer_core::event::{JsonLines, MachineReadable, PackerLines, machine_line};
 use packer_core::{Diagnostics, EventSink};
 
@@ -32,6 +32,11 @@ pub(crate) struct Out {
 impl Out {
     pub(crate) fn new(writer: Box<dyn Write + Send>, bars: Option<Bars>) -> Self {
         Self { writer: Arc::new(Mutex::new(writer)), bars }
+    }
+
+    /// Whether a person looks at the output: only then there are bars.
+    fn is_terminal(&self) -> bool {
+        self.bars.is_some()
     }
 }
 
@@ -115,7 +120,11 @@ impl Ui {
             }
         } else if !diagnostics.is_empty() {
             let kind = if diagnostics.has_errors() { "error" } else { "say" };
-            self.ui(kind, &packer_layout_all(diagnostics));
+            // A person is shown the place in the line; what other programs read has Packer's own layout.
+            match self.out.is_terminal() {
+                true => diagnostics.iter().for_each(|d| self.ui(kind, &(snippet_layout(d, false) + "\n"))),
+                false => self.ui(kind, &packer_layout_all(diagnostics)),
+            }
         }
     }
 

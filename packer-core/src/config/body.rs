@@ -109,7 +109,7 @@ fn read_attribute(
         Ok(value) => drop(config.values.insert(name.clone(), value)),
         Err(e) => diagnostics.push(
             Diagnostic::error("Incorrect attribute value type")
-                .detail(format!("Inappropriate value for attribute \"{name}\": {e}."))
+                .detail(format!("Inappropriate value for attribute \"{name}\": {}.", e.about(&value)))
                 .at(attribute.value_location()),
         ),
     }

@@ -158,7 +158,7 @@ fn unknown_key(schema: &Schema, inside: &str, key: &str, suggest: bool) -> Diagn
     }
     let d = Diagnostic::error(format!("unknown configuration key: '\"{path}\"'"));
     match did_you_mean(key, schema.fields.keys().map(|name| &**name).filter(|_| suggest)) {
-        Some(meant) => d.help(format!("did you mean \"{meant}\"?")),
+        Some(meant) => d.suggest(meant),
         None => d,
     }
 }

@@ -212,11 +212,11 @@ fn mistakes_are_told_with_their_place() {
         ),
         (
             "name = [1]",
-            "t.pkr.hcl:1,8-11: Incorrect attribute value type; Inappropriate value for attribute \"name\": string required.",
+            "t.pkr.hcl:1,8-11: Incorrect attribute value type; Inappropriate value for attribute \"name\": string required, not a tuple.",
         ),
         (
             "pty = 1",
-            "t.pkr.hcl:1,7-8: Incorrect attribute value type; Inappropriate value for attribute \"pty\": bool required.",
+            "t.pkr.hcl:1,7-8: Incorrect attribute value type; Inappropriate value for attribute \"pty\": bool required, not the number 1.",
         ),
         (
             "tags {}",

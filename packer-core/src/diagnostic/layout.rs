@@ -52,7 +52,7 @@ pub fn packer_layout_all(diagnostics: &Diagnostics) -> String {
 }
 
 fn place(location: &Location, text: &mut String) {
-    let (first, last) = (location.start().line, last_line(location));
+    let (first, last) = (location.start().line, location.last_line());
     let block = enclosing_block(location.source(), first).map(|b| format!(", in {b}")).unwrap_or_default();
     text.push_str(&format!("  on {} line {first}{block}:\n", location.file()));
     for line in first..=last.min(first + MOST_LINES - 1) {
@@ -63,12 +63,6 @@ fn place(location: &Location, text: &mut String) {
         text.push_str("      …\n");
     }
     text.push('\n');
-}
-
-/// The last line that the place covers; one that ends at the start of a line does not cover it.
-fn last_line(location: &Location) -> u32 {
-    let (start, end) = (location.start(), location.end());
-    if end.column == 1 && end.line > start.line { end.line - 1 } else { end.line }
 }
 
 /// The header of the top-level block around a line of native syntax, `build` or `source "null" "a"`, where the file

@@ -187,14 +187,34 @@ impl fmt::Display for Location {
     }
 }
 
+impl Location {
+    /// The lines it lies on, the first of them where there are many.
+    pub fn snippet(&self) -> String {
+        const MOST: u32 = 8;
+        let (first, last) = (self.start().line, self.last_line());
+        let lines: Vec<&str> =
+            (first..=last.min(first + MOST - 1)).map(|line| self.source.line(line)).collect();
+        lines.join("\n")
+    }
+
+    /// The last line that the place covers; one that ends at the start of a line does not cover it.
+    fn last_line(&self) -> u32 {
+        let (start, end) = (self.start(), self.end());
+        if end.column == 1 && end.line > start.line { end.line - 1 } else { end.line }
+    }
+}
+
+/// `file`, `line`, `column`, `end_line`, `end_column` and `snippet`, the lines it lies on.
 impl Serialize for Location {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (start, end) = (self.start(), self.end());
-        let mut s = serializer.serialize_struct("Location", 4)?;
+        let mut s = serializer.serialize_struct("Location", 6)?;
         s.serialize_field("file", self.file())?;
-        s.serialize_field("start", &start)?;
-        s.serialize_field("end", &end)?;
-        s.serialize_field("snippet", self.source.line(start.line))?;
+        s.serialize_field("line", &start.line)?;
+        s.serialize_field("column", &start.column)?;
+        s.serialize_field("end_line", &end.line)?;
+        s.serialize_field("end_column", &end.column)?;
+        s.serialize_field("snippet", &self.snippet())?;
         s.end()
     }
 }
@@ -209,7 +229,33 @@ pub enum Severity {
     Error,
 }
 
+/// Another place that explains a finding.
+#[derive(Serialize)]
+struct RelatedPlace<'a> {
+    label: &'a str,
+    #[serde(flatten)]
+    location: &'a Location,
+}
+
+fn related_places<S: Serializer>(related: &[(String, Location)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(related.iter().map(|(label, location)| RelatedPlace { label, location }))
+}
+
+/// Something that would mend what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Suggestion {
+    /// What to do, in words or as it would be written.
+    pub text: String,
+    /// A name to write in the place of the one that is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replacement: Option<String>,
+}
+
 /// One finding: a summary that scripts can match on, a detail for people, and the place.
+///
+/// Serialized it is one flat object: `severity`, `summary`, `detail`, then `file`, `line`, `column`, `end_line`,
+/// `end_column` and `snippet` where it has a place, and `related`, `help`, `suggestions` and `values` where there are any.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Diagnostic {
@@ -220,14 +266,17 @@ pub struct Diagnostic {
     /// Sentences that say what came, what was wanted and why; may be empty.
     pub detail: String,
     /// What the finding is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
     /// Other places that explain it (the first definition, the block it is in), each with a short label.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "related_places")]
     pub related: Vec<(String, Location)>,
     /// What would mend it: `did you mean "…"?`, the flag to give.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// The same for programs, one thing each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub suggestions: Vec<Suggestion>,
     /// Values of the references in a failing expression, as `var.x as "a"`; sensitive ones are never listed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
@@ -252,6 +301,7 @@ impl Diagnostic {
             location: None,
             related: Vec::new(),
             help: None,
+            suggestions: Vec::new(),
             values: Vec::new(),
         }
     }
@@ -289,7 +339,28 @@ impl Diagnostic {
     /// Adds what would mend it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        let text = help.into();
+        self.suggestions = vec![Suggestion { text: text.clone(), replacement: None }];
+        self.help = Some(text);
+        self
+    }
+
+    /// Adds a name that was probably meant.
+    #[must_use]
+    pub fn suggest(mut self, meant: &str) -> Self {
+        let text = format!("did you mean {meant:?}?");
+        self.suggestions = vec![Suggestion { text: text.clone(), replacement: Some(meant.to_owned()) }];
+        self.help = Some(text);
+        self
+    }
+
+    /// Adds several things that would mend it, each on a line of its own under a heading.
+    #[must_use]
+    pub fn help_list(mut self, heading: &str, items: impl IntoIterator<Item = String>) -> Self {
+        let items = items.into_iter().map(|text| Suggestion { text, replacement: None });
+        self.suggestions = items.collect();
+        let lines = self.suggestions.iter().map(|s| format!("\n  {}", s.text));
+        self.help = Some(lines.fold(heading.to_owned(), |text, line| text + &line));
         self
     }
 
@@ -299,7 +370,9 @@ impl Diagnostic {
             return;
         }
         let texts = [&mut self.summary, &mut self.detail];
-        for text in texts.into_iter().chain(&mut self.help).chain(&mut self.values) {
+        let suggestions =
+            self.suggestions.iter_mut().flat_map(|s| [&mut s.text].into_iter().chain(&mut s.replacement));
+        for text in texts.into_iter().chain(&mut self.help).chain(&mut self.values).chain(suggestions) {
             if let std::borrow::Cow::Owned(scrubbed) = secrets.scrub(text.as_str()) {
                 *text = scrubbed;
             }

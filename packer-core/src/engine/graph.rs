@@ -84,7 +84,7 @@ fn unknown(build: &Build, name: &str, by_name: &HashMap<&str, Vec<usize>>) -> Di
     let mut names: Vec<&str> = by_name.keys().copied().collect();
     names.sort_unstable();
     if let Some(similar) = did_you_mean(name, names) {
-        finding = finding.help(format!("did you mean {similar:?}?"));
+        finding = finding.suggest(similar);
     }
     finding.location = build.location.clone();
     finding

@@ -50,7 +50,7 @@ pub(super) fn named_in(references: &[Reference], source: &Arc<SourceFile>) -> Ve
 pub(super) fn no_such_build(need: &Need, builds: &[String], diagnostics: &Diagnostics) -> Diagnostic {
     let d = Diagnostic::error("Unknown build in a reference to an artifact").at(need.place.clone());
     match suggestion(&need.build, builds.iter().map(String::as_str), diagnostics) {
-        Some(meant) if meant != need.build => d.help(format!("did you mean {meant:?}?")),
+        Some(meant) if meant != need.build => d.suggest(meant),
         _ => d,
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct SourceUse {
     pub(super) name: Arc<str>,
     /// What the build adds to the source.
     pub(super) body: Option<PartBody>,
+    /// Where the build names it.
+    place: Location,
 }
 
 /// The part of a block's body that a component reads.
@@ -167,15 +169,23 @@ impl Reader<'_> {
         // A block with `for_each` may stand for no source at all.
         let (mut uses, mut referred) = (Vec::new(), false);
         if let Some(list) = content.attribute("sources") {
-            for text in decode::texts(list, self.scope, diagnostics).unwrap_or_default() {
-                match SourceRef::parse_strict(&text) {
+            let texts = decode::texts(list, self.scope, diagnostics).unwrap_or_default();
+            for (i, text) in texts.iter().enumerate() {
+                let place = place_of_item(list, i, texts.len());
+                match SourceRef::parse_strict(text) {
                     Some(source) => {
                         referred = true;
-                        let one =
-                            |source: SourceRef| SourceUse { name: source.name.clone(), source, body: None };
+                        let one = |source: SourceRef| SourceUse {
+                            name: source.name.clone(),
+                            source,
+                            body: None,
+                            place: place.clone(),
+                        };
                         uses.extend(self.sources.named(source).into_iter().map(one));
                     }
-                    None => diagnostics.push(invalid_reference(&text, list).at(block.location())),
+                    None => {
+                        diagnostics.push(reference_form(text).at(block.location()).related("here", place))
+                    }
                 }
             }
         }
@@ -223,7 +233,7 @@ impl Reader<'_> {
             };
             let body =
                 PartBody { body: body.clone(), iterators: iterators.clone(), unknown: expanded.unknown };
-            uses.push(SourceUse { source, name, body: Some(body) });
+            uses.push(SourceUse { source, name, body: Some(body), place: block.location() });
         }
         uses
     }
@@ -244,17 +254,30 @@ impl Reader<'_> {
         let source = &used.source;
         if self.sources.get(source).is_none() {
             let finding = self.sources.not_found(source, diagnostics);
-            diagnostics.push(finding.at(block.location()));
+            diagnostics.push(finding.at(block.location()).related("here", used.place.clone()));
         } else if self.registry.get_builder(&source.kind).is_none() {
             let what = format!("Unknown source type {}", source.kind);
-            diagnostics
-                .push(component::unknown(what, &source.kind, self.registry.builders()).at(block.location()));
+            let d = component::unknown(what, &source.kind, self.registry.builders()).at(block.location());
+            diagnostics.push(d.related("here", used.place.clone()));
         }
     }
 }
 
-fn invalid_reference(text: &str, list: &Attribute) -> Diagnostic {
-    reference_form(text).related("in this list", list.location())
+/// Where an item of a list stands; the whole list where it is not written out item by item.
+fn place_of_item(list: &Attribute, index: usize, count: usize) -> Location {
+    let items = list.expr.as_tuple().filter(|items| items.len() == count);
+    let span = items.and_then(|items| items.get(index)).map_or(list.expr.span, |item| item.span);
+    span.in_source(&list.source)
+}
+
+/// Where the type of a step is written. In JSON, and where a dynamic block says it, what matters is where the block is.
+fn place_of_type(block: &Block) -> Location {
+    match block.labels.first() {
+        Some(label) if !block.body.is_json() && label.span.end <= block.header.end => {
+            label.span.in_source(block.source())
+        }
+        _ => block.kind_location(),
+    }
 }
 
 fn reference_form(text: &str) -> Diagnostic {
@@ -334,7 +357,7 @@ impl Steps<'_> {
         if self.registry.get_provisioner(block.label(0)).is_none() {
             let what = format!("Unknown {} type {:?}", block.kind.as_str(), block.label(0));
             let unknown = component::unknown(what, block.label(0), self.registry.provisioners());
-            diagnostics.push(unknown.at(block.kind_location()));
+            diagnostics.push(unknown.at(place_of_type(block)));
         }
         let own = self.registry.get_provisioner(block.label(0)).map(|kind| &*kind.schema);
         let is_cleanup = block.kind.as_str() == "error-cleanup-provisioner";
@@ -365,7 +388,7 @@ impl Steps<'_> {
         if self.registry.get_post_processor(block.label(0)).is_none() {
             let what = format!("Unknown post-processor type {:?}", block.label(0));
             let unknown = component::unknown(what, block.label(0), self.registry.post_processors());
-            diagnostics.push(unknown.at(block.kind_location()));
+            diagnostics.push(unknown.at(place_of_type(block)));
         }
         let own = self.registry.get_post_processor(block.label(0)).map(|kind| &*kind.schema);
         let schema = common_schema(own, &STEP_EXTENSIONS[..1]).optional("keep_input_artifact");

@@ -14,7 +14,7 @@ pub(super) fn unknown<'a>(summary: String, kind: &str, known: impl Iterator<Item
     let d = Diagnostic::error(summary);
     let known: Vec<&str> = known.collect();
     if let Some(meant) = did_you_mean(kind, known.iter().copied()) {
-        return d.detail("Nothing of this type is built in here.").help(format!("did you mean {meant:?}?"));
+        return d.detail("Nothing of this type is built in here.").suggest(meant);
     }
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     d.detail(format!("Nothing of this type is built in here. There is: {known}."))

@@ -111,7 +111,7 @@ fn typed(attribute: &Attribute, scope: &Scope, ty: &Type, diagnostics: &mut Diag
         return None;
     }
     match convert(&value, ty) {
-        Err(e) => diagnostics.push(unsuitable(attribute, &e.to_string())),
+        Err(e) => diagnostics.push(unsuitable(attribute, &e.about(&value))),
         Ok(value) if !value.is_wholly_known() => {
             diagnostics.push(unsuitable(attribute, "value must be known"));
         }

@@ -233,7 +233,7 @@ impl<'a> Nodes<'a> {
         let names = || (0..self.count()).map(|i| self.name(i)).collect::<Vec<String>>();
         let names = if diagnostics.len() > MANY { Vec::new() } else { names() };
         match suggestion(name, names.iter().map(String::as_str), diagnostics) {
-            Some(meant) => d.help(format!("did you mean {meant}?")),
+            Some(meant) => d.suggest(meant),
             None => d,
         }
     }

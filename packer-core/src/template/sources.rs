@@ -183,7 +183,7 @@ impl<'a> Sources<'a> {
         let mut known: Vec<String> = names.map(ToString::to_string).collect();
         known.sort_unstable();
         if let Some(meant) = suggestion(&wanted, known.iter().map(String::as_str), diagnostics) {
-            return d.help(format!("did you mean {meant:?}?"));
+            return d.suggest(meant);
         }
         let known = match known.as_slice() {
             [] => "no source at all".to_owned(),

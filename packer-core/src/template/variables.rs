@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::decode;
-use super::eval::{Scope, TypeConstraint, TypeUse, evaluate, parse_type, references};
+use super::eval::{Scope, TypeConstraint, TypeUse, describe, evaluate, parse_type, references};
 use super::files;
 use super::inputs::Inputs;
 use super::setting::Setting;
@@ -152,7 +152,7 @@ impl Variables {
                 if constraint.ty == Type::Dynamic {
                     constraint.ty = inferred(&value);
                 } else if let Err(e) = convert(&constraint.with_defaults(&value), &constraint.ty) {
-                    diagnostics.push(default_does_not_fit(default, &e.to_string()));
+                    diagnostics.push(default_does_not_fit(default, &e.about(&value)));
                 }
             }
         }
@@ -292,7 +292,7 @@ impl Variables {
         let d = Diagnostic::error("Undefined -var variable")
             .detail(format!("A value was given for the variable {name:?}, which no template file declares."));
         match suggestion(name, self.names(), diagnostics) {
-            Some(meant) => d.help(format!("did you mean {meant:?}?")),
+            Some(meant) => d.suggest(meant),
             None => d,
         }
     }
@@ -303,7 +303,7 @@ impl Variables {
             .detail(format!("A value is given for {name:?}, which no template file declares as a variable."))
             .at(attribute.location());
         match suggestion(name, self.names(), diagnostics) {
-            Some(meant) => d.help(format!("did you mean {meant:?}?")),
+            Some(meant) => d.suggest(meant),
             None => d.help(format!("declare it: `variable {name:?} {{}}`")),
         }
     }
@@ -330,10 +330,11 @@ impl Values {
         diagnostics: &mut Diagnostics,
     ) -> Value {
         let mut all = Vec::with_capacity(variables.list.len());
+        let mut unset = Vec::new();
         for variable in &variables.list {
             let value = match self.0.get(&variable.name) {
                 None => {
-                    diagnostics.push(unset(variable));
+                    unset.push(variable);
                     Value::unknown(variable.constraint.ty.without_optional())
                 }
                 Some(assigned) => {
@@ -347,21 +348,52 @@ impl Values {
             };
             all.push((variable.name.clone(), value));
         }
+        diagnostics.extend(unset_variables(&unset));
         Value::object(all)
     }
 }
 
-fn unset(variable: &Variable) -> Diagnostic {
-    let name = &variable.name;
-    Diagnostic::error(format!("Unset variable {name:?}"))
-        .detail("A variable needs a value or a default, whether it is used or not.")
-        .at(variable.location.clone())
-        .help(format!(
-            "give it one with `-var {name}=…`, in a file with `-var-file`, in the environment as PKR_VAR_{name}, or as `default`"
-        ))
+/// What is said of the variables that have no value: all of them at once, with how to set each.
+fn unset_variables(unset: &[&Variable]) -> Option<Diagnostic> {
+    let (first, others) = unset.split_first()?;
+    let quoted: Vec<String> = unset.iter().map(|v| format!("{:?}", v.name)).collect();
+    let (summary, detail) = if others.is_empty() {
+        (
+            format!("Unset variable {}", quoted[0]),
+            "A variable needs a value or a default, whether it is used or not.",
+        )
+    } else {
+        let summary = format!("Unset variables {}", quoted.join(", "));
+        (summary, "These variables need a value or a default each, whether they are used or not.")
+    };
+    let d = Diagnostic::error(summary).detail(detail).at(first.location.clone());
+    let d =
+        others.iter().fold(d, |d, v| d.related(format!("{:?} is declared here", v.name), v.location.clone()));
+    let ways = unset.iter().map(|v| {
+        format!("-var '{name}={}', or PKR_VAR_{name} in the environment", v.example(), name = v.name)
+    });
+    let (them, declared) = match others {
+        [] => ("it a value", "it is"),
+        _ => ("them values", "they are"),
+    };
+    let heading = format!(
+        "give {them} on the command line, in a file with -var-file, or as \"default\" where {declared} declared:"
+    );
+    Some(d.help_list(&heading, ways))
 }
 
 impl Variable {
+    /// What a text of the variable's type looks like.
+    fn example(&self) -> &'static str {
+        match self.constraint.ty {
+            Type::Number => "1",
+            Type::Bool => "true",
+            Type::List(_) | Type::Set(_) | Type::Tuple(_) => "[…]",
+            Type::Map(_) | Type::Object(_) => "{…}",
+            Type::String | Type::Dynamic => "…",
+        }
+    }
+
     /// The default, converted.
     fn default_value(
         &self,
@@ -379,7 +411,8 @@ impl Variable {
 
     /// The value as the variable's type has it.
     fn fit(&self, value: &Value) -> Result<Value, String> {
-        convert(&self.constraint.with_defaults(value), &self.constraint.ty).map_err(|e| e.to_string())
+        let value = self.constraint.with_defaults(value);
+        convert(&value, &self.constraint.ty).map_err(|e| e.about(&value))
     }
 
     /// The value that a text stands for: the text itself for strings and numbers, else an expression.
@@ -521,11 +554,12 @@ impl Rule {
                         .detail(self.message.clone())
                         .related("this rule", self.location.clone());
                 d.location = assigned.location.clone();
+                d.values.extend(describe(&format!("var.{}", variable.name), value));
                 diagnostics.push(d);
                 return;
             }
             Ok(_) => "the condition is null".to_owned(),
-            Err(e) => e.to_string(),
+            Err(e) => e.about(&result),
         };
         diagnostics.push(
             Diagnostic::error("Invalid variable validation result")

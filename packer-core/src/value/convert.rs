@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Data, Number, ObjectType, Type, Value, unify};
+use super::{Data, Number, ObjectType, Type, Value, quote, unify};
 
 /// Converts a value to a type, as the language does wherever a type is asked for.
 ///
@@ -50,10 +50,51 @@ impl ConversionError {
         Self::new(format!("{} required", to.friendly_name_wanted()))
     }
 
+    /// The error together with what came in the place of what was wanted: `element 1: a number is required, not the
+    /// string "x"`. `value` is what was to be converted. Of what is sensitive only the type is told.
+    pub fn about(&self, value: &Value) -> String {
+        let mut part = Some(value);
+        let mut sensitive = value.is_sensitive();
+        for step in &self.path {
+            part = part.and_then(|v| match step {
+                PathStep::Attribute(name) | PathStep::Key(name) => v.get(name),
+                PathStep::Index(i) => v.as_slice()?.get(*i),
+            });
+            sensitive |= part.is_some_and(Value::is_sensitive);
+        }
+        match part {
+            // What an object lacks says enough.
+            Some(part) if !self.message.contains("attribute") => {
+                format!("{self}, not {}", came(part, sensitive))
+            }
+            _ => self.to_string(),
+        }
+    }
+
     fn inside(mut self, step: PathStep) -> Self {
         // Nesting is bounded, so putting the step first is cheap.
         self.path.insert(0, step);
         self
+    }
+}
+
+/// A value in a few words: `the string "x"`, `a list of string`.
+fn came(value: &Value, sensitive: bool) -> String {
+    const LONGEST: usize = 60;
+    match &value.data {
+        _ if sensitive => format!("a (sensitive) {}", value.ty().friendly_name()),
+        Data::Null(_) => "null".into(),
+        Data::Bool(b) => b.to_string(),
+        Data::Number(n) if n.is_integer() => format!("the number {n}"),
+        Data::String(s) => match s.char_indices().nth(LONGEST) {
+            Some((end, _)) => format!("the string {}…", quote::quote(&s[..end])),
+            None => format!("the string {}", quote::quote(s)),
+        },
+        _ => {
+            let name = value.ty().friendly_name();
+            let article = if name.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+            format!("{article} {name}")
+        }
     }
 }
 

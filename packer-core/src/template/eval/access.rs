@@ -104,7 +104,7 @@ impl Evaluator<'_> {
         whole: &Expr,
     ) -> Value {
         let mut d = match did_you_mean(name, names) {
-            Some(meant) => d.help(format!("did you mean \"{meant}\"?")),
+            Some(meant) => d.suggest(meant),
             None => d,
         };
         d.values = super::describe::values_in(whole, self.scope);

@@ -1,10 +1,13 @@
 //! Function calls, and the functions that decide themselves when their arguments are evaluated.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::super::functions::{CallError, Function, FunctionError};
 use super::super::syntax::{Call, Expr, is_identifier, parse_template};
 use super::scope::FunctionScope;
 use super::type_expr::{TypeUse, parse_type};
-use super::{Evaluator, Scope, evaluate, references};
+use super::{Evaluator, Reference, Scope, evaluate, references};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, Span, did_you_mean};
 use crate::value::{Data, Type, Value, convert};
 
@@ -66,7 +69,7 @@ impl Evaluator<'_> {
                 let names = functions.table.names().chain(lazy);
                 let d = d.detail(format!("There is no function named \"{name}\"."));
                 match did_you_mean(name, names) {
-                    Some(meant) => d.help(format!("did you mean \"{meant}\"?")),
+                    Some(meant) => d.suggest(meant),
                     None => d,
                 }
             }
@@ -143,6 +146,7 @@ impl Evaluator<'_> {
     }
 
     fn failed(&mut self, whole: &Expr, name: &str, message: &str) -> Value {
+        let message = message.trim_end_matches('.');
         let detail = format!("Call to function \"{name}\" failed: {message}.");
         self.error(whole.span, "Error in function call", detail, whole)
     }
@@ -236,7 +240,7 @@ impl Evaluator<'_> {
                     Some(Argument::Expr(expr)) => expr.span,
                     _ => whole.span,
                 };
-                self.wrong_argument(whole, span, "value", &e.to_string())
+                self.wrong_argument(whole, span, "value", &e.about(&value))
             }
         }
     }
@@ -306,10 +310,7 @@ impl Evaluator<'_> {
         // Checked before anything is evaluated: also what stands in a branch not taken must exist.
         let missing = references(&template).into_iter().find(|r| !variables.contains_key(&r.root));
         if let Some(missing) = missing {
-            let place = missing.span.in_source(&source);
-            let message =
-                format!("vars map does not contain key \"{}\", referenced at {place}", missing.root);
-            return self.wrong_argument(whole, vars_span, "vars", &message);
+            return self.missing_key(vars_span, &missing, variables, &source);
         }
         let scope: Scope = self.scope.of_template_file(variables);
         let mut diagnostics = Diagnostics::new();
@@ -320,17 +321,46 @@ impl Evaluator<'_> {
         self.bounded(value, whole.span).sensitive_if(sensitive)
     }
 
+    /// Reports that a template file uses a name that it is not given.
+    fn missing_key(
+        &mut self,
+        span: Span,
+        missing: &Reference,
+        variables: &BTreeMap<Arc<str>, Value>,
+        file: &Arc<SourceFile>,
+    ) -> Value {
+        let (name, place) = (&*missing.root, missing.span.in_source(file));
+        let d = Diagnostic::error("Invalid function argument")
+            .detail(format!(
+                "Invalid value for \"vars\" parameter: vars map does not contain key \"{name}\", referenced at {place}."
+            ))
+            .at(span.in_source(self.source))
+            .related("used in the template file", place);
+        self.diagnostics.push(match did_you_mean(name, variables.keys().map(|k| &**k)) {
+            Some(meant) => d.suggest(meant),
+            None => d,
+        });
+        Value::unknown(Type::Dynamic)
+    }
+
     /// Reports what went wrong inside a template file at the call.
     fn failed_inside(&mut self, whole: &Expr, diagnostics: &Diagnostics) -> Value {
         let Some(first) = diagnostics.iter().find(|d| d.is_error()) else {
             return Value::unknown(Type::Dynamic);
         };
         let mut d = Diagnostic::error("Error in function call")
-            .detail(format!("Call to function \"templatefile\" failed: {first}."))
+            .detail(format!(
+                "Call to function \"templatefile\" failed: {}.",
+                first.to_string().trim_end_matches('.')
+            ))
             .at(whole.span.in_source(self.source));
-        if let Some(place) = &first.location {
-            d = d.related("in the template file", place.clone());
+        let told = diagnostics.iter().filter(|d| d.is_error());
+        for (place, inner) in told.filter_map(|d| Some((d.location.clone()?, d))) {
+            d = d.related(format!("in the template file: {}", inner.summary), place);
         }
+        d.help.clone_from(&first.help);
+        d.suggestions.clone_from(&first.suggestions);
+        d.values.clone_from(&first.values);
         self.diagnostics.push(d);
         Value::unknown(Type::Dynamic)
     }

@@ -75,7 +75,7 @@ impl Evaluator<'_> {
             },
             Err(e) => {
                 let summary = if json { "Invalid object key expression" } else { "Incorrect key type" };
-                self.error(key.span, summary, format!("The key must be a string: {e}."), key);
+                self.error(key.span, summary, format!("The key must be a string: {}.", e.about(value)), key);
                 None
             }
         }
@@ -221,7 +221,7 @@ impl Evaluator<'_> {
                 _ => None,
             },
             Err(e) => {
-                self.error(expr.span, SUMMARY, format!("The key must be a string: {e}."), expr);
+                self.error(expr.span, SUMMARY, format!("The key must be a string: {}.", e.about(key)), expr);
                 None
             }
         }

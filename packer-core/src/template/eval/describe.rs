@@ -21,7 +21,7 @@ pub(super) fn values_in(expr: &Expr, scope: &Scope) -> Vec<String> {
         .iter()
         .filter_map(|reference| {
             let value = resolve(reference, scope)?;
-            Some(format!("{} {}", path(reference), describe(&value)?))
+            describe(&path(reference), &value)
         })
         .collect();
     values.sort();
@@ -64,7 +64,12 @@ fn path(reference: &Reference) -> String {
     path
 }
 
-fn describe(value: &Value) -> Option<String> {
+/// A value that something refers to, in a few words; nothing where it is not known or sensitive.
+pub(in crate::template) fn describe(path: &str, value: &Value) -> Option<String> {
+    Some(format!("{path} {}", in_words(value)?))
+}
+
+fn in_words(value: &Value) -> Option<String> {
     if value.contains_sensitive() {
         return None;
     }

@@ -21,6 +21,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(super) use call::LAZY;
+pub(in crate::template) use describe::describe;
 pub(in crate::template) use expand::{Element, elements_of};
 pub use expand::{Expanded, ExpandedBlock};
 pub use references::{Reference, ReferenceStep, references};
@@ -106,9 +107,12 @@ impl Evaluator<'_> {
             Diagnostic::error("Variables not allowed")
                 .detail(format!("Only constants can be used here; \"{name}\" is a variable."))
         };
-        let d = match did_you_mean(name, self.scope.variable_names()) {
-            Some(meant) => d.help(format!("did you mean \"{meant}\"?")),
-            None => d,
+        let d = match self.scope.holder_of(name) {
+            Some(root) => d.suggest(&format!("{root}.{name}")),
+            None => match did_you_mean(name, self.scope.variable_names()) {
+                Some(meant) => d.suggest(meant),
+                None => d,
+            },
         };
         self.diagnostics.push(d.at(span.in_source(self.source)));
         Value::unknown(Type::Dynamic)
@@ -141,7 +145,12 @@ impl Evaluator<'_> {
         match convert(value, &Type::Bool) {
             Ok(converted) => converted.as_bool(),
             Err(e) => {
-                self.error(condition.span, words.wrong, format!("{}: {e}.", words.wrong_detail), condition);
+                self.error(
+                    condition.span,
+                    words.wrong,
+                    format!("{}: {}.", words.wrong_detail, e.about(value)),
+                    condition,
+                );
                 None
             }
         }

@@ -28,7 +28,7 @@ impl Evaluator<'_> {
         let converted = match convert(&value, ty) {
             Ok(converted) => converted,
             Err(e) => {
-                let detail = format!("The {side} operand does not fit: {e}.");
+                let detail = format!("The {side} operand does not fit: {}.", e.about(&value));
                 self.error(span, "Invalid operand", detail, whole);
                 return None;
             }
@@ -143,7 +143,7 @@ impl Evaluator<'_> {
         let mut side = |value: &Value, name: &str, span: Span| match convert(value, &Type::Bool) {
             Ok(converted) => Some(converted),
             Err(e) => {
-                let detail = format!("The {name} operand does not fit: {e}.");
+                let detail = format!("The {name} operand does not fit: {}.", e.about(value));
                 self.error(span, "Invalid operand", detail, whole);
                 None
             }

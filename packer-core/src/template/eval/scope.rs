@@ -100,6 +100,11 @@ impl Scope {
         functions.into_iter().flat_map(|f| f.table.names()).chain(lazy.iter().copied())
     }
 
+    /// The root through which a name can be reached that is none itself: `var` for the name of a variable.
+    pub(super) fn holder_of(&self, name: &str) -> Option<&'static str> {
+        ["var", "local"].into_iter().find(|root| self.variable(root).is_some_and(|v| v.get(name).is_some()))
+    }
+
     pub(super) fn functions(&self) -> Option<&Arc<FunctionScope>> {
         self.levels().find_map(|level| level.functions.as_ref())
     }

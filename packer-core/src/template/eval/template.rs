@@ -55,7 +55,7 @@ impl Evaluator<'_> {
                 _ => text.unknown = true,
             },
             Err(e) => {
-                let detail = format!("The value cannot be part of a string: {e}.");
+                let detail = format!("The value cannot be part of a string: {}.", e.about(value));
                 self.error(expr.span, SUMMARY, detail, expr);
                 text.unknown = true;
             }

@@ -105,11 +105,14 @@ fn diagnostics_say_what_came_and_what_was_wanted() {
             "uper(\"a\")",
             "t:1,1-5: Call to unknown function; There is no function named \"uper\". (did you mean \"upper\"?)",
         ),
-        ("1 + 2 * \"x\"", "t:1,9-12: Invalid operand; The right operand does not fit: a number is required."),
+        (
+            "1 + 2 * \"x\"",
+            "t:1,9-12: Invalid operand; The right operand does not fit: a number is required, not the string \"x\".",
+        ),
         ("list[2]", "t:1,5-8: Invalid index; This list of number has no element 2: its last index is 1."),
         (
             "upper([\"a\"])",
-            "t:1,7-12: Invalid function argument; Invalid value for \"str\" parameter: string required.",
+            "t:1,7-12: Invalid function argument; Invalid value for \"str\" parameter: string required, not a tuple.",
         ),
         (
             "upper()",

@@ -126,6 +126,14 @@ impl FunctionError {
     pub fn argument(index: usize, message: impl Into<String>) -> Self {
         Self { argument: Some(index), message: message.into() }
     }
+
+    /// The error without its words where those could quote something sensitive.
+    fn discreet(self, sensitive: bool) -> Self {
+        if !sensitive {
+            return self;
+        }
+        Self { message: "what is wrong is not told because an argument is sensitive".into(), ..self }
+    }
 }
 
 impl fmt::Display for FunctionError {
@@ -228,7 +236,7 @@ impl Function {
             let Some(param) = self.param(i) else { continue }; // the count was checked above
             let fail = |message: String| CallError::Failed(FunctionError::argument(i, message));
             if param.ty != Type::Dynamic {
-                *arg = convert(arg, &param.ty).map_err(|e| fail(e.to_string()))?;
+                *arg = convert(arg, &param.ty).map_err(|e| fail(e.about(arg)))?;
             }
             if arg.is_null() && !param.allow_null {
                 return Err(fail("argument must not be null".to_owned()));
@@ -247,7 +255,7 @@ impl Function {
         }
         let result = match unknown {
             Some(ty) => Value::unknown(ty),
-            None => (self.body)(&args, capabilities).map_err(CallError::Failed)?,
+            None => (self.body)(&args, capabilities).map_err(|e| CallError::Failed(e.discreet(sensitive)))?,
         };
         Ok(result.sensitive_if(sensitive))
     }

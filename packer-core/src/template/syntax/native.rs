@@ -81,8 +81,19 @@ fn unsupported_argument(schema: &BodySchema, attribute: &Attribute) -> Diagnosti
         return d.help(format!("did you mean to define a block of type \"{name}\"?"));
     }
     match did_you_mean(name, schema.attributes.iter().map(|a| &*a.name)) {
-        Some(meant) => d.help(format!("did you mean \"{meant}\"?")),
-        None => d,
+        Some(meant) => d.suggest(meant),
+        None => expected_names(d, schema.attributes.iter().map(|a| &*a.name)),
+    }
+}
+
+/// What could have been written, where that is little.
+fn expected_names<'a>(d: Diagnostic, names: impl Iterator<Item = &'a str>) -> Diagnostic {
+    const FEW: usize = 12;
+    let names: Vec<&str> = names.take(FEW + 1).collect();
+    if names.is_empty() || names.len() > FEW {
+        d
+    } else {
+        d.help(format!("expected here: {}", names.join(", ")))
     }
 }
 
@@ -95,8 +106,8 @@ fn unsupported_block(schema: &BodySchema, block: &Block) -> Diagnostic {
         return d.help(format!("did you mean to define argument \"{kind}\"? It needs an equals sign."));
     }
     match did_you_mean(kind, schema.blocks.iter().map(|b| &*b.kind)) {
-        Some(meant) => d.help(format!("did you mean \"{meant}\"?")),
-        None => d,
+        Some(meant) => d.suggest(meant),
+        None => expected_names(d, schema.blocks.iter().map(|b| &*b.kind)),
     }
 }
 
@@ -107,12 +118,19 @@ pub(super) fn missing_argument(body: &Body, name: &str) -> Diagnostic {
         .at(at.in_source(&body.source))
 }
 
+fn label_rule(kind: &str, wanted: &BlockSchema) -> String {
+    match &*wanted.labels {
+        [one] => format!("A \"{kind}\" block has one label, its {one}."),
+        all => format!("A \"{kind}\" block has {} labels ({}).", all.len(), all.join(", ")),
+    }
+}
+
 fn labels_fit(block: &Block, wanted: &BlockSchema, diagnostics: &mut Diagnostics) -> bool {
     let kind = block.kind.as_str();
     if let Some(extra) = block.labels.get(wanted.labels.len()) {
         let detail = match wanted.labels.len() {
             0 => format!("A \"{kind}\" block has no labels."),
-            n => format!("A \"{kind}\" block has {n} labels ({}).", wanted.labels.join(", ")),
+            _ => label_rule(kind, wanted),
         };
         diagnostics.push(
             Diagnostic::error(format!("Extraneous label for {kind}"))
@@ -125,11 +143,7 @@ fn labels_fit(block: &Block, wanted: &BlockSchema, diagnostics: &mut Diagnostics
         let after: &Name = block.labels.last().unwrap_or(&block.kind);
         diagnostics.push(
             Diagnostic::error(format!("Missing {name} for {kind}"))
-                .detail(format!(
-                    "A \"{kind}\" block has {} labels ({}).",
-                    wanted.labels.len(),
-                    wanted.labels.join(", ")
-                ))
+                .detail(label_rule(kind, wanted))
                 .at(after.span.in_source(block.source())),
         );
         return false;

@@ -162,7 +162,7 @@ fn extraneous(body: &Body, schema: &BodySchema, name: &Name) -> Diagnostic {
         .at(name.span.in_source(&body.source));
     let names = schema.attributes.iter().map(|a| &*a.name).chain(schema.blocks.iter().map(|b| &*b.kind));
     match did_you_mean(&name.text, names) {
-        Some(meant) => d.help(format!("did you mean \"{meant}\"?")),
+        Some(meant) => d.suggest(meant),
         None => d,
     }
 }

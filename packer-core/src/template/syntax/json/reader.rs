@@ -308,7 +308,7 @@ impl Reader<'_> {
                     .at(Span::new(start as u32, self.at as u32).in_source(self.source));
                 let meant = did_you_mean(&word.to_lowercase(), ["true", "false", "null"]);
                 self.diagnostics.push(match meant {
-                    Some(meant) => d.help(format!("did you mean {meant}?")),
+                    Some(meant) => d.suggest(meant),
                     None => d,
                 });
                 NodeKind::Invalid

@@ -24,6 +24,8 @@ impl Parser<'_> {
             match self.peek() {
                 T::End => break,
                 T::CloseBrace if in_block => break,
+                // What a sequence left open has taken for its own end.
+                T::SequenceEnd if in_block && self.has_complained() => break,
                 T::Newline => {
                     self.bump();
                     continue;
@@ -200,7 +202,11 @@ impl Parser<'_> {
                 return None;
             }
         };
-        if !self.eat(T::CloseBrace) {
+        let closed = self.eat(T::CloseBrace) || (self.has_complained() && self.eat(T::SequenceEnd));
+        if !closed && self.ran_out {
+            return None;
+        }
+        if !closed {
             self.error_at(
                 open,
                 "Unclosed configuration block",

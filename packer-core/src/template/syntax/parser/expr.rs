@@ -118,6 +118,15 @@ impl Parser<'_> {
                 self.error("Missing expression", "The text ends where an expression must stand.");
                 ExprKind::Invalid
             }
+            T::Newline => {
+                let end_of_line = Span::new(span.start, span.start);
+                self.error_at(
+                    end_of_line,
+                    "Invalid expression",
+                    "The line ends where an expression must stand.",
+                );
+                ExprKind::Invalid
+            }
             _ => {
                 self.error(
                     "Invalid expression",

@@ -99,6 +99,8 @@ struct Parser<'a> {
     newlines: bool,
     depth: u32,
     failed: bool,
+    /// Whether a string was open at the end of the text: that blocks are open there too follows from it.
+    ran_out: bool,
     diagnostics: Vec<(u32, Diagnostic)>,
     /// Every name once.
     names: HashMap<&'a str, Arc<str>, NameHash>,
@@ -116,6 +118,7 @@ impl<'a> Parser<'a> {
             newlines: true,
             depth: 0,
             failed: false,
+            ran_out: false,
             diagnostics: Vec::new(),
             names: HashMap::default(),
         }
@@ -218,6 +221,10 @@ impl<'a> Parser<'a> {
             self.complain(span, summary, detail);
         }
         self.failed = true;
+    }
+
+    fn has_complained(&self) -> bool {
+        !self.diagnostics.is_empty()
     }
 
     /// Complains about something that does not confuse the parser.
@@ -331,8 +338,16 @@ impl<'a> Parser<'a> {
 
     /// Names the operators and characters that other languages have and this one has not.
     fn refuse_foreign_tokens(&mut self) {
+        // One single quote rarely comes alone: a line with some is told once.
+        let mut quoted_line = false;
         for i in 0..self.tokens.len() {
             let Token { kind, span } = self.tokens[i];
+            let single_quote = kind == TokenKind::Invalid && self.text_at(i) == "'";
+            match kind {
+                TokenKind::Newline => quoted_line = false,
+                _ if single_quote && std::mem::replace(&mut quoted_line, true) => continue,
+                _ => {}
+            }
             let (summary, detail): (_, Cow<'static, str>) = match (kind, self.text_at(i)) {
                 (TokenKind::Foreign, "&") => (
                     "Unsupported operator",

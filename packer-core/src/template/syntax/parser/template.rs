@@ -141,11 +141,22 @@ impl<'a> Parser<'a> {
                 "A string in quotes ends on its line. A line end inside is written \\n; a text of several lines as a heredoc (<<EOT).",
             );
         } else {
-            self.error_at(
-                end,
-                "Unterminated template string",
-                "The text ends before the quote, or the line with the marker alone, that would close this string.",
-            );
+            self.ran_out = end.start == end.end;
+            let opening = self.source.text().get(open.range()).unwrap_or_default().trim_end();
+            let begins = Span::new(open.start, open.start + opening.len() as u32);
+            let closing = match opening.strip_prefix("<<") {
+                Some(marker) => format!("a line with {} alone", marker.trim_start_matches('-')),
+                None => "the quote".to_owned(),
+            };
+            let detail = format!("The text ends before {closing} that would close this string.");
+            // What is wrong with a foreign token is told where that is.
+            let foreign = matches!(self.tokens[self.at].kind, T::Foreign | T::Invalid);
+            if !self.failed && !foreign {
+                let d = Diagnostic::error("Unterminated template string").detail(detail);
+                let d = d.at(end.in_source(self.source));
+                self.add(end, d.related("the string begins here", begins.in_source(self.source)));
+            }
+            self.failed = true;
         }
     }
 
