@@ -1,5 +1,6 @@
 //! Reads the body of a block by the component's schema.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use super::Config;
 use super::schema::{Field, FieldKind, Schema};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::template::eval::{Expanded, ExpandedBlock, Scope};
-use crate::template::syntax::{Attribute, Body, BodySchema};
+use crate::template::syntax::{Attribute, Body, Expected};
 use crate::value::{Type, Value, convert};
 
 /// A body and the names that its expressions may use.
@@ -23,12 +24,12 @@ pub struct Part<'a> {
 
 pub(super) fn read(schema: &Schema, parts: &[Part<'_>], diagnostics: &mut Diagnostics) -> Option<Config> {
     let before = errors(diagnostics);
-    let body_schema = body_schema(schema, parts.len() == 1);
+    let expected = Fields { schema, whole: parts.len() == 1 };
     let mut config = Config::default();
     let mut blocks: BTreeMap<Arc<str>, Vec<ExpandedBlock>> = BTreeMap::new();
     for part in parts {
         let Expanded { attributes, blocks: found, .. } =
-            part.body.expand(&body_schema, part.scope, diagnostics);
+            part.body.expand_of(&expected, part.scope, diagnostics);
         for attribute in attributes {
             read_attribute(schema, part, &attribute, &mut config, diagnostics);
         }
@@ -59,21 +60,46 @@ fn errors(diagnostics: &Diagnostics) -> usize {
     diagnostics.iter().filter(|d| d.is_error()).count()
 }
 
-fn body_schema(schema: &Schema, whole: bool) -> BodySchema {
-    let mut result = BodySchema::new();
-    for (name, field) in &schema.fields {
-        for name in std::iter::once(&**name).chain(field.aliases.iter().map(String::as_str)) {
-            let name = name.to_owned();
-            result = match field.kind {
-                FieldKind::Attribute(_) if whole && field.required && field.aliases.is_empty() => {
-                    result.required(name)
-                }
-                FieldKind::Attribute(_) => result.optional(name),
-                FieldKind::Block(_) | FieldKind::Blocks(_) => result.block(name, &[]),
-            };
-        }
+/// The fields of a schema, as what a body may hold.
+struct Fields<'s> {
+    schema: &'s Schema,
+    /// Whether the body is all there is: then what is required must be in it.
+    whole: bool,
+}
+
+impl Fields<'_> {
+    fn is_needed(&self, field: &Field) -> bool {
+        self.whole && field.required && field.aliases.is_empty()
     }
-    result
+
+    fn names(&self, are_attributes: bool) -> impl Iterator<Item = (&str, &Field)> {
+        let fields = self.schema.fields.iter();
+        let fields = fields.filter(move |(_, f)| matches!(f.kind, FieldKind::Attribute(_)) == are_attributes);
+        fields.flat_map(|(name, f)| {
+            let aliases = f.aliases.iter().map(String::as_str);
+            std::iter::once(&**name).chain(aliases).map(move |name| (name, f))
+        })
+    }
+}
+
+impl Expected for Fields<'_> {
+    fn attribute(&self, name: &str) -> Option<bool> {
+        let (_, field) = self.schema.field(name)?;
+        matches!(field.kind, FieldKind::Attribute(_)).then_some(self.is_needed(field))
+    }
+
+    fn block(&self, kind: &str) -> Option<&[Cow<'static, str>]> {
+        let (_, field) = self.schema.field(kind)?;
+        (!matches!(field.kind, FieldKind::Attribute(_))).then_some(&[])
+    }
+
+    fn attributes(&self) -> Box<dyn Iterator<Item = (&str, bool)> + '_> {
+        Box::new(self.names(true).map(|(name, f)| (name, self.is_needed(f))))
+    }
+
+    fn blocks(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.names(false).map(|(name, _)| name))
+    }
 }
 
 fn read_attribute(

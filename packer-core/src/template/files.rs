@@ -1,7 +1,7 @@
 //! Files: which language a path is read in, and which files belong to a template.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -105,6 +105,23 @@ fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// The largest file of a template, in bytes. Reading one takes several times its size in memory.
+const LARGEST: usize = 64 << 20;
+
+/// The content of a file of at most so many bytes. Also what is no regular file, and says nothing of its size, ends
+/// there.
+pub(super) fn read_bounded(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let file = fs::File::open(path)?;
+    let size = file.metadata().map_or(0, |m| usize::try_from(m.len()).unwrap_or(usize::MAX));
+    let mut bytes = Vec::with_capacity(size.min(most));
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
+        let message = format!("it is larger than {} MiB", most >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}
+
 /// Reads a file under the name that messages show for it.
 ///
 /// A text that is not UTF-8 is an error, except in comments.
@@ -113,7 +130,7 @@ pub(super) fn read(
     name: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<SourceFile>> {
-    match fs::read(resolve(working_dir, name)) {
+    match read_bounded(&resolve(working_dir, name), LARGEST) {
         Ok(bytes) => decode(name, bytes, diagnostics),
         Err(e) => {
             diagnostics.push(
@@ -127,9 +144,11 @@ pub(super) fn read(
 
 /// The text of a file that was read; see [`read`].
 pub(super) fn decode(name: &str, bytes: Vec<u8>, diagnostics: &mut Diagnostics) -> Option<Arc<SourceFile>> {
-    if bytes.len() >= u32::MAX as usize {
-        diagnostics
-            .push(Diagnostic::error("Failed to read file").detail(format!("{name:?} is larger than 4 GiB.")));
+    if bytes.len() > LARGEST {
+        let most = LARGEST >> 20;
+        diagnostics.push(
+            Diagnostic::error("Failed to read file").detail(format!("{name:?} is larger than {most} MiB.")),
+        );
         return None;
     }
     let source = match String::from_utf8(bytes) {

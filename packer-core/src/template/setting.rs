@@ -1,5 +1,6 @@
 //! What evaluation has at hand: functions, scopes, and the context of data sources.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
@@ -161,12 +162,12 @@ pub(super) fn source_value(kind: &str, name: &str) -> Value {
 
 /// `build` as steps see it: what is known of the machine, and a placeholder for everything else that may be referred to.
 pub(super) fn build_value(name: &str, own: &[String], facts: Option<&Facts>) -> Value {
-    let placeholder = Value::from(PLACEHOLDER);
-    let mut all: std::collections::BTreeMap<Arc<str>, Value> = Facts::COMMON
-        .into_iter()
-        .chain(own.iter().map(String::as_str))
-        .map(|name| (name.into(), placeholder.clone()))
-        .collect();
+    // What all builds have in common is made once: there may be thousands of them.
+    static COMMON: LazyLock<BTreeMap<Arc<str>, Value>> = LazyLock::new(|| {
+        Facts::COMMON.into_iter().map(|name| (name.into(), Value::from(PLACEHOLDER))).collect()
+    });
+    let mut all = COMMON.clone();
+    all.extend(own.iter().map(|name| (name.as_str().into(), Value::from(PLACEHOLDER))));
     for (name, value) in facts.into_iter().flat_map(Facts::iter) {
         all.insert(name.as_str().into(), value.clone());
     }

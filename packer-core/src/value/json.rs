@@ -115,7 +115,7 @@ pub(crate) fn write_json_string(text: &str, out: &mut String) {
 /// Reads JSON text as `jsondecode` does: objects, tuples, numbers at 512 bits, nulls without a type. Of equal keys
 /// the last wins, and the values before it must convert to its type.
 pub fn from_json_str(text: &str) -> Result<Value, JsonError> {
-    let mut reader = Reader { text, at: 0 };
+    let mut reader = Reader { text, at: 0, nodes: 0 };
     reader.space();
     let value = reader.value(0)?;
     reader.space();
@@ -128,6 +128,8 @@ pub fn from_json_str(text: &str) -> Result<Value, JsonError> {
 struct Reader<'a> {
     text: &'a str,
     at: usize,
+    /// How many values there were so far.
+    nodes: usize,
 }
 
 impl Reader<'_> {
@@ -149,6 +151,10 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
+        self.nodes += 1;
+        if self.nodes > Value::MAX_NODES {
+            return Err(JsonError::new(format!("more than {} values", Value::MAX_NODES), self.at));
+        }
         match self.peek() {
             Some(b'{' | b'[') if depth >= Value::MAX_DEPTH => {
                 Err(self.error("the JSON text is nested too deeply"))

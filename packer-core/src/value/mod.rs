@@ -47,6 +47,8 @@ pub struct Value {
     contains_sensitive: bool,
     wholly_known: bool,
     depth: u16,
+    /// About so many bytes if all that is shared were written out each time; `u32::MAX` for more.
+    size: u32,
 }
 
 /// What a [`Value`] holds.
@@ -79,6 +81,13 @@ impl Value {
     /// How deep values may nest that come from templates, files or function results. Operations on a value that
     /// a host nested deeper are safe, but see parts of it as unknown.
     pub const MAX_DEPTH: usize = 200;
+
+    /// How large values may be that come from templates, files or function results: about so many bytes if everything
+    /// in them that is shared were written out each time.
+    pub const MAX_SIZE: usize = 64 << 20;
+
+    /// How many values one value can hold at most within [`MAX_SIZE`](Self::MAX_SIZE).
+    pub(crate) const MAX_NODES: usize = Self::MAX_SIZE / NODE_SIZE as usize;
 
     /// Text exactly as given. Text that enters the language from outside goes through [`text`](Self::text).
     pub fn string(text: impl Into<Arc<str>>) -> Self {
@@ -131,7 +140,7 @@ impl Value {
     /// A map; of equal keys the last wins.
     pub fn map<K: Into<Arc<str>>>(element: Type, values: impl IntoIterator<Item = (K, Self)>) -> Self {
         let values: BTreeMap<Arc<str>, Self> = values.into_iter().map(|(k, v)| (k.into(), v)).collect();
-        let summary = Summary::of(values.values());
+        let summary = Summary::of_entries(&values);
         summary.value(Data::Map(element, Arc::new(values)))
     }
 
@@ -145,13 +154,19 @@ impl Value {
     /// An object; of equal names the last wins.
     pub fn object<K: Into<Arc<str>>>(values: impl IntoIterator<Item = (K, Self)>) -> Self {
         let values: BTreeMap<Arc<str>, Self> = values.into_iter().map(|(k, v)| (k.into(), v)).collect();
-        let summary = Summary::of(values.values());
+        let summary = Summary::of_entries(&values);
         summary.value(Data::Object(Arc::new(values)))
     }
 
     fn leaf(data: Data) -> Self {
         let wholly_known = !matches!(data, Data::Unknown(_));
-        Self { data, sensitive: false, contains_sensitive: false, wholly_known, depth: 0 }
+        let text = match &data {
+            Data::String(text) => u32::try_from(text.len()).unwrap_or(u32::MAX),
+            Data::Number(number) => number.text_size(),
+            _ => 0,
+        };
+        let size = NODE_SIZE.saturating_add(text);
+        Self { data, sensitive: false, contains_sensitive: false, wholly_known, depth: 0, size }
     }
 
     /// What it holds.
@@ -210,6 +225,17 @@ impl Value {
     /// Whether it nests deeper than [`MAX_DEPTH`](Self::MAX_DEPTH).
     pub fn is_too_deep(&self) -> bool {
         self.depth() > Self::MAX_DEPTH
+    }
+
+    /// About how many bytes it has if everything in it that is shared is written out each time; no more than
+    /// 4 GiB.
+    pub fn size(&self) -> usize {
+        self.size as usize
+    }
+
+    /// Whether it is larger than [`MAX_SIZE`](Self::MAX_SIZE).
+    pub fn is_too_large(&self) -> bool {
+        self.size() > Self::MAX_SIZE
     }
 
     /// Marks it sensitive.
@@ -314,20 +340,33 @@ pub fn normalize(text: &str) -> Arc<str> {
     text.nfc().collect::<String>().into()
 }
 
+/// What a value counts beside its text.
+const NODE_SIZE: u32 = 64;
+
 /// What a container has to know about its elements.
 struct Summary {
     sensitive: bool,
     wholly_known: bool,
     depth: u16,
+    size: u32,
 }
 
 impl Summary {
     fn of<'a>(values: impl IntoIterator<Item = &'a Value>) -> Self {
-        let mut summary = Self { sensitive: false, wholly_known: true, depth: 0 };
+        let mut summary = Self { sensitive: false, wholly_known: true, depth: 0, size: NODE_SIZE };
         for v in values {
             summary.sensitive |= v.contains_sensitive;
             summary.wholly_known &= v.wholly_known;
             summary.depth = summary.depth.max(v.depth);
+            summary.size = summary.size.saturating_add(v.size);
+        }
+        summary
+    }
+
+    fn of_entries(values: &BTreeMap<Arc<str>, Value>) -> Self {
+        let mut summary = Self::of(values.values());
+        for name in values.keys() {
+            summary.size = summary.size.saturating_add(u32::try_from(name.len()).unwrap_or(u32::MAX));
         }
         summary
     }
@@ -339,6 +378,7 @@ impl Summary {
             contains_sensitive: self.sensitive,
             wholly_known: self.wholly_known,
             depth: self.depth.saturating_add(1),
+            size: self.size,
         }
     }
 }

@@ -209,10 +209,18 @@ impl Evaluator<'_> {
 
     fn splat(&mut self, value: Value, steps: &[Step], span: Span, whole: &Expr) -> Value {
         if let Some(items) = value.as_slice() {
-            let results: Vec<Value> = items
-                .iter()
-                .map(|item| self.steps(item.clone(), steps, whole).with_marks_of(&value))
-                .collect();
+            let (mut results, mut size) = (Vec::with_capacity(items.len()), 0);
+            for item in items {
+                if !self.step(span) {
+                    return Value::unknown(Type::Dynamic);
+                }
+                let result = self.steps(item.clone(), steps, whole).with_marks_of(&value);
+                size += result.size();
+                if size > Value::MAX_SIZE {
+                    return self.too_large(span);
+                }
+                results.push(result);
+            }
             let result = if matches!(value.data(), Data::Tuple(_)) {
                 Value::tuple(results)
             } else {

@@ -7,7 +7,7 @@ use super::super::functions::{CallError, Function, FunctionError};
 use super::super::syntax::{Call, Expr, is_identifier, parse_template};
 use super::scope::FunctionScope;
 use super::type_expr::{TypeUse, parse_type};
-use super::{Evaluator, Reference, Scope, evaluate, references};
+use super::{Evaluator, Reference, Scope, references};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, Span, did_you_mean};
 use crate::value::{Data, Type, Value, convert};
 
@@ -314,7 +314,9 @@ impl Evaluator<'_> {
         }
         let scope: Scope = self.scope.of_template_file(variables);
         let mut diagnostics = Diagnostics::new();
-        let value = evaluate(&template, &scope, &source, &mut diagnostics);
+        let value =
+            Evaluator { scope: &scope, source: &source, diagnostics: &mut diagnostics, fuel: self.fuel }
+                .value(&template);
         if diagnostics.has_errors() {
             return self.failed_inside(whole, &diagnostics);
         }

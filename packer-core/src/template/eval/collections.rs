@@ -96,10 +96,20 @@ impl Evaluator<'_> {
         let mut result = ForResult { sensitive: collection.is_sensitive(), ..ForResult::default() };
         let said = errors(self);
         for (key, value) in elements {
+            if !self.step(whole.span) {
+                return unknown;
+            }
             let scope = loop_scope(self.scope, expr.key_var.as_ref(), &expr.value_var, key, value);
-            let mut inner =
-                Evaluator { scope: &scope, source: self.source, diagnostics: &mut *self.diagnostics };
+            let mut inner = Evaluator {
+                scope: &scope,
+                source: self.source,
+                diagnostics: &mut *self.diagnostics,
+                fuel: self.fuel,
+            };
             inner.for_element(expr, whole, &mut result);
+            if result.size > Value::MAX_SIZE {
+                return self.too_large(whole.span);
+            }
             // What is wrong with one element is mostly wrong with all: once is enough.
             if errors(self) > said {
                 return unknown;
@@ -154,7 +164,12 @@ impl Evaluator<'_> {
         let any = Value::unknown(Type::Dynamic);
         let scope = loop_scope(self.scope, expr.key_var.as_ref(), &expr.value_var, any.clone(), any);
         let said = errors(self);
-        let mut inner = Evaluator { scope: &scope, source: self.source, diagnostics: &mut *self.diagnostics };
+        let mut inner = Evaluator {
+            scope: &scope,
+            source: self.source,
+            diagnostics: &mut *self.diagnostics,
+            fuel: self.fuel,
+        };
         let value = inner.value(condition);
         if errors(self) == said {
             self.condition(&value, condition, &FOR_CONDITION);
@@ -177,6 +192,7 @@ impl Evaluator<'_> {
         }
         let Some(key_expr) = &expr.key else {
             let value = self.value(&expr.value);
+            result.size += value.size();
             result.values.push(value);
             return;
         };
@@ -184,6 +200,7 @@ impl Evaluator<'_> {
         result.sensitive |= key.is_sensitive();
         let text = self.for_key(&key, key_expr);
         let value = self.value(&expr.value);
+        result.size += value.size();
         let Some(text) = text else {
             result.unknown = true;
             return;
@@ -236,6 +253,8 @@ struct ForResult {
     groups: BTreeMap<Arc<str>, Vec<Value>>,
     unknown: bool,
     sensitive: bool,
+    /// Of all values.
+    size: usize,
 }
 
 impl ForResult {

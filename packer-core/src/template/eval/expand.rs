@@ -1,6 +1,8 @@
 //! Bodies with `dynamic` blocks: what they hold once those are written out.
 
-use super::super::syntax::{Attribute, Block, Body, BodySchema, Expr, Name, is_identifier};
+use std::borrow::Cow;
+
+use super::super::syntax::{Attribute, Block, Body, BodySchema, Expected, Expr, Name, is_identifier};
 use super::Scope;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::value::{Data, Type, Value, convert};
@@ -40,8 +42,17 @@ impl Expanded {
 impl Body {
     /// As [`content`](Self::content), with `dynamic` blocks written out.
     pub fn expand(&self, schema: &BodySchema, scope: &Scope, diagnostics: &mut Diagnostics) -> Expanded {
-        let content = self.content(&schema.clone().block("dynamic", &["type"]), diagnostics);
-        write_out(self, content, schema, scope, false, diagnostics)
+        self.expand_of(schema, scope, diagnostics)
+    }
+
+    pub(crate) fn expand_of(
+        &self,
+        expected: &dyn Expected,
+        scope: &Scope,
+        diagnostics: &mut Diagnostics,
+    ) -> Expanded {
+        let content = self.content_of(&WithDynamic(expected), false, diagnostics);
+        write_out(self, content, expected, scope, false, diagnostics)
     }
 
     /// As [`partial_content`](Self::partial_content), with `dynamic` blocks written out; those that make other
@@ -52,17 +63,39 @@ impl Body {
         scope: &Scope,
         diagnostics: &mut Diagnostics,
     ) -> (Expanded, Self) {
-        let (content, _) = self.partial_content(&schema.clone().block("dynamic", &["type"]), diagnostics);
+        let content = self.content_of(&WithDynamic(schema), true, diagnostics);
         let expanded = write_out(self, content, schema, scope, true, diagnostics);
         let (_, rest) = self.partial_content(schema, &mut Diagnostics::new());
         (expanded, rest)
     }
 }
 
+/// What is expected, and `dynamic` blocks.
+struct WithDynamic<'e>(&'e dyn Expected);
+
+impl Expected for WithDynamic<'_> {
+    fn attribute(&self, name: &str) -> Option<bool> {
+        self.0.attribute(name)
+    }
+
+    fn block(&self, kind: &str) -> Option<&[Cow<'static, str>]> {
+        const LABELS: &[Cow<'static, str>] = &[Cow::Borrowed("type")];
+        if kind == "dynamic" { Some(LABELS) } else { self.0.block(kind) }
+    }
+
+    fn attributes(&self) -> Box<dyn Iterator<Item = (&str, bool)> + '_> {
+        self.0.attributes()
+    }
+
+    fn blocks(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.0.blocks().chain(["dynamic"]))
+    }
+}
+
 fn write_out(
     body: &Body,
     content: super::super::syntax::Content,
-    schema: &BodySchema,
+    expected: &dyn Expected,
     scope: &Scope,
     partial: bool,
     diagnostics: &mut Diagnostics,
@@ -75,9 +108,9 @@ fn write_out(
         }
         // The schema asked for one label.
         let Some(kind) = block.labels.first() else { continue };
-        match schema.label_count(&kind.text) {
+        match expected.block(&kind.text) {
             Some(labels) => {
-                let dynamic = Dynamic { block: &block, kind, labels, scope };
+                let dynamic = Dynamic { block: &block, kind, labels: labels.len(), scope };
                 dynamic.expand(&mut expanded.blocks, diagnostics);
             }
             None if partial || body.has_taken_block(&kind.text) => {}

@@ -18,6 +18,7 @@ mod tests;
 mod type_expr;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::sync::Arc;
 
 pub(super) use call::LAZY;
@@ -39,8 +40,12 @@ pub fn evaluate(
     source: &Arc<SourceFile>,
     diagnostics: &mut Diagnostics,
 ) -> Value {
-    Evaluator { scope, source, diagnostics }.value(expr)
+    let fuel = Cell::new(MOST_STEPS);
+    Evaluator { scope, source, diagnostics, fuel: &fuel }.value(expr)
 }
+
+/// How many elements the loops of one expression may go over, those of loops in loops each time they are.
+const MOST_STEPS: u32 = 10_000_000;
 
 impl Attribute {
     /// The value of the attribute's expression.
@@ -53,6 +58,8 @@ struct Evaluator<'a> {
     scope: &'a Scope,
     source: &'a Arc<SourceFile>,
     diagnostics: &'a mut Diagnostics,
+    /// How many elements loops may still go over.
+    fuel: &'a Cell<u32>,
 }
 
 impl Evaluator<'_> {
@@ -60,7 +67,7 @@ impl Evaluator<'_> {
         // Each kind has a function of its own, which keeps the frame of this one, the recursive one, small.
         match &expr.kind {
             ExprKind::Literal(value) => value.clone(),
-            ExprKind::Template(parts) => self.template(parts),
+            ExprKind::Template(parts) => self.template(parts, expr.span),
             ExprKind::Unwrapped(inner) | ExprKind::Parentheses(inner) => self.value(inner),
             ExprKind::JsonString(string) => {
                 if self.scope.is_constant() {
@@ -85,14 +92,16 @@ impl Evaluator<'_> {
     /// Evaluates with the diagnostics kept apart.
     fn value_apart(&mut self, expr: &Expr) -> (Value, Diagnostics) {
         let mut apart = Diagnostics::new();
-        let mut inner = Evaluator { scope: self.scope, source: self.source, diagnostics: &mut apart };
+        let mut inner =
+            Evaluator { scope: self.scope, source: self.source, diagnostics: &mut apart, fuel: self.fuel };
         let value = inner.value(expr);
         (value, apart)
     }
 
     fn variable(&mut self, name: &str, span: Span) -> Value {
         match self.scope.variable(name) {
-            Some(value) => value.clone(),
+            // All locals together may be more than one value may be.
+            Some(value) => self.bounded(value.clone(), span),
             None => self.unknown_variable(name, span),
         }
     }
@@ -156,16 +165,38 @@ impl Evaluator<'_> {
         }
     }
 
-    /// A container, unless that would nest too deep.
+    /// A value, unless it would nest too deep or be too large.
     fn bounded(&mut self, value: Value, span: Span) -> Value {
-        if !value.is_too_deep() {
-            return value;
+        if value.is_too_deep() {
+            let detail = format!("Values may nest {} levels deep.", Value::MAX_DEPTH);
+            return self.refuse("Nesting too deep", detail, span);
         }
-        self.diagnostics.push(
-            Diagnostic::error("Nesting too deep")
-                .detail(format!("Values may nest {} levels deep.", Value::MAX_DEPTH))
-                .at(span.in_source(self.source)),
-        );
+        if value.is_too_large() { self.too_large(span) } else { value }
+    }
+
+    fn too_large(&mut self, span: Span) -> Value {
+        let most = Value::MAX_SIZE >> 20;
+        let detail = format!("With everything in it written out the value would have more than {most} MiB.");
+        self.refuse("Value too large", detail, span)
+    }
+
+    /// Takes a step of a loop; false, with a complaint, where there were too many.
+    fn step(&mut self, span: Span) -> bool {
+        match self.fuel.get().checked_sub(1) {
+            Some(left) => {
+                self.fuel.set(left);
+                true
+            }
+            None => {
+                let detail = format!("The loops of this expression go over more than {MOST_STEPS} elements.");
+                self.refuse("Too many steps", detail, span);
+                false
+            }
+        }
+    }
+
+    fn refuse(&mut self, summary: &str, detail: String, span: Span) -> Value {
+        self.diagnostics.push(Diagnostic::error(summary).detail(detail).at(span.in_source(self.source)));
         Value::unknown(Type::Dynamic)
     }
 }

@@ -98,7 +98,12 @@ impl Evaluator<'_> {
             let sensitive = left.is_sensitive() || right.is_sensitive();
             let sides = [left, right];
             let mut apart = Diagnostics::new();
-            let mut inner = Evaluator { scope: self.scope, source: self.source, diagnostics: &mut apart };
+            let mut inner = Evaluator {
+                scope: self.scope,
+                source: self.source,
+                diagnostics: &mut apart,
+                fuel: self.fuel,
+            };
             let converted = inner.bools(&sides, spans, whole);
             let Some([a, b]) = converted else {
                 left_diagnostics.append(right_diagnostics);
@@ -124,8 +129,12 @@ impl Evaluator<'_> {
                 left_diagnostics.append(right_diagnostics);
                 if a.is_null() || b.is_null() {
                     let mut apart = Diagnostics::new();
-                    let mut inner =
-                        Evaluator { scope: self.scope, source: self.source, diagnostics: &mut apart };
+                    let mut inner = Evaluator {
+                        scope: self.scope,
+                        source: self.source,
+                        diagnostics: &mut apart,
+                        fuel: self.fuel,
+                    };
                     let detail = "An operand is null; argument must not be null.";
                     inner.error(left_span, "Operation failed", detail, whole);
                     left_diagnostics.append(apart);
@@ -158,7 +167,12 @@ impl Evaluator<'_> {
         for arm in arms.iter().rev() {
             let (value, value_diagnostics) = self.value_apart(&arm.value);
             let mut apart = Diagnostics::new();
-            let mut inner = Evaluator { scope: self.scope, source: self.source, diagnostics: &mut apart };
+            let mut inner = Evaluator {
+                scope: self.scope,
+                source: self.source,
+                diagnostics: &mut apart,
+                fuel: self.fuel,
+            };
             let before = (value, value_diagnostics, result, diagnostics);
             result = inner.choose(whole, &arm.condition, before);
             diagnostics = apart;

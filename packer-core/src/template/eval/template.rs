@@ -3,7 +3,7 @@
 use super::super::syntax::{TemplateFor, TemplateIf, TemplatePart};
 use super::collections::loop_scope;
 use super::{CONDITIONAL, Evaluator};
-use crate::diagnostic::Diagnostics;
+use crate::diagnostic::{Diagnostics, Span};
 use crate::value::{Data, Type, Value, convert};
 
 /// The text put together so far.
@@ -12,12 +12,25 @@ struct Text {
     text: String,
     unknown: bool,
     sensitive: bool,
+    too_long: bool,
+}
+
+impl Text {
+    fn push(&mut self, text: &str) {
+        self.too_long |= self.text.len() + text.len() > Value::MAX_SIZE;
+        if !self.too_long {
+            self.text.push_str(text);
+        }
+    }
 }
 
 impl Evaluator<'_> {
-    pub(super) fn template(&mut self, parts: &[TemplatePart]) -> Value {
+    pub(super) fn template(&mut self, parts: &[TemplatePart], span: Span) -> Value {
         let mut text = Text::default();
         self.parts(parts, &mut text);
+        if text.too_long {
+            return self.too_large(span);
+        }
         let value = if text.unknown { Value::unknown(Type::String) } else { Value::text(&text.text) };
         value.sensitive_if(text.sensitive)
     }
@@ -25,7 +38,7 @@ impl Evaluator<'_> {
     fn parts(&mut self, parts: &[TemplatePart], text: &mut Text) {
         for part in parts {
             match part {
-                TemplatePart::Literal(literal, _) => text.text.push_str(literal),
+                TemplatePart::Literal(literal, _) => text.push(literal),
                 TemplatePart::Interpolation(expr) => {
                     let value = self.value(expr);
                     text.sensitive |= value.contains_sensitive();
@@ -51,7 +64,7 @@ impl Evaluator<'_> {
         }
         match convert(value, &Type::String) {
             Ok(converted) => match converted.data() {
-                Data::String(s) => text.text.push_str(s),
+                Data::String(s) => text.push(s),
                 _ => text.unknown = true,
             },
             Err(e) => {
@@ -69,7 +82,12 @@ impl Evaluator<'_> {
         let Some(chosen) = self.condition(&condition, &directive.condition, &CONDITIONAL) else {
             text.unknown = true;
             let mut ignored = Diagnostics::new();
-            let mut inner = Evaluator { scope: self.scope, source: self.source, diagnostics: &mut ignored };
+            let mut inner = Evaluator {
+                scope: self.scope,
+                source: self.source,
+                diagnostics: &mut ignored,
+                fuel: self.fuel,
+            };
             for parts in [&directive.then, &directive.otherwise] {
                 let mut branch = Text::default();
                 inner.parts(parts, &mut branch);
@@ -89,10 +107,17 @@ impl Evaluator<'_> {
         };
         let said = self.diagnostics.len();
         for (key, value) in elements {
+            if text.too_long || !self.step(directive.span) {
+                return;
+            }
             let (key_var, value_var) = (directive.key_var.as_ref(), &directive.value_var);
             let scope = loop_scope(self.scope, key_var, value_var, key, value);
-            let mut inner =
-                Evaluator { scope: &scope, source: self.source, diagnostics: &mut *self.diagnostics };
+            let mut inner = Evaluator {
+                scope: &scope,
+                source: self.source,
+                diagnostics: &mut *self.diagnostics,
+                fuel: self.fuel,
+            };
             inner.parts(&directive.parts, text);
             if self.diagnostics.len() > said {
                 return;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::services::{NoServices, Services};
 use crate::clock::Clock;
 use crate::secrets::Secrets;
+use crate::value::Value;
 
 /// What functions may reach. Cheap to clone.
 ///
@@ -132,7 +133,7 @@ pub struct RealFiles;
 
 impl Files for RealFiles {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        std::fs::read(path)
+        crate::template::files::read_bounded(path, Value::MAX_SIZE)
     }
 
     fn kind(&self, path: &Path) -> io::Result<FileKind> {

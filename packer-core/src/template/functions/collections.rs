@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{Add, Function, FunctionError, FunctionResult, Param, element_type, text, whole};
+use super::{Add, Function, FunctionError, FunctionResult, Param, element_type, fits_values, text, whole};
 use crate::value::{Data, Type, Value, convert, identity, unify};
 
 pub(super) fn add(add: Add<'_>) {
@@ -436,6 +436,7 @@ fn set_product(args: &[Value]) -> FunctionResult {
     }
     // One list or tuple among them makes the order of the whole count.
     ordered |= args.iter().any(|a| matches!(a.data(), Data::List(..) | Data::Tuple(_)));
+    fits_values(total.saturating_mul(args.len()))?;
     if total > MOST_PRODUCTS {
         return Err(format!("the product would have more than {MOST_PRODUCTS} elements").into());
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::FunctionResult;
+use super::{FunctionResult, fits_values};
 use crate::value::{Type, Value, normalize};
 
 /// A list of objects of strings, one for each line behind the header. Lines that are blank are left out.
@@ -22,6 +22,7 @@ pub(super) fn decode(text: &str) -> FunctionResult {
         if fields.len() != names.len() {
             return Err(format!("CSV parse error on line {line}: wrong number of fields").into());
         }
+        fits_values(rows.len().saturating_mul(names.len()))?;
         rows.push(Value::object(names.iter().cloned().zip(fields.iter().map(|f| Value::text(f)))));
     }
     Ok(Value::list(Type::object(names.into_iter().map(|n| (n, Type::String))), rows))

@@ -3,7 +3,7 @@
 use num_bigint::{BigInt, Sign};
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{Add, Function, FunctionError, FunctionResult, Param, text};
+use super::{Add, Function, FunctionError, FunctionResult, Param, fits, text};
 use crate::value::{Data, Number, Type, Value, convert, write_json_string};
 
 /// More than any text needs; a larger width is a mistake that would use up the memory.
@@ -43,7 +43,7 @@ fn format_list(pattern: &str, args: &[Value]) -> FunctionResult {
             return Err(FunctionError::argument(i + 1, message));
         }
     }
-    let mut results = Vec::with_capacity(length);
+    let (mut results, mut size) = (Vec::new(), 0);
     for i in 0..length {
         let row: Vec<Value> = args
             .iter()
@@ -55,6 +55,8 @@ fn format_list(pattern: &str, args: &[Value]) -> FunctionResult {
                 message: format!("error on format iteration {i}: {}", e.message),
                 ..e
             })?;
+            size += line.len();
+            fits(size)?;
             results.push(Value::text(&line));
         } else {
             results.push(Value::unknown(Type::String));
@@ -69,6 +71,7 @@ fn format(pattern: &str, args: &[Value]) -> Result<String, FunctionError> {
     let mut rest = pattern;
     while let Some(at) = rest.find('%') {
         let (literal, from) = rest.split_at(at);
+        fits(out.len())?;
         out.push_str(literal);
         let offset = pattern.len() - from.len();
         if let Some(after) = from.strip_prefix("%%") {

@@ -14,6 +14,10 @@ const MAX_ALTERNATIVES: usize = 1000;
 /// the next character (except on Windows, where it separates names).
 pub(super) struct Pattern(Vec<Vec<Part>>);
 
+/// How many names a search looks at. A tree larger than that is searched by mistake: `fileset("/", "**")`, or links
+/// from each of many folders to all others.
+const MOST_NAMES: usize = 1 << 20;
+
 /// What one name on the way to a file must be like.
 #[derive(Clone, Debug)]
 enum Part {
@@ -48,9 +52,13 @@ impl Pattern {
     /// The regular files below `root` that match, as paths relative to it with `/`, sorted. A folder that does not
     /// exist has none.
     pub(super) fn files(&self, root: &Path, files: &dyn Files) -> io::Result<BTreeSet<String>> {
+        self.at_most(MOST_NAMES, root, files)
+    }
+
+    fn at_most(&self, mut names: usize, root: &Path, files: &dyn Files) -> io::Result<BTreeSet<String>> {
         let mut found = BTreeSet::new();
         for parts in &self.0 {
-            Walk { files, parts, found: &mut found, seen: HashSet::new() }.run(root)?;
+            Walk { files, parts, found: &mut found, seen: HashSet::new(), names: &mut names }.run(root)?;
         }
         Ok(found)
     }
@@ -221,6 +229,8 @@ struct Walk<'a> {
     found: &'a mut BTreeSet<String>,
     /// Folder and part that were looked at already: several `**` would come to them again and again.
     seen: HashSet<(String, usize)>,
+    /// How many names may still be looked at.
+    names: &'a mut usize,
 }
 
 /// A folder on the way down, by its real path.
@@ -259,6 +269,11 @@ impl Walk<'_> {
                 _ => above,
             };
             for name in names {
+                let Some(left) = self.names.checked_sub(1) else {
+                    let message = format!("there are more than {MOST_NAMES} names to look at");
+                    return Err(io::Error::other(message));
+                };
+                *self.names = left;
                 if let Part::Name(tokens) = part
                     && !matches(tokens, &name)
                 {
@@ -367,6 +382,18 @@ mod tests {
             assert!(Pattern::parse(bad).is_err(), "{bad}");
         }
         assert!(Pattern::parse(&"{a,b}".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn a_tree_that_is_too_large_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for i in 0..20 {
+            std::fs::write(folder.path().join(format!("f{i}")), "").unwrap();
+        }
+        let all = Pattern::parse("**").unwrap();
+        assert_eq!(all.at_most(20, folder.path(), &RealFiles).unwrap().len(), 20);
+        let error = all.at_most(19, folder.path(), &RealFiles).unwrap_err().to_string();
+        assert!(error.contains("names to look at"), "{error}");
     }
 
     #[test]

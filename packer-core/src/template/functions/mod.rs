@@ -231,6 +231,11 @@ impl Function {
             return Err(CallError::TooMany(self.params.len()));
         }
         let sensitive = args.iter().any(Value::contains_sensitive);
+        let size = args.iter().fold(0usize, |size, arg| size.saturating_add(arg.size()));
+        if size > MOST_ARGUMENTS {
+            let message = format!("the arguments have more than {} MiB together", MOST_ARGUMENTS >> 20);
+            return Err(CallError::Failed(message.into()));
+        }
         let mut unknown = None;
         for (i, arg) in args.iter_mut().enumerate() {
             let Some(param) = self.param(i) else { continue }; // the count was checked above
@@ -259,6 +264,26 @@ impl Function {
         };
         Ok(result.sensitive_if(sensitive))
     }
+}
+
+/// How large the arguments of a call may be together.
+const MOST_ARGUMENTS: usize = 2 * Value::MAX_SIZE;
+
+/// An error for a text that would have more than so many bytes. Functions whose results grow faster than their arguments
+/// ask before they make one.
+fn fits(bytes: usize) -> Result<(), FunctionError> {
+    if bytes > Value::MAX_SIZE {
+        return Err(format!("the result would have more than {} MiB", Value::MAX_SIZE >> 20).into());
+    }
+    Ok(())
+}
+
+/// The same for a number of values.
+fn fits_values(count: usize) -> Result<(), FunctionError> {
+    if count > Value::MAX_NODES {
+        return Err(format!("the result would have more than {} elements", Value::MAX_NODES).into());
+    }
+    Ok(())
 }
 
 /// Whether it is a bare `null` or an unknown value of which not even the type is known.

@@ -3,7 +3,7 @@
 use regex::{Captures, Regex};
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{Add, Function, FunctionError, FunctionResult, Param, re2, text, whole};
+use super::{Add, Function, FunctionError, FunctionResult, Param, fits, fits_values, re2, text, whole};
 use crate::value::{Type, Value};
 
 pub(super) fn add(add: Add<'_>) {
@@ -40,13 +40,13 @@ pub(super) fn add(add: Add<'_>) {
     add(
         "replace",
         Function::new(["str", "substr", "replace"].map(string), Type::String, |a, _| {
-            Ok(Value::text(&text(&a[0]).replace(text(&a[1]), text(&a[2]))))
+            replace(text(&a[0]), text(&a[1]), text(&a[2]))
         }),
     );
     add(
         "split",
         Function::new(["separator", "str"].map(string), list_of_strings(), |a, _| {
-            Ok(split(text(&a[0]), text(&a[1])))
+            split(text(&a[0]), text(&a[1]))
         }),
     );
     add("startswith", test(["str", "prefix"], |s, prefix| s.starts_with(prefix)));
@@ -118,7 +118,12 @@ fn indent(args: &[Value]) -> FunctionResult {
     }
     let pad =
         " ".repeat(usize::try_from(spaces).map_err(|_| FunctionError::argument(0, "must not be negative"))?);
-    Ok(Value::text(&text(&args[1]).replace('\n', &format!("\n{pad}"))))
+    replace(text(&args[1]), "\n", &format!("\n{pad}"))
+}
+
+fn replace(s: &str, old: &str, new: &str) -> FunctionResult {
+    fits(s.len().saturating_add(s.matches(old).count().saturating_mul(new.len())))?;
+    Ok(Value::text(&s.replace(old, new)))
 }
 
 fn join(args: &[Value]) -> FunctionResult {
@@ -135,16 +140,19 @@ fn join(args: &[Value]) -> FunctionResult {
             parts.push(part);
         }
     }
-    Ok(Value::text(&parts.join(text(&args[0]))))
+    let separator = text(&args[0]);
+    fits(separator.len().saturating_mul(parts.len()))?;
+    Ok(Value::text(&parts.join(separator)))
 }
 
-fn split(separator: &str, s: &str) -> Value {
+fn split(separator: &str, s: &str) -> FunctionResult {
+    fits_values(if separator.is_empty() { s.chars().count() } else { s.matches(separator).count() })?;
     let parts: Vec<Value> = if separator.is_empty() {
         s.chars().map(|c| Value::text(c.encode_utf8(&mut [0; 4]))).collect()
     } else {
         s.split(separator).map(Value::text).collect()
     };
-    Value::list(Type::String, parts)
+    Ok(Value::list(Type::String, parts))
 }
 
 /// Counts in grapheme clusters. A negative offset counts from the end; a length of -1 takes the rest.
@@ -222,11 +230,27 @@ fn regex_all(args: &[Value]) -> FunctionResult {
         Shape::Unnamed => Type::tuple(vec![Type::String; pattern.captures_len() - 1]),
         Shape::Named => Type::object(pattern.capture_names().flatten().map(|name| (name, Type::String))),
     };
-    let all = pattern.captures_iter(text(&args[1])).map(|captures| matched(&pattern, &shape, &captures));
+    let groups = pattern.captures_len();
+    let mut all = Vec::new();
+    for captures in pattern.captures_iter(text(&args[1])) {
+        fits_values(all.len().saturating_mul(groups))?;
+        all.push(matched(&pattern, &shape, &captures));
+    }
     Ok(Value::list(element, all))
 }
 
 fn regex_replace(args: &[Value]) -> FunctionResult {
     let pattern = pattern(args, 1)?;
-    Ok(Value::text(&pattern.replace_all(text(&args[0]), text(&args[2]))))
+    let (s, new) = (text(&args[0]), text(&args[2]));
+    let mut replaced = String::with_capacity(s.len());
+    let mut end = 0;
+    for captures in pattern.captures_iter(s) {
+        let Some(whole) = captures.get(0) else { continue };
+        replaced.push_str(&s[end..whole.start()]);
+        captures.expand(new, &mut replaced);
+        end = whole.end();
+        fits(replaced.len())?;
+    }
+    replaced.push_str(&s[end..]);
+    Ok(Value::text(&replaced))
 }

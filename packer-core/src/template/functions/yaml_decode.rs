@@ -9,7 +9,7 @@ use super::calendar::Moment;
 use crate::value::{Data, Number, Type, Value, normalize};
 
 /// How many nodes a document may have, those of aliases counted wherever they are used.
-const MAX_NODES: usize = 10_000_000;
+const MAX_NODES: usize = Value::MAX_NODES;
 
 /// The value of a document: objects, tuples and primitives.
 ///

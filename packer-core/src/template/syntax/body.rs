@@ -146,11 +146,6 @@ impl BodySchema {
         self
     }
 
-    /// How many labels the blocks of this type have; `None` where they are not expected.
-    pub(in crate::template) fn label_count(&self, kind: &str) -> Option<usize> {
-        self.blocks.iter().find(|b| b.kind == kind).map(|b| b.labels.len())
-    }
-
     /// Expects any number of blocks of a type; `labels` are the names of its labels, as messages show them.
     #[must_use]
     pub fn block(mut self, kind: impl Into<Cow<'static, str>>, labels: &[&'static str]) -> Self {
@@ -159,6 +154,36 @@ impl BodySchema {
             labels: labels.iter().map(|l| Cow::Borrowed(*l)).collect(),
         });
         self
+    }
+}
+
+/// What a reader expects in a body: a [`BodySchema`], or something that knows the same without being made into one.
+pub(crate) trait Expected {
+    /// Whether an attribute must be there; `None` where none of this name is expected.
+    fn attribute(&self, name: &str) -> Option<bool>;
+    /// The names of the labels of a block type; `None` where no such block is expected.
+    fn block(&self, kind: &str) -> Option<&[Cow<'static, str>]>;
+    /// The names of the attributes, and whether each must be there.
+    fn attributes(&self) -> Box<dyn Iterator<Item = (&str, bool)> + '_>;
+    /// The block types.
+    fn blocks(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+}
+
+impl Expected for BodySchema {
+    fn attribute(&self, name: &str) -> Option<bool> {
+        self.attributes.iter().find(|a| a.name == name).map(|a| a.required)
+    }
+
+    fn block(&self, kind: &str) -> Option<&[Cow<'static, str>]> {
+        self.blocks.iter().find(|b| b.kind == kind).map(|b| &*b.labels)
+    }
+
+    fn attributes(&self) -> Box<dyn Iterator<Item = (&str, bool)> + '_> {
+        Box::new(self.attributes.iter().map(|a| (&*a.name, a.required)))
+    }
+
+    fn blocks(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.blocks.iter().map(|b| &*b.kind))
     }
 }
 
@@ -201,18 +226,25 @@ impl Body {
 
     /// What the body holds of what the schema asks for; everything else in it is an error.
     pub fn content(&self, schema: &BodySchema, diagnostics: &mut Diagnostics) -> Content {
+        self.content_of(schema, false, diagnostics)
+    }
+
+    /// The same; what is not expected is an error unless it is `partial`.
+    pub(in crate::template) fn content_of(
+        &self,
+        expected: &dyn Expected,
+        partial: bool,
+        diagnostics: &mut Diagnostics,
+    ) -> Content {
         match &self.kind {
-            BodyKind::Native(body) => native::content(self, body, schema, false, diagnostics),
-            BodyKind::Json(body) => json::content(self, body, schema, false, diagnostics),
+            BodyKind::Native(body) => native::content(self, body, expected, partial, diagnostics),
+            BodyKind::Json(body) => json::content(self, body, expected, partial, diagnostics),
         }
     }
 
     /// What the body holds of what the schema asks for, and a body of the rest.
     pub fn partial_content(&self, schema: &BodySchema, diagnostics: &mut Diagnostics) -> (Content, Self) {
-        let content = match &self.kind {
-            BodyKind::Native(body) => native::content(self, body, schema, true, diagnostics),
-            BodyKind::Json(body) => json::content(self, body, schema, true, diagnostics),
-        };
+        let content = self.content_of(schema, true, diagnostics);
         let mut hidden = self.hidden.as_deref().cloned().unwrap_or_default();
         hidden.attributes.extend(schema.attributes.iter().map(|a| Arc::from(&*a.name)));
         hidden.blocks.extend(schema.blocks.iter().map(|b| Arc::from(&*b.kind)));

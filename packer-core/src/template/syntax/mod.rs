@@ -13,6 +13,7 @@ mod parser;
 use std::sync::Arc;
 
 pub use ast::*;
+pub(crate) use body::Expected;
 pub use body::{Attribute, Block, Body, BodySchema, Content, File};
 pub(super) use json::{Node, NodeKind, Property, read_plain};
 pub use lexer::{Token, TokenKind, lex};

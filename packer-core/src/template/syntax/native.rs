@@ -1,9 +1,9 @@
 //! Bodies of native syntax, and what a schema finds in them.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 
 use super::ast::Name;
-use super::body::{Attribute, Block, BlockSchema, Body, BodySchema, Content};
+use super::body::{Attribute, Block, Body, Content, Expected};
 use crate::diagnostic::{Diagnostic, Diagnostics, Span, did_you_mean};
 
 /// Attributes and blocks, each in the order written.
@@ -16,25 +16,23 @@ pub(super) struct NativeBody {
 pub(super) fn content(
     body: &Body,
     native: &NativeBody,
-    schema: &BodySchema,
+    expected: &dyn Expected,
     partial: bool,
     diagnostics: &mut Diagnostics,
 ) -> Content {
-    let known: HashMap<&str, bool> = schema.attributes.iter().map(|a| (&*a.name, a.required)).collect();
-    let kinds: HashMap<&str, &BlockSchema> = schema.blocks.iter().map(|b| (&*b.kind, b)).collect();
     let mut content = Content::default();
     for attribute in &native.attributes {
         let name = attribute.name.as_str();
         if body.hides_attribute(name) {
             continue;
         }
-        if known.contains_key(name) {
+        if expected.attribute(name).is_some() {
             content.attributes.push(attribute.clone());
         } else if !partial {
-            diagnostics.push(unsupported_argument(schema, attribute));
+            diagnostics.push(unsupported_argument(expected, attribute));
         }
     }
-    for name in schema.attributes.iter().filter(|a| a.required).map(|a| &*a.name) {
+    for (name, _) in expected.attributes().filter(|(_, required)| *required) {
         if content.attribute(name).is_none() {
             diagnostics.push(missing_argument(body, name));
         }
@@ -44,14 +42,14 @@ pub(super) fn content(
         if body.hides_block(kind) {
             continue;
         }
-        match kinds.get(kind) {
-            Some(wanted) => {
-                if labels_fit(block, wanted, diagnostics) {
+        match expected.block(kind) {
+            Some(labels) => {
+                if labels_fit(block, labels, diagnostics) {
                     content.blocks.push(block.clone());
                 }
             }
             None if partial => {}
-            None => diagnostics.push(unsupported_block(schema, block)),
+            None => diagnostics.push(unsupported_block(expected, block)),
         }
     }
     content
@@ -72,17 +70,17 @@ pub(super) fn attributes(body: &Body, native: &NativeBody, diagnostics: &mut Dia
     native.attributes.iter().filter(|a| !body.hides_attribute(&a.name.text)).cloned().collect()
 }
 
-fn unsupported_argument(schema: &BodySchema, attribute: &Attribute) -> Diagnostic {
+fn unsupported_argument(expected: &dyn Expected, attribute: &Attribute) -> Diagnostic {
     let name = attribute.name.as_str();
     let d = Diagnostic::error("Unsupported argument")
         .at(attribute.name.span.in_source(&attribute.source))
         .detail(format!("An argument named \"{name}\" is not expected here."));
-    if schema.blocks.iter().any(|b| b.kind == name) {
+    if expected.block(name).is_some() {
         return d.help(format!("did you mean to define a block of type \"{name}\"?"));
     }
-    match did_you_mean(name, schema.attributes.iter().map(|a| &*a.name)) {
+    match did_you_mean(name, expected.attributes().map(|(name, _)| name)) {
         Some(meant) => d.suggest(meant),
-        None => expected_names(d, schema.attributes.iter().map(|a| &*a.name)),
+        None => expected_names(d, expected.attributes().map(|(name, _)| name)),
     }
 }
 
@@ -97,17 +95,17 @@ fn expected_names<'a>(d: Diagnostic, names: impl Iterator<Item = &'a str>) -> Di
     }
 }
 
-fn unsupported_block(schema: &BodySchema, block: &Block) -> Diagnostic {
+fn unsupported_block(expected: &dyn Expected, block: &Block) -> Diagnostic {
     let kind = block.kind.as_str();
     let d = Diagnostic::error("Unsupported block type")
         .at(block.kind_location())
         .detail(format!("Blocks of type \"{kind}\" are not expected here."));
-    if schema.attributes.iter().any(|a| a.name == kind) {
+    if expected.attribute(kind).is_some() {
         return d.help(format!("did you mean to define argument \"{kind}\"? It needs an equals sign."));
     }
-    match did_you_mean(kind, schema.blocks.iter().map(|b| &*b.kind)) {
+    match did_you_mean(kind, expected.blocks()) {
         Some(meant) => d.suggest(meant),
-        None => expected_names(d, schema.blocks.iter().map(|b| &*b.kind)),
+        None => expected_names(d, expected.blocks()),
     }
 }
 
@@ -118,17 +116,17 @@ pub(super) fn missing_argument(body: &Body, name: &str) -> Diagnostic {
         .at(at.in_source(&body.source))
 }
 
-fn label_rule(kind: &str, wanted: &BlockSchema) -> String {
-    match &*wanted.labels {
+fn label_rule(kind: &str, labels: &[Cow<'static, str>]) -> String {
+    match labels {
         [one] => format!("A \"{kind}\" block has one label, its {one}."),
         all => format!("A \"{kind}\" block has {} labels ({}).", all.len(), all.join(", ")),
     }
 }
 
-fn labels_fit(block: &Block, wanted: &BlockSchema, diagnostics: &mut Diagnostics) -> bool {
+fn labels_fit(block: &Block, wanted: &[Cow<'static, str>], diagnostics: &mut Diagnostics) -> bool {
     let kind = block.kind.as_str();
-    if let Some(extra) = block.labels.get(wanted.labels.len()) {
-        let detail = match wanted.labels.len() {
+    if let Some(extra) = block.labels.get(wanted.len()) {
+        let detail = match wanted.len() {
             0 => format!("A \"{kind}\" block has no labels."),
             _ => label_rule(kind, wanted),
         };
@@ -139,7 +137,7 @@ fn labels_fit(block: &Block, wanted: &BlockSchema, diagnostics: &mut Diagnostics
         );
         return false;
     }
-    if let Some(name) = wanted.labels.get(block.labels.len()) {
+    if let Some(name) = wanted.get(block.labels.len()) {
         let after: &Name = block.labels.last().unwrap_or(&block.kind);
         diagnostics.push(
             Diagnostic::error(format!("Missing {name} for {kind}"))

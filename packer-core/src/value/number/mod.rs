@@ -84,6 +84,19 @@ pub enum ArithmeticError {
 pub struct ParseNumberError;
 
 impl Number {
+    /// How many characters its text has, about and at most.
+    pub(super) fn text_size(&self) -> u32 {
+        match &self.0 {
+            Repr::Int(..) | Repr::Infinite(_) => 0,
+            // A decimal digit is worth three bits and more: so many that count, and zeros before or behind them.
+            Repr::Float(f) => {
+                let bits = f.mantissa.bits();
+                let magnitude = f.exponent.saturating_add_unsigned(bits).unsigned_abs();
+                u32::try_from(bits / 3 + magnitude / 3).unwrap_or(u32::MAX)
+            }
+        }
+    }
+
     /// Positive infinity, which `1 / 0` gives.
     pub const INFINITY: Self = Self(Repr::Infinite(Sign::Plus));
     /// Negative infinity.

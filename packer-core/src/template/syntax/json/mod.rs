@@ -2,11 +2,12 @@
 
 mod reader;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::ast::{Expr, ExprKind, JsonString, Name, ObjectExpr, ObjectItem, ObjectKey};
-use super::body::{Attribute, Block, BlockSchema, Body, BodyKind, BodySchema, Content, File};
+use super::body::{Attribute, Block, Body, BodyKind, Content, Expected, File};
 use super::lexer::Start;
 use super::{native, parser};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, Span, did_you_mean};
@@ -63,18 +64,16 @@ pub(in super::super) fn read_plain(source: &Arc<SourceFile>) -> (Node, Diagnosti
 pub(super) fn content(
     body: &Body,
     root: &JsonBody,
-    schema: &BodySchema,
+    expected: &dyn Expected,
     partial: bool,
     diagnostics: &mut Diagnostics,
 ) -> Content {
-    let known: HashMap<&str, bool> = schema.attributes.iter().map(|a| (&*a.name, a.required)).collect();
-    let kinds: HashMap<&str, &BlockSchema> = schema.blocks.iter().map(|b| (&*b.kind, b)).collect();
     let mut content = Content::default();
     let mut seen: HashMap<&str, Span> = HashMap::new();
     let properties = properties(body, root, diagnostics);
     for property in properties.iter().filter(|p| p.name.as_str() != "//") {
         let name = property.name.as_str();
-        if known.contains_key(name) {
+        if expected.attribute(name).is_some() {
             if body.hides_attribute(name) {
                 continue;
             }
@@ -85,16 +84,16 @@ pub(super) fn content(
                     content.attributes.push(attribute(body, property));
                 }
             }
-        } else if let Some(wanted) = kinds.get(name) {
+        } else if let Some(labels) = expected.block(name) {
             if !body.hides_block(name) {
-                let header = Header { body, kind: &property.name, wanted };
+                let header = Header { body, kind: &property.name, labels };
                 header.unpack(&property.value, &mut Vec::new(), &mut content.blocks, diagnostics);
             }
         } else if !partial && !body.hides_attribute(name) && !body.hides_block(name) {
-            diagnostics.push(extraneous(body, schema, &property.name));
+            diagnostics.push(extraneous(body, expected, &property.name));
         }
     }
-    for name in schema.attributes.iter().filter(|a| a.required).map(|a| &*a.name) {
+    for (name, _) in expected.attributes().filter(|(_, required)| *required) {
         if content.attribute(name).is_none() {
             diagnostics.push(native::missing_argument(body, name));
         }
@@ -156,12 +155,11 @@ fn twice(summary: &str, body: &Body, property: &Property, first: Span) -> Diagno
         .related("first set here", first)
 }
 
-fn extraneous(body: &Body, schema: &BodySchema, name: &Name) -> Diagnostic {
+fn extraneous(body: &Body, expected: &dyn Expected, name: &Name) -> Diagnostic {
     let d = Diagnostic::error("Extraneous JSON object property")
         .detail(format!("No argument and no type of block is named \"{}\" here.", name.text))
         .at(name.span.in_source(&body.source));
-    let names = schema.attributes.iter().map(|a| &*a.name).chain(schema.blocks.iter().map(|b| &*b.kind));
-    match did_you_mean(&name.text, names) {
+    match did_you_mean(&name.text, expected.attributes().map(|(name, _)| name).chain(expected.blocks())) {
         Some(meant) => d.suggest(meant),
         None => d,
     }
@@ -207,7 +205,8 @@ fn collect(
 struct Header<'a> {
     body: &'a Body,
     kind: &'a Name,
-    wanted: &'a BlockSchema,
+    /// The names of its labels.
+    labels: &'a [Cow<'static, str>],
 }
 
 impl Header<'_> {
@@ -220,7 +219,7 @@ impl Header<'_> {
         diagnostics: &mut Diagnostics,
     ) {
         let kind = self.kind.as_str();
-        let Some(label) = self.wanted.labels.get(labels.len()) else {
+        let Some(label) = self.labels.get(labels.len()) else {
             match &node.kind {
                 NodeKind::Null | NodeKind::Invalid => {}
                 NodeKind::Object(_) => blocks.push(self.block(node, node, labels)),

@@ -338,6 +338,9 @@ impl<'a> Parser<'a> {
 
     /// Names the operators and characters that other languages have and this one has not.
     fn refuse_foreign_tokens(&mut self) {
+        if !self.tokens.iter().any(|t| matches!(t.kind, TokenKind::Foreign | TokenKind::Invalid)) {
+            return;
+        }
         // One single quote rarely comes alone: a line with some is told once.
         let mut quoted_line = false;
         for i in 0..self.tokens.len() {
