@@ -8,7 +8,7 @@ use packer_core::template::{Console, Inputs, Language, Response, Template};
 
 use crate::flags;
 use crate::line_editor::LineEditor;
-use crate::template::TemplateFlags;
+use crate::template::{TemplateFlags, apart};
 use crate::ui::Ui;
 use crate::{FAILED, Input, OK, Session, registry};
 
@@ -96,7 +96,7 @@ async fn open(session: &mut Session, path: Option<&str>, inputs: Inputs) -> Resu
         None => empty(&inputs).map_err(|findings| session.failed(&findings))?,
     };
     // What is wrong with the template is not told: what can be evaluated can be looked at.
-    let work = async move { template.console(&registry(), inputs).await };
+    let work = apart(async move { template.console(&registry(), inputs).await });
     let opened = session.unless_stopped(work).await?;
     opened.map_err(|findings| session.failed(&findings))
 }

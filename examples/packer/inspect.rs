@@ -3,7 +3,7 @@
 use packer_core::template::InspectLine;
 
 use crate::flags;
-use crate::template::TemplateFlags;
+use crate::template::{TemplateFlags, apart};
 use crate::{FAILED, OK, Session, registry};
 
 pub(crate) const USAGE: &str = "Usage: packer inspect [options] TEMPLATE
@@ -32,7 +32,7 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
         Ok(template) => template,
         Err(code) => return code,
     };
-    let work = async move { template.inspect(&registry(), inputs).await };
+    let work = apart(async move { template.inspect(&registry(), inputs).await });
     let inspection = match session.unless_stopped(work).await {
         Ok(Ok(inspection)) => inspection,
         Ok(Err(findings)) => return session.failed(&findings),

@@ -82,25 +82,15 @@ impl Session {
     /// Makes a template's pipeline; where that fails or is interrupted it has been said why.
     pub(crate) async fn pipeline(&mut self, template: &Template, inputs: Inputs) -> Result<Pipeline, u8> {
         let template = template.clone();
-        let work = async move { template.evaluate(&registry(), inputs).await };
+        let work = apart(async move { template.evaluate(&registry(), inputs).await });
         self.unless_stopped(work).await?.map_err(|findings| self.failed(&findings))
     }
 
-    /// Waits for something that may be dropped, unless a signal comes first. A task of its own, because functions of a
-    /// template that ask a service wait for the answer.
-    pub(crate) async fn unless_stopped<T: Send + 'static>(
-        &mut self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, u8> {
-        let mut task = tokio::spawn(work);
+    /// Waits for something that may be dropped, unless a signal comes first.
+    pub(crate) async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Result<T, u8> {
         tokio::select! {
-            result = &mut task => match result {
-                Ok(result) => Ok(result),
-                Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-                Err(_) => Err(FAILED),
-            },
+            result = work => Ok(result),
             Some(reason) = self.signals.recv() => {
-                task.abort();
                 self.ui.error(&format!("Cancelling build after receiving {reason}"));
                 Err(FAILED)
             }
@@ -111,5 +101,15 @@ impl Session {
     pub(crate) fn failed(&self, findings: &Diagnostics) -> u8 {
         self.ui.diagnostics(findings);
         FAILED
+    }
+}
+
+/// Work on a template as a task of its own: functions that ask a service wait for its answer, and signals are to be heard
+/// in the meantime.
+pub(crate) async fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        // Nobody aborts it.
+        Err(e) => std::panic::resume_unwind(e.into_panic()),
     }
 }

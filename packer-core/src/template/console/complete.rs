@@ -55,12 +55,8 @@ pub(super) fn complete(
 }
 
 /// The functions of `{{ … }}` that a console can call.
-const LEGACY_FUNCTIONS: [&str; 33] = [
+const LEGACY_FUNCTIONS: [&str; 29] = [
     "and",
-    "build_name",
-    "build_type",
-    "call",
-    "env",
     "eq",
     "ge",
     "gt",
