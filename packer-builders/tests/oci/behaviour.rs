@@ -27,7 +27,6 @@ async fn it_keeps_the_rules_of_builders() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stderr, reason = "what is not tested is told")]
 async fn it_keeps_the_rules_of_communicators() {
     let folder = folder();
     let Some(base) = busybox_image(folder.path()).await else { return };
