@@ -169,3 +169,31 @@ async fn what_a_secret_was_made_of_is_masked() {
     }
     assert_eq!(run("staple-correct").await.1, [""]);
 }
+
+#[tokio::test]
+async fn the_template_can_say_what_a_step_depends_on() {
+    let place = Place::new();
+    std::fs::write(place.path("packages.txt"), "1").unwrap();
+    let steps = |last: &str| {
+        format!(
+            r#"
+            provisioner "shell-local" {{
+              inline = ["true ${{build.ID}}"]
+              inputs = ["packages.txt"]
+            }}
+            provisioner "shell" {{
+              remote_folder = "{}"
+              inline        = ["true"]
+              {last}
+            }}
+            "#,
+            place.folder.path().display()
+        )
+    };
+    place.run(&steps("")).await;
+    assert_eq!(place.run(&steps("")).await, ["", ""]);
+    assert_eq!(place.run(&steps("volatile = true")).await, ["", "it is marked volatile"]);
+    std::fs::write(place.path("packages.txt"), "2").unwrap();
+    let why = format!("file {} changed", place.path("packages.txt").display());
+    assert_eq!(place.run(&steps("")).await, [&why, "a step before it runs again"]);
+}
