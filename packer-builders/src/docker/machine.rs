@@ -76,13 +76,16 @@ impl Machine for Container {
     }
 
     async fn checkpoint(&self, cx: &Context, key: &CheckpointKey) -> Result<Option<Resource>> {
-        let allowed = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' };
-        let tag: String = key.0.chars().map(allowed).take(120).collect();
-        let name = format!("packer-checkpoint:k{tag}");
+        // The start of the key is for people who look; another process may save the same state at the same time.
+        let key: String = key.0.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+        let name = format!("packer-checkpoint:k{key}-{}", uuid::Uuid::new_v4().simple());
         let more = json!({ "source": self.source });
         let resource = self.client.image_resource(&name, None, more.clone());
         let id = cx.own(resource.clone(), self.commit_as(cx, &resource, "", "", &[])).await?;
-        let saved = resource.with_details(self.client.image_resource(&name, Some(&id), more).details);
+        let mut saved = resource.with_details(self.client.image_resource(&name, Some(&id), more).details);
+        // What it takes beside the image that it lies on.
+        let (whole, base) = (self.size(&id).await, self.size(&self.image).await);
+        saved.details["size"] = whole.zip(base).map(|(whole, base)| whole.saturating_sub(base)).into();
         cx.record(saved.clone())?;
         Ok(Some(saved))
     }
@@ -119,6 +122,11 @@ impl Container {
             Artifact::new(IMAGE, &id).describe(format!("Imported Docker image: {id}")).owning(known);
         artifact.generated_data.insert("ImageSha256".to_owned(), id.into());
         Ok(artifact)
+    }
+
+    /// The bytes of an image with all that it lies on.
+    async fn size(&self, image: &str) -> Option<u64> {
+        self.client.image(image).await.ok()??.size?.try_into().ok()
     }
 
     /// The image that the running container keeps from going.
