@@ -332,6 +332,10 @@ impl Builder for Oci {
         Ok(Box::new(self.start(cx, Some(checkpoint)).await?))
     }
 
+    async fn checkpoint_exists(&self, _: &Context, checkpoint: &Resource) -> Result<bool> {
+        Ok(std::path::Path::new(&checkpoint.name).join(machine::ACCOUNT).is_file())
+    }
+
     async fn release(&self, cx: &Context, resource: &Resource) -> Result<()> {
         resume::release(cx, resource).await
     }
