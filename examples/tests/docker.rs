@@ -85,6 +85,19 @@ fn examples(engine: &mut Dockerd) {
         let line = annotated.lines().find(|line| line.starts_with("::error file=")).unwrap_or(&annotated);
         assert!(line.contains("push.pkr.hcl,line=") && line.contains("connection refused"), "{annotated}");
     }
+    // A finding about the template, at its own place.
+    let wrong = work.join("wrong.pkr.hcl");
+    fs::write(
+        &wrong,
+        "source \"docker\" \"a\" {\n  imge = \"x\"\n}\nbuild {\n  sources = [\"docker.a\"]\n}\n",
+    )
+    .unwrap();
+    let output = packer(engine, &work).args(["build", "-json", "wrong.pkr.hcl"]).output().unwrap();
+    let annotated = annotate(&example("ci/annotate"), &work, &output.stdout);
+    assert!(
+        annotated.contains("::error file=wrong.pkr.hcl,line=2,col=3::Unsupported argument"),
+        "{annotated}"
+    );
 }
 
 fn annotate(program: &str, work: &Path, events: &[u8]) -> String {

@@ -10,8 +10,8 @@ use libfuzzer_sys::fuzz_target;
 use packer_core::diagnostic::{Diagnostics, packer_layout_all};
 use packer_core::template::{Inputs, Template};
 use packer_core::{
-    Artifact, Builder, Context, Machine, PostProcessor, PrepareContext, Prepared, Processed, Provisioner, Registry,
-    Resource, Result, async_trait, config::GoTemplate,
+    Artifact, Builder, Context, Machine, PostProcessor, PrepareContext, Prepared, Processed, Provisioner,
+    Registry, Resource, Result, async_trait, config::GoTemplate,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
