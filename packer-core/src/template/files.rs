@@ -75,11 +75,14 @@ pub(super) fn collect(working_dir: Option<&Path>, path: &str) -> Result<Template
     if files.is_empty() {
         return Err(nothing_found(path).into());
     }
-    Ok(TemplateFiles {
-        files,
-        auto_vars: of([".auto.pkrvars.hcl", ".auto.pkrvars.json"]),
-        root: forward(path),
-    })
+    let auto_vars = of([".auto.pkrvars.hcl", ".auto.pkrvars.json"]);
+    // Nobody asked for this very file, so nobody is known to write into it.
+    if let Some(pipe) = files.iter().chain(&auto_vars).find(|f| is_named_pipe(&resolve(working_dir, f))) {
+        return Err(Diagnostic::error("Failed to read file")
+            .detail(format!("{pipe:?} is a named pipe. One is read only where it is given by its own path."))
+            .into());
+    }
+    Ok(TemplateFiles { files, auto_vars, root: forward(path) })
 }
 
 fn nothing_found(path: &str) -> Diagnostic {
@@ -106,7 +109,22 @@ fn names_in(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 /// The largest file of a template, in bytes. Reading one takes several times its size in memory.
-const LARGEST: usize = 64 << 20;
+pub(super) const LARGEST: usize = 64 << 20;
+
+/// Whether opening a path would wait until someone opens it for writing. A pipe that has no name in the file system, as
+/// a shell gives for `<(command)`, never does.
+pub(super) fn is_named_pipe(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        fs::metadata(path).is_ok_and(|m| m.file_type().is_fifo()) && fs::canonicalize(path).is_ok()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        false
+    }
+}
 
 /// The content of a file of at most so many bytes. Also what is no regular file, and says nothing of its size, ends
 /// there.
@@ -173,11 +191,8 @@ pub(super) fn read_lossy(
     name: &str,
 ) -> Result<(Arc<SourceFile>, Option<Diagnostic>), Diagnostics> {
     let failed = |detail: String| Diagnostics::from(Diagnostic::error("Failed to read file").detail(detail));
-    let bytes =
-        fs::read(resolve(working_dir, name)).map_err(|e| failed(format!("open {name}: {}", os_text(&e))))?;
-    if bytes.len() >= u32::MAX as usize {
-        return Err(failed(format!("{name:?} is larger than 4 GiB.")));
-    }
+    let bytes = read_bounded(&resolve(working_dir, name), LARGEST)
+        .map_err(|e| failed(format!("open {name}: {}", os_text(&e))))?;
     Ok(lossy(name, bytes))
 }
 

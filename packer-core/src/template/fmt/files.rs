@@ -10,7 +10,7 @@ use similar::TextDiff;
 use super::format;
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile};
 use crate::error::{Error, Result, os_text};
-use crate::template::files::{decode, join};
+use crate::template::files::{LARGEST, decode, is_named_pipe, join, read_bounded};
 use crate::whole_file::WholeFile;
 
 /// After this a diff need no longer be the shortest.
@@ -18,7 +18,7 @@ const DIFF_TIME: Duration = Duration::from_secs(2);
 
 /// The files that are formatted where a path is asked for, in the order of their names: of a folder its `*.pkr.hcl` and
 /// `*.pkrvars.hcl`, with `recursive` those of its folders too; what is no folder is itself the answer. Hidden files and
-/// folders and what editors leave behind (`NAME~`, `#NAME#`) are left out; symbolic links to folders are not followed.
+/// folders and what editors leave behind (`NAME~`, `#NAME#`) are left out, and so are named pipes; symbolic links to folders are not followed.
 ///
 /// ```
 /// # let folder = tempfile::tempdir()?;
@@ -70,7 +70,8 @@ fn entries(folder: &str, folders: bool) -> std::io::Result<Vec<(String, bool)>> 
             || name.ends_with('~')
             || (name.len() > 1 && name.starts_with('#') && name.ends_with('#'));
         let is_dir = entry.file_type()?.is_dir();
-        if !left_out && (if is_dir { folders } else { is_native(&name) }) {
+        // What one does not read to its end at once was not meant either.
+        if !left_out && (if is_dir { folders } else { is_native(&name) && !is_named_pipe(&entry.path()) }) {
             entries.push((name, is_dir));
         }
     }
@@ -102,7 +103,7 @@ impl Formatted {
                 .detail("Only files whose names end in `.pkr.hcl` or `.pkrvars.hcl` are formatted.")
                 .into());
         }
-        let bytes = fs::read(path)
+        let bytes = read_bounded(Path::new(path), LARGEST)
             .map_err(|e| Diagnostic::error(format!("failed to open {path}: open {path}: {}", os_text(&e))))?;
         Self::of(path, bytes)
     }

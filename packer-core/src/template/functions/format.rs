@@ -313,7 +313,8 @@ impl<'p> Verb<'p> {
 
     /// Writes sign and body, filled up to the width. Zeros never stand on the right.
     fn pad(&self, sign: &str, body: &str, zero: bool, out: &mut String) {
-        let length = sign.len() + body.graphemes(true).count();
+        // Of a long body no more is counted than could matter.
+        let length = sign.len() + body.graphemes(true).take(self.width).count();
         let missing = self.width.saturating_sub(length);
         let fill = |c: char, out: &mut String| out.extend(std::iter::repeat_n(c, missing));
         if !self.minus && !zero {

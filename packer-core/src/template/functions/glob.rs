@@ -14,9 +14,9 @@ const MAX_ALTERNATIVES: usize = 1000;
 /// the next character (except on Windows, where it separates names).
 pub(super) struct Pattern(Vec<Vec<Part>>);
 
-/// How many names a search looks at. A tree larger than that is searched by mistake: `fileset("/", "**")`, or links
-/// from each of many folders to all others.
-const MOST_NAMES: usize = 1 << 20;
+/// How many names a search looks at, each counted as often as its path has names: what lies deep costs more. A tree
+/// larger than that is searched by mistake: `fileset("/", "**")`, or links from each of many folders to all others.
+const MOST_NAMES: usize = 1 << 21;
 
 /// What one name on the way to a file must be like.
 #[derive(Clone, Debug)]
@@ -229,7 +229,7 @@ struct Walk<'a> {
     found: &'a mut BTreeSet<String>,
     /// Folder and part that were looked at already: several `**` would come to them again and again.
     seen: HashSet<(String, usize)>,
-    /// How many names may still be looked at.
+    /// How many names may still be looked at; see [`MOST_NAMES`].
     names: &'a mut usize,
 }
 
@@ -248,6 +248,7 @@ impl Walk<'_> {
                 continue;
             }
             let folder = root.join(&shown);
+            let depth = if shown.is_empty() { 1 } else { shown.matches('/').count() + 2 };
             let is_last = at + 1 == self.parts.len();
             let names = match part {
                 Part::Parent => {
@@ -269,9 +270,8 @@ impl Walk<'_> {
                 _ => above,
             };
             for name in names {
-                let Some(left) = self.names.checked_sub(1) else {
-                    let message = format!("there are more than {MOST_NAMES} names to look at");
-                    return Err(io::Error::other(message));
+                let Some(left) = self.names.checked_sub(depth) else {
+                    return Err(io::Error::other("there are too many names to look at"));
                 };
                 *self.names = left;
                 if let Part::Name(tokens) = part

@@ -1,5 +1,7 @@
 //! Functions on text, but for `format` and the encodings.
 
+use std::collections::HashSet;
+
 use regex::{Captures, Regex};
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -61,7 +63,14 @@ pub(super) fn add(add: Add<'_>) {
         ),
     );
     add("title", one(title));
-    add("trim", two(["str", "cutset"], |s, cutset| s.trim_matches(|c| cutset.contains(c)).to_owned()));
+    add(
+        "trim",
+        two(["str", "cutset"], |s, cutset| {
+            // Both may be long.
+            let cutset: HashSet<char> = cutset.chars().collect();
+            s.trim_matches(|c| cutset.contains(&c)).to_owned()
+        }),
+    );
     add("trimprefix", two(["str", "prefix"], |s, prefix| s.strip_prefix(prefix).unwrap_or(s).to_owned()));
     add("trimspace", one(|s| s.trim().to_owned()));
     add("trimsuffix", two(["str", "suffix"], |s, suffix| s.strip_suffix(suffix).unwrap_or(s).to_owned()));
