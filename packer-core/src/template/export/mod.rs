@@ -2,7 +2,7 @@
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), packer_core::Diagnostics> {
-//! # use packer_core::testing::fakes::FakeBuilder;
+//! # use packer_core::testing::FakeBuilder;
 //! use packer_core::template::{Template, export};
 //! use packer_core::{Build, Pipeline, Registry};
 //! # let mut registry = Registry::new();
