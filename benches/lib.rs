@@ -1,4 +1,12 @@
-//! Inputs of the benchmarks in `benches/`; `compare` sets whole programs side by side.
+//! Inputs of the benchmarks in `benches/`; `compare` sets whole programs side by side, `hcl_go` parsers and evaluators.
+
+#![expect(clippy::panic, reason = "a benchmark stops at the first surprise")]
+
+use packer_core::Diagnostics;
+use packer_core::template::eval::Scope;
+use packer_core::template::functions::{Capabilities, Functions};
+use packer_core::template::syntax::File;
+use packer_core::value::Value;
 
 /// A template of about `bytes` bytes that looks like what people write: variables, locals, sources, provisioners.
 pub fn realistic_template(bytes: usize) -> String {
@@ -59,4 +67,34 @@ pub fn many_sources(count: usize) -> String {
     let names: Vec<String> = (0..count).map(|n| format!("\"null.s{n}\"")).collect();
     text.push_str(&format!("build {{\n  sources = [{}]\n}}\n", names.join(", ")));
     text
+}
+
+/// What the expressions of a [`realistic_template`] refer to, as JSON; also `string`, the one type in it.
+pub fn variables_of(template: &str) -> String {
+    let images = template.matches("# Image number").count();
+    let object = |entry: &dyn Fn(usize) -> String| (0..images).map(entry).collect::<Vec<_>>().join(", ");
+    let regions = object(&|i| format!(r#""region_{i}": "eu-west-{i}""#));
+    let names = object(&|i| format!(r#""name_{i}": "web-eu-west-{i}-20260102""#));
+    let tags = r#"{"Name": "web-eu-west-0-20260102", "Count": 1, "Ports": [443, 8080], "Role": "even"}"#;
+    format!(
+        r#"{{"var": {{{regions}}}, "local": {{{names}, "tags_0": {tags}}}, "source": {{"type": "null", "name": "image_0"}}, "string": "string"}}"#
+    )
+}
+
+/// A scope with the attributes of an object as variables, and the functions of the language.
+pub fn scope_of(variables: &Value) -> Scope {
+    let variables =
+        variables.as_map().into_iter().flatten().map(|(name, value)| (name.clone(), value.clone()));
+    Scope::new().with_functions(Functions::standard(), Capabilities::none()).with_variables(variables)
+}
+
+/// Evaluates every attribute of every block of a file, each by itself.
+pub fn evaluate_all(file: &File, scope: &Scope, see: &mut dyn FnMut(Value)) {
+    let mut diagnostics = Diagnostics::new();
+    for attribute in file.body.all_attributes() {
+        see(attribute.evaluate(scope, &mut diagnostics));
+    }
+    if !diagnostics.is_empty() {
+        panic!("{diagnostics}");
+    }
 }

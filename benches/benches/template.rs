@@ -1,10 +1,14 @@
-//! Templates: how fast text is parsed (beside hcl-edit) and evaluated, and what validating many sources costs.
+//! Templates: how fast text is parsed (beside hcl-edit) and evaluated, what validating many sources costs, and whether
+//! large inputs take time in proportion. `hcl_go` sets the first two beside the implementation in Go.
 
 #![expect(clippy::expect_used, reason = "a benchmark stops at the first surprise")]
+
+use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use packer_core::template::syntax::parse_file;
 use packer_core::template::{Inputs, Template};
+use packer_core::value::from_json_str;
 use packer_core::{Engine, Registry, SourceFile};
 
 fn registry() -> Registry {
@@ -31,7 +35,14 @@ fn text(criterion: &mut Criterion) {
     group.bench_function("parse, hcl-edit", |bencher| {
         bencher.iter(|| hcl_edit::parser::parse_body(&text).expect("the text is sound"));
     });
+    let scope = benches::scope_of(&from_json_str(&benches::variables_of(&text)).expect("it is JSON"));
     group.bench_function("parse and evaluate", |bencher| {
+        bencher.iter(|| {
+            let (file, _) = parse_file(&SourceFile::new("bench.pkr.hcl", text.clone()));
+            benches::evaluate_all(&file, &scope, &mut |value| drop(black_box(value)));
+        });
+    });
+    group.bench_function("from text to pipeline", |bencher| {
         bencher.iter(|| {
             let template =
                 Template::from_texts([("bench.pkr.hcl", text.as_str())]).expect("the text is sound");
@@ -82,8 +93,13 @@ fn growth(criterion: &mut Criterion) {
             object.push_str(&format!("    key_{i} = {i}\n"));
         }
         object.push_str("  }\n");
-        for (name, text) in [("chain of locals", chain), ("object, 4 keys each", object)] {
-            let text = format!("{text}}}\n{}", benches::many_sources(1));
+        let one_source = benches::many_sources(1);
+        let inputs = [
+            ("chain of locals", format!("{chain}}}\n{one_source}")),
+            ("object, 4 keys each", format!("{object}}}\n{one_source}")),
+            ("sources", benches::many_sources(count)),
+        ];
+        for (name, text) in inputs {
             group.throughput(Throughput::Elements(count as u64));
             group.bench_with_input(BenchmarkId::new(name, count), &text, |bencher, text| {
                 bencher.iter(|| {
