@@ -16,7 +16,8 @@ impl Evaluator<'_> {
     }
 
     pub(super) fn object(&mut self, object: &ObjectExpr, span: Span) -> Value {
-        let mut entries: BTreeMap<Arc<str>, Value> = BTreeMap::new();
+        // Sorted once at the end; of equal keys the last wins then.
+        let mut entries: Vec<(Arc<str>, Value)> = Vec::with_capacity(object.items.len());
         let mut first_keys: BTreeMap<Arc<str>, Span> = BTreeMap::new();
         let (mut known, mut sensitive) = (true, false);
         for item in &object.items {
@@ -53,7 +54,7 @@ impl Evaluator<'_> {
                 }
                 first_keys.insert(key.clone(), span);
             }
-            entries.insert(key, value);
+            entries.push((key, value));
         }
         if !known {
             return Value::unknown(Type::Dynamic).sensitive_if(sensitive);

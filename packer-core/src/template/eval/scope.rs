@@ -15,10 +15,34 @@ pub struct Scope(Arc<Level>);
 struct Level {
     parent: Option<Scope>,
     /// Without any on the way out, a variable is not unknown but not allowed.
-    variables: Option<BTreeMap<Arc<str>, Value>>,
+    variables: Option<Variables>,
     functions: Option<Arc<FunctionScope>>,
     constant: bool,
     in_template_file: bool,
+}
+
+/// Variables in the order of their names, each name once. A list, because loops make one for each element.
+#[derive(Debug)]
+struct Variables(Vec<(Arc<str>, Value)>);
+
+impl Variables {
+    /// Of equal names the last counts.
+    fn new(mut all: Vec<(Arc<str>, Value)>) -> Self {
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
+        Self(all)
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        let at = self.0.binary_search_by(|(key, _)| (**key).cmp(name)).ok()?;
+        self.0.get(at).map(|(_, value)| value)
+    }
 }
 
 /// The functions of a scope and what they may reach.
@@ -61,14 +85,14 @@ impl Scope {
     /// A scope inside this one with these variables.
     #[must_use]
     pub fn with_variables<K: Into<Arc<str>>>(&self, variables: impl IntoIterator<Item = (K, Value)>) -> Self {
-        let variables = variables.into_iter().map(|(k, v)| (k.into(), v)).collect();
+        let variables = Variables::new(variables.into_iter().map(|(k, v)| (k.into(), v)).collect());
         Self(Arc::new(Level { variables: Some(variables), ..Level::inside(Some(self)) }))
     }
 
     /// The scope of a file that `templatefile` reads: the functions of this one and the given variables alone.
     pub(super) fn of_template_file(&self, variables: &BTreeMap<Arc<str>, Value>) -> Self {
         Self(Arc::new(Level {
-            variables: Some(variables.clone()),
+            variables: Some(Variables(variables.iter().map(|(k, v)| (k.clone(), v.clone())).collect())),
             functions: self.functions().cloned(),
             in_template_file: true,
             ..Level::inside(None)
@@ -80,7 +104,7 @@ impl Scope {
         let inside: Vec<&Level> =
             self.levels().take_while(|level| !std::ptr::eq(*level, &*outer.0)).collect();
         let variables = inside.into_iter().rev().filter_map(|level| level.variables.as_ref());
-        variables.flatten().map(|(name, value)| (name.clone(), value.clone())).collect()
+        variables.flat_map(|v| v.0.iter().cloned()).collect()
     }
 
     /// The value of a name.
@@ -90,7 +114,7 @@ impl Scope {
 
     /// Every name, innermost first.
     pub fn variable_names(&self) -> impl Iterator<Item = &str> {
-        self.levels().filter_map(|level| level.variables.as_ref()).flat_map(|v| v.keys().map(|k| &**k))
+        self.levels().filter_map(|level| level.variables.as_ref()).flat_map(|v| v.0.iter().map(|(k, _)| &**k))
     }
 
     /// The names of the functions that can be called.

@@ -52,6 +52,10 @@ impl Evaluator<'_> {
 
     fn interpolate(&mut self, value: &Value, expr: &super::super::syntax::Expr, text: &mut Text) {
         const SUMMARY: &str = "Invalid template interpolation value";
+        if let Some(s) = value.as_str() {
+            text.push(s);
+            return;
+        }
         if value.is_null() {
             let detail = "The expression is null, which cannot be part of a string.";
             self.error(expr.span, SUMMARY, detail, expr);

@@ -62,6 +62,22 @@ fn unknown_values_keep_their_type() {
 }
 
 #[test]
+fn of_equal_names_the_last_counts() {
+    assert_eq!(good("[for x, x in [\"a\"] : x]"), Value::tuple([Value::from("a")]));
+    let last = [("a", Value::from(3)), ("b", Value::from(2))];
+    assert_eq!(good("{b = 2, a = 1, \"a\" = 3}"), Value::object(last.clone()));
+    let inner = scope().with_variables([("z", Value::from(1)), ("a", Value::from(2)), ("z", Value::from(3))]);
+    assert_eq!(run_in("[a, z, list[0]]", &inner).0, Value::tuple([2, 3, 1].map(Value::from)));
+    let names: Vec<&str> = inner.variable_names().take(2).collect();
+    assert_eq!(names, ["a", "z"]);
+    let map = last.map(|(k, v)| format!("{k} = {v:?}")).join(", ");
+    assert_eq!(
+        good(&format!("[for k, v in {{{map}}} : \"${{k}}${{v}}\"]")),
+        Value::tuple(["a3", "b2"].map(Value::from))
+    );
+}
+
+#[test]
 fn secrets_stay_marked() {
     for text in [
         "secret",
