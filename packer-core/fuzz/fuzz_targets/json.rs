@@ -29,6 +29,10 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+fn has_long_number(json: &str) -> bool {
+    json.split(|c: char| !c.is_ascii_digit() && c != '.').any(|digits| digits.len() > 300)
+}
+
 fuzz_target!(|text: &str| {
     let source = SourceFile::new("fuzz.pkr.json", text);
     let (file, mut found) = parse_json(&source);
@@ -38,7 +42,11 @@ fuzz_target!(|text: &str| {
         for scope in [&*SCOPE, &Scope::constant()] {
             let Ok(json) = attribute.evaluate(scope, &mut found).to_json_string() else { continue };
             let again = from_json_str(&json).expect("what was written reads back");
-            assert_eq!(again.to_json_string().expect("and is written again"), json);
+            // Scaling by a large power of ten rounds as cty's reader does, which is not always to the nearest: a number
+            // of thousands of digits may read back as its neighbour.
+            if !has_long_number(&json) {
+                assert_eq!(again.to_json_string().expect("and is written again"), json);
+            }
         }
     }
     file.body.expand(&schema, &SCOPE, &mut Diagnostics::new());
