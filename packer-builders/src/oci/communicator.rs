@@ -74,6 +74,10 @@ impl Communicator for Inside {
         self.runner.exec(cx, command).await
     }
 
+    fn keeps_modes(&self) -> bool {
+        true
+    }
+
     async fn upload(&self, cx: &Context, source: Source<'_>, destination: &str) -> Result<()> {
         let (to, rootfs, owner) = (self.path(destination)?, self.rootfs.clone(), self.owner);
         match source {

@@ -46,6 +46,12 @@ pub trait Communicator: Send + Sync {
     /// Writes `source` to a file. A source that is a local file keeps its permission bits.
     async fn upload(&self, cx: &Context, source: Source<'_>, destination: &str) -> Result<()>;
 
+    /// Whether a file that is uploaded with permission bits has exactly those afterwards, so that nobody needs a command
+    /// to set them. `false`, the default, is always right.
+    fn keeps_modes(&self) -> bool {
+        false
+    }
+
     /// Copies a local folder.
     async fn upload_dir(&self, cx: &Context, source: &Path, destination: &str, exclude: &Globs)
     -> Result<()>;

@@ -282,19 +282,18 @@ impl<'a> Run<'a> {
 
     async fn upload_and_run(&self, path: &Path, command: &str) -> Result<ExitStatus> {
         if !self.variable_file.is_empty() {
-            let uploaded = self.upload(self.variables.as_bytes(), &self.variable_file).await;
+            let uploaded = self.upload(self.variables.as_bytes(), &self.variable_file, 0o600).await;
             uploaded.map_err(|e| e.context("Error uploading environment variables"))?;
-            self.run_quietly(&format!("chmod 0600 {}", self.variable_file)).await?;
         }
         let script = tokio::fs::File::open(path).await;
         let script = script.map_err(|e| Error::io("open", path, e).context("Error opening shell script"))?;
-        let uploaded = self.upload(script, &self.remote_path).await;
+        let uploaded = self.upload(script, &self.remote_path, 0o755).await;
         uploaded.map_err(|e| e.context("Error uploading script"))?;
-        self.run_quietly(&format!("chmod 0755 {}", self.remote_path)).await?;
         self.communicator.run(self.cx, command).await
     }
 
-    async fn upload(&self, content: impl AsyncRead + Send + Unpin, to: &str) -> Result<()> {
+    /// Uploads a file and gives it these permission bits.
+    async fn upload(&self, content: impl AsyncRead + Send + Unpin, to: &str, mode: u32) -> Result<()> {
         let (mut as_is, mut converted);
         let reader: &mut (dyn AsyncRead + Send + Unpin) = match self.shell.binary {
             true => {
@@ -306,7 +305,13 @@ impl<'a> Run<'a> {
                 &mut converted
             }
         };
-        self.communicator.upload(self.cx, Source::reader(reader), to).await
+        if self.communicator.keeps_modes() {
+            let source = Source::Reader { reader, size: None, mode: Some(mode) };
+            return self.communicator.upload(self.cx, source, to).await;
+        }
+        self.communicator.upload(self.cx, Source::reader(reader), to).await?;
+        self.run_quietly(&format!("chmod {mode:04o} {to}")).await?;
+        Ok(())
     }
 
     /// Runs a command of ours, whose output nobody wants to see.

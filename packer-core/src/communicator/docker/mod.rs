@@ -112,6 +112,10 @@ impl Communicator for DockerCommunicator {
         Box::pin(exec::run(&self.0, words, self.0.options.exec_user.clone(), command)).await
     }
 
+    fn keeps_modes(&self) -> bool {
+        self.0.options.windows.is_none()
+    }
+
     async fn upload(&self, cx: &Context, source: Source<'_>, destination: &str) -> Result<()> {
         match &self.0.options.windows {
             Some(shared) => windows::upload(&self.0, shared, source, destination).await,
