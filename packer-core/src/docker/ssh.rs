@@ -7,18 +7,26 @@ use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::task::{self, Poll};
+use std::time::Duration;
 
 use bollard::BollardRequest;
 use bollard::errors::Error as EngineError;
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 
 use crate::context::Host;
 use crate::error::{Error, Result};
 use crate::shell::process;
+
+/// How much of what the program says of a failure is kept.
+const COMPLAINT: u64 = 4096;
+
+/// How long a program whose output has ended may take to say why.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Programs that lead to an engine; each request has one of its own.
 #[derive(Debug)]
@@ -59,13 +67,17 @@ impl Dialer {
         Ok(Self { arguments, host: host.clone() })
     }
 
-    fn dial(&self) -> io::Result<Line> {
+    /// Starts the program; beside its input and output what it says of a failure.
+    fn dial(&self) -> io::Result<(Line, JoinHandle<String>)> {
         let mut command = Command::new("ssh");
         command.args(&self.arguments).envs(&self.host.env);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = process::spawn(&mut command)?;
-        match (child.stdin.take(), child.stdout.take()) {
-            (Some(stdin), Some(stdout)) => Ok(Line { stdin: Some(stdin), stdout, _child: child }),
+        match (child.stdin.take(), child.stdout.take(), child.stderr.take()) {
+            (Some(stdin), Some(stdout), Some(stderr)) => {
+                let line = Line { stdin: Some(stdin), stdout, _child: child };
+                Ok((line, tokio::spawn(complaint(stderr))))
+            }
             _ => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
@@ -75,7 +87,7 @@ impl Dialer {
         self: Arc<Self>,
         request: BollardRequest,
     ) -> std::result::Result<Response<Incoming>, EngineError> {
-        let line = self.dial()?;
+        let (line, complaint) = self.dial()?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(line)).await?;
         // Ends with the response, or with the stream that it became.
         tokio::spawn(connection.with_upgrades());
@@ -83,8 +95,26 @@ impl Dialer {
         // The other side wants only the path.
         parts.uri = parts.uri.path_and_query().map_or("/", |path| path.as_str()).parse()?;
         parts.headers.insert(hyper::header::HOST, hyper::header::HeaderValue::from_static("docker"));
-        Ok(sender.send_request(BollardRequest::from_parts(parts, body)).await?)
+        let error = match sender.send_request(BollardRequest::from_parts(parts, body)).await {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        // That the line went down says nothing; why it did, the program has said.
+        match tokio::time::timeout(PATIENCE, complaint).await {
+            Ok(Ok(said)) if !said.is_empty() => Err(io::Error::other(said).into()),
+            _ => Err(error.into()),
+        }
     }
+}
+
+/// What the program says, in one line; what is too much is read and dropped.
+async fn complaint(mut stderr: ChildStderr) -> String {
+    let mut said = Vec::new();
+    // What was read before a failure is all there is.
+    let _ = (&mut stderr).take(COMPLAINT).read_to_end(&mut said).await;
+    let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+    let text = String::from_utf8_lossy(&said);
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// A program's input and output as one stream; the program ends with it.
