@@ -161,7 +161,7 @@ fn everything_a_pipeline_says() {
     let full = Everything {
         text: "${a} %{b} {{ c }} \"d\" \\ \n$${e}".into(),
         late: "{{.Vars}} sh '{{ .Path }}' ${HOME}".into(),
-        lines: vec![String::new(), "{{".into(), "{{{{{".into()],
+        lines: ["", "{{", "{{{{{", "$%%{x}", "%$the-token", "$%$"].map(String::from).into(),
         map: [("k ${x}".into(), "v".into()), ("{{k}}".into(), String::new())].into(),
         maybe: Some(String::new()),
         whole: -3,

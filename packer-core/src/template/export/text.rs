@@ -191,18 +191,17 @@ fn write_plain(out: &mut String, text: &str, escape_go: bool, last: bool) {
             continue;
         }
         if c == '$' || c == '%' {
-            let run = rest.len() - rest.trim_start_matches(c).len();
-            let next = &rest[run..];
-            match run {
+            // Both at once: a `$` left before an interpolation of ours would make an escape of it.
+            let next = rest.trim_start_matches(['$', '%']);
+            let run = &rest[..rest.len() - next.len()];
+            let ambiguous = next.starts_with('{') || (next.is_empty() && !last);
+            match (ambiguous, run.len()) {
+                (false, _) => out.push_str(run),
+                (true, 1) if !next.is_empty() => out.extend([c, c]),
                 // An interpolation that gives the characters: behind them something else begins.
-                _ if next.is_empty() && !last => {
-                    let _ = write!(out, "${{\"{}\"}}", &rest[..run]);
+                _ => {
+                    let _ = write!(out, "${{\"{run}\"}}");
                 }
-                1 if next.starts_with('{') => out.extend([c, c]),
-                _ if next.starts_with('{') => {
-                    let _ = write!(out, "${{\"{}\"}}", &rest[..run]);
-                }
-                _ => out.push_str(&rest[..run]),
             }
             rest = next;
             continue;
