@@ -31,14 +31,21 @@ fn compare(a: &Value, b: &Value) -> Option<bool> {
     if let Some(equal) = primitives_equal(a, b) {
         return Some(equal);
     }
-    let (ta, tb) = (a.ty(), b.ty());
-    if ta.has_dynamic() || tb.has_dynamic() {
+    if has_untyped_unknown(a) || has_untyped_unknown(b) {
         return None;
     }
-    if ta != tb {
+    if a.ty() != b.ty() {
         return Some(false);
     }
     same_type_equal(a, b)
+}
+
+/// Whether something in it may still get any type. A null has none either, but keeps it.
+fn has_untyped_unknown(value: &Value) -> bool {
+    match &value.data {
+        Data::Unknown(ty) => *ty == Type::Dynamic,
+        _ => !value.is_wholly_known() && value.children().any(has_untyped_unknown),
+    }
 }
 
 fn compare_with_unknown(known: &Value, unknown: &Type) -> Option<bool> {
@@ -237,6 +244,9 @@ mod tests {
             (&tuple(&unknown), &tuple(&text), None),
             (&tuple(&one), &tuple(&one), Some(true)),
             (&tuple(&one), &Value::tuple([one.clone()]), Some(false)),
+            (&tuple(&Value::null(Type::Dynamic)), &tuple(&Value::null(Type::Dynamic)), Some(true)),
+            (&tuple(&Value::null(Type::Dynamic)), &tuple(&one), Some(false)),
+            (&tuple(&Value::unknown(Type::Dynamic)), &tuple(&one), None),
             (&Value::tuple([one.clone()]), &Value::list(Type::Number, [one.clone()]), Some(false)),
             (&Value::object([("a", one.clone())]), &Value::object([("b", one.clone())]), Some(false)),
         ] {

@@ -277,7 +277,7 @@ fn convert_to_object(
 }
 
 /// The type a value of type `from` has after conversion to `to`; an error where no value could be converted.
-fn converted_type(from: &Type, to: &Type) -> Result1<Type> {
+pub(super) fn converted_type(from: &Type, to: &Type) -> Result1<Type> {
     match (from, to) {
         (_, Type::Dynamic) => Ok(from.clone()),
         (Type::Dynamic, _) => Ok(to.without_optional()),
@@ -331,7 +331,9 @@ fn one_element_type(elements: Vec<Type>, wanted: &Type, kind: &str) -> Result1<T
     if !wanted.has_dynamic() || elements.is_empty() {
         return Ok(wanted.without_optional());
     }
+    // Where a type is not known yet, one for all cannot be found.
     unify(&elements)
+        .filter(|t| *t != Type::Dynamic || elements.iter().all(|e| *e == Type::Dynamic))
         .ok_or_else(|| ConversionError::new(format!("all {kind} elements must have the same type")))
 }
 

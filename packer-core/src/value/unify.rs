@@ -3,20 +3,21 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::convert::converted_type;
 use super::{ConversionError, Type, Value, convert};
 
 /// The type that values of all the types can be converted to without loss, or `None`.
 ///
 /// String is above number and bool; objects with the same attributes unify attribute by attribute, others to a
-/// map; tuples of one length element by element, others to a list. Where a type is not known yet the result is
-/// not either.
+/// map; tuples of one length element by element, others to a list. A type that is not known yet becomes that of the
+/// primitives beside it; beside structures the result is not known either.
 pub fn unify(types: &[Type]) -> Option<Type> {
     let Some(first) = types.first() else { return Some(Type::Dynamic) };
     if types.iter().all(|t| t == first) {
         return Some(first.clone());
     }
     if types.contains(&Type::Dynamic) {
-        return unify_kinds_with_dynamic(types);
+        return unify_with_dynamic(types);
     }
     let all = |f: fn(&Type) -> bool| types.iter().all(f);
     let any = |f: fn(&Type) -> bool| types.iter().any(f);
@@ -80,10 +81,18 @@ fn is_set(t: &Type) -> bool {
     matches!(t, Type::Set(_))
 }
 
-/// With a type that is not known yet nothing can be said, except that an object never meets a tuple.
-fn unify_kinds_with_dynamic(types: &[Type]) -> Option<Type> {
-    let conflict = types.iter().any(is_object) && types.iter().any(is_tuple);
-    (!conflict).then_some(Type::Dynamic)
+/// A type that is not known yet can become any of the others, if all the others can; but what structures have in common
+/// cannot be told before it is known.
+fn unify_with_dynamic(types: &[Type]) -> Option<Type> {
+    let any = |f: fn(&Type) -> bool| types.iter().any(f);
+    if any(is_object) && any(is_tuple) {
+        return None;
+    }
+    let known: Vec<Type> = types.iter().filter(|t| **t != Type::Dynamic).cloned().collect();
+    let kinds = [is_object, is_tuple, is_map, is_list, is_set];
+    let of_one_kind = kinds.iter().any(|kind| known.iter().all(kind));
+    let common = unify(&known).filter(|t| !of_one_kind && known.contains(t));
+    Some(common.unwrap_or(Type::Dynamic))
 }
 
 /// One type for the elements of all the collections, tuples and objects.
@@ -102,12 +111,18 @@ fn unify_elements(types: &[Type]) -> Option<Type> {
     unify(&elements.into_iter().collect::<Vec<_>>())
 }
 
+/// A collection of what the elements unify to; where that is not known, each of the types must be able to become one.
+fn collection(types: &[Type], of: fn(Type) -> Type) -> Option<Type> {
+    let ty = of(unify_elements(types)?);
+    types.iter().all(|t| converted_type(t, &ty).is_ok()).then_some(ty)
+}
+
 fn unify_objects(types: &[Type]) -> Option<Type> {
     let objects: Vec<_> =
         types.iter().filter_map(|t| if let Type::Object(o) = t { Some(o) } else { None }).collect();
     let first = objects.first()?;
     if !objects.iter().all(|o| o.attributes.keys().eq(first.attributes.keys())) {
-        return unify_elements(types).map(Type::map);
+        return collection(types, Type::map);
     }
     let attributes: Option<Vec<(Arc<str>, Type)>> = first
         .attributes
@@ -125,7 +140,7 @@ fn unify_tuples(types: &[Type]) -> Option<Type> {
         types.iter().filter_map(|t| if let Type::Tuple(t) = t { Some(t) } else { None }).collect();
     let length = tuples.first()?.len();
     if !tuples.iter().all(|t| t.len() == length) {
-        return unify_elements(types).map(Type::list);
+        return collection(types, Type::list);
     }
     let elements: Option<Vec<Type>> = (0..length)
         .map(|i| unify(&tuples.iter().filter_map(|t| t.get(i).cloned()).collect::<Vec<_>>()))
@@ -146,7 +161,14 @@ mod tests {
             (vec![Number, String], Some(String)),
             (vec![Number, Bool], None),
             (vec![Number, Bool, String], Some(String)),
-            (vec![Number, Dynamic], Some(Dynamic)),
+            (vec![Number, Dynamic], Some(Number)),
+            (vec![Number, Dynamic, String], Some(String)),
+            (vec![Number, Dynamic, Bool], Some(Dynamic)),
+            (vec![Type::list(String), Dynamic], Some(Dynamic)),
+            (vec![Type::list(String), Dynamic, Type::tuple([Number])], Some(Type::list(String))),
+            (vec![Type::tuple([Dynamic]), Type::tuple([Number])], Some(Type::tuple([Number]))),
+            (vec![Type::tuple([Dynamic, Number]), Type::tuple([])], Some(Type::list(Number))),
+            (vec![Type::tuple([Dynamic, Type::tuple([Number])]), Type::tuple([])], None),
             (vec![Type::list(Number), Type::tuple([String])], Some(Type::list(String))),
             (vec![Type::set(Number), Type::list(String)], Some(Type::list(String))),
             (vec![Type::set(Number), Type::tuple([String])], Some(Type::set(String))),

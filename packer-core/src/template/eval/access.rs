@@ -8,7 +8,12 @@ use crate::value::{Data, Type, Value, convert, unify};
 impl Evaluator<'_> {
     pub(super) fn access(&mut self, whole: &Expr, root: &Expr, steps: &[Step]) -> Value {
         let ExprKind::Variable(name) = &root.kind else {
-            let value = self.value(root);
+            let told = self.diagnostics.len();
+            let mut value = self.value(root);
+            let splat = |step: &Step| matches!(step.kind, StepKind::Splat(_) | StepKind::AttributeSplat(_));
+            if self.failed_since(told) && steps.iter().any(splat) {
+                value = Value::unknown(Type::Dynamic);
+            }
             return self.steps(value, steps, whole);
         };
         let Some(mut value) = self.scope.variable(name) else {

@@ -44,7 +44,11 @@ impl Evaluator<'_> {
                 _ => self.template_file_call(whole, &arguments, &functions),
             };
         };
+        let told = self.diagnostics.len();
         let Some(arguments) = self.arguments(call) else { return Value::unknown(Type::Dynamic) };
+        if self.failed_since(told) {
+            return Value::unknown(Type::Dynamic);
+        }
         let given = arguments.len();
         match function.call(arguments, &functions.capabilities) {
             Ok(value) => self.bounded(value, whole.span),
@@ -226,6 +230,7 @@ impl Evaluator<'_> {
     fn convert_call(&mut self, whole: &Expr, arguments: &[Argument<'_>]) -> Value {
         let [value, ty] = arguments else { return Value::unknown(Type::Dynamic) };
         let (value, diagnostics) = self.argument(value);
+        let failed = diagnostics.has_errors();
         self.diagnostics.append(diagnostics);
         let Argument::Expr(ty) = ty else {
             return self.wrong_argument(whole, whole.span, "type", "a type must be written here");
@@ -233,6 +238,9 @@ impl Evaluator<'_> {
         let Some(constraint) = parse_type(ty, self.source, TypeUse::Conversion, self.diagnostics) else {
             return Value::unknown(Type::Dynamic);
         };
+        if failed {
+            return Value::unknown(Type::Dynamic);
+        }
         match convert(&value, &constraint.ty) {
             Ok(converted) => converted,
             Err(e) => {
@@ -259,8 +267,12 @@ impl Evaluator<'_> {
         };
         let (path_span, vars_span) = (span_of(path), span_of(vars));
         let ((path, path_diagnostics), (vars, vars_diagnostics)) = (self.argument(path), self.argument(vars));
+        let failed = path_diagnostics.has_errors() || vars_diagnostics.has_errors();
         self.diagnostics.append(path_diagnostics);
         self.diagnostics.append(vars_diagnostics);
+        if failed {
+            return Value::unknown(Type::Dynamic);
+        }
         for (value, span, param) in [(&path, path_span, "path"), (&vars, vars_span, "vars")] {
             if value.is_null() {
                 return self.wrong_argument(whole, span, param, "argument must not be null");

@@ -98,6 +98,11 @@ impl Evaluator<'_> {
         (value, apart)
     }
 
+    /// Whether there was an error behind the first `told` diagnostics.
+    fn failed_since(&self, told: usize) -> bool {
+        self.diagnostics.iter().skip(told).any(Diagnostic::is_error)
+    }
+
     fn variable(&mut self, name: &str, span: Span) -> Value {
         match self.scope.variable(name) {
             // All locals together may be more than one value may be.

@@ -200,6 +200,9 @@ impl Evaluator<'_> {
             Some(types[1].clone())
         } else if untyped_null(&otherwise) || types[0] == types[1] {
             Some(types[0].clone())
+        } else if types.contains(&Type::Dynamic) {
+            // The other one stays as it is.
+            Some(Type::Dynamic)
         } else {
             unify(&types)
         };

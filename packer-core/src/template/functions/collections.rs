@@ -176,13 +176,14 @@ fn coalesce_list(args: &[Value]) -> FunctionResult {
     if args.is_empty() {
         return Err("at least one argument is required".into());
     }
-    for (i, value) in args.iter().enumerate() {
-        match value.data() {
-            Data::Unknown(_) => return Ok(Value::unknown(Type::Dynamic)),
-            Data::List(_, values) | Data::Tuple(values) if !values.is_empty() => return Ok(value.clone()),
-            Data::List(..) | Data::Tuple(_) | Data::Null(Type::List(_) | Type::Tuple(_)) => {}
-            _ => return wrong(i, "coalescelist arguments must be lists or tuples"),
-        }
+    if !args.iter().all(Value::is_known) {
+        return Ok(Value::unknown(Type::Dynamic));
+    }
+    if let Some(i) = args.iter().position(|v| !matches!(v.ty(), Type::List(_) | Type::Tuple(_))) {
+        return wrong(i, "coalescelist arguments must be lists or tuples");
+    }
+    if let Some(first) = args.iter().find(|v| !items(v).is_empty()) {
+        return Ok(first.clone());
     }
     Err("no non-null arguments".into())
 }

@@ -206,8 +206,8 @@ impl<'p> Verb<'p> {
         match self.letter {
             'v' => return self.write_any(arg, out),
             't' => {
-                let text = if to(Type::Bool)?.as_bool() == Some(true) { "true" } else { "false" };
-                self.pad("", text, self.zero, out);
+                // Never filled up.
+                out.push_str(if to(Type::Bool)?.as_bool() == Some(true) { "true" } else { "false" });
             }
             'b' | 'd' | 'o' | 'x' | 'X' => {
                 let number = to(Type::Number)?;
@@ -219,44 +219,31 @@ impl<'p> Verb<'p> {
                     self.write_float(number, out);
                 }
             }
-            's' => self.write_text(text(&to(Type::String)?), out),
+            's' => self.pad_text(self.cut(text(&to(Type::String)?)), out),
             // Only `q` is left of the supported verbs.
             _ => {
                 let mut quoted = String::new();
-                write_json_string(text(&to(Type::String)?), &mut quoted);
-                self.pad("", &quoted, self.zero, out);
+                write_json_string(self.cut(text(&to(Type::String)?)), &mut quoted);
+                self.pad_text(&quoted, out);
             }
         }
         Ok(())
     }
 
-    /// `%v` and `%#v`.
+    /// `%v` and `%#v`: of the flags only those of the width count.
     fn write_any(&self, arg: &Value, out: &mut String) -> Result<(), String> {
-        if !self.sharp {
-            match arg.data() {
-                Data::String(s) => {
-                    self.write_text(s, out);
-                    return Ok(());
-                }
-                Data::Number(n) => {
-                    self.write_float(n, out);
-                    return Ok(());
-                }
-                _ => {}
-            }
+        match arg.data() {
+            Data::String(s) if !self.sharp => self.pad_text(s, out),
+            Data::Number(n) if !self.sharp => self.pad_text(&n.format('g', None), out),
+            _ => self.pad_text(&arg.to_json_string().map_err(|e| e.to_string())?, out),
         }
-        let json = arg.to_json_string().map_err(|e| e.to_string())?;
-        self.pad("", &json, self.zero, out);
         Ok(())
     }
 
-    /// Width and precision count user-perceived characters.
-    fn write_text(&self, text: &str, out: &mut String) {
-        let cut = match self.precision {
-            Some(length) => text.grapheme_indices(true).nth(length).map_or(text, |(end, _)| &text[..end]),
-            None => text,
-        };
-        self.pad("", cut, self.zero, out);
+    /// As many user-perceived characters of a text as the precision says.
+    fn cut<'t>(&self, text: &'t str) -> &'t str {
+        let end = self.precision.and_then(|length| text.grapheme_indices(true).nth(length));
+        end.map_or(text, |(end, _)| &text[..end])
     }
 
     /// The precision is the least number of digits.
@@ -286,12 +273,8 @@ impl<'p> Verb<'p> {
     }
 
     fn write_float(&self, number: &Number, out: &mut String) {
-        let (verb, default) = match self.letter {
-            'v' => ('g', None),
-            'g' | 'G' => (self.letter, None),
-            other => (other, Some(6)),
-        };
-        let text = number.format(verb, self.precision.or(default));
+        let default = if matches!(self.letter, 'g' | 'G') { None } else { Some(6) };
+        let text = number.format(self.letter, self.precision.or(default));
         if number.is_infinite() {
             return self.pad("", &text, false, out);
         }
@@ -311,11 +294,9 @@ impl<'p> Verb<'p> {
         }
     }
 
-    /// Writes sign and body, filled up to the width. Zeros never stand on the right.
-    fn pad(&self, sign: &str, body: &str, zero: bool, out: &mut String) {
-        // Of a long body no more is counted than could matter.
-        let length = sign.len() + body.graphemes(true).take(self.width).count();
-        let missing = self.width.saturating_sub(length);
+    /// Writes a number, filled up to the width. Zeros stand behind the sign, and never on the right.
+    fn pad(&self, sign: &str, digits: &str, zero: bool, out: &mut String) {
+        let missing = self.missing(sign.len(), digits);
         let fill = |c: char, out: &mut String| out.extend(std::iter::repeat_n(c, missing));
         if !self.minus && !zero {
             fill(' ', out);
@@ -324,10 +305,28 @@ impl<'p> Verb<'p> {
         if !self.minus && zero {
             fill('0', out);
         }
-        out.push_str(body);
+        out.push_str(digits);
         if self.minus {
             fill(' ', out);
         }
+    }
+
+    /// Writes a text, filled up to the width, with zeros where the flag for them is there: on either side.
+    fn pad_text(&self, text: &str, out: &mut String) {
+        let fill = std::iter::repeat_n(if self.zero { '0' } else { ' ' }, self.missing(0, text));
+        if self.minus {
+            out.push_str(text);
+            out.extend(fill);
+        } else {
+            out.extend(fill);
+            out.push_str(text);
+        }
+    }
+
+    /// How many characters are missing to the width.
+    fn missing(&self, sign: usize, body: &str) -> usize {
+        // Of a long body no more is counted than could matter.
+        self.width.saturating_sub(sign + body.graphemes(true).take(self.width).count())
     }
 }
 

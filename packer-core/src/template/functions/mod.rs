@@ -9,6 +9,7 @@ mod charset;
 mod charset_tables;
 mod collections;
 mod csv;
+mod doubles;
 mod encoding;
 mod files;
 mod format;

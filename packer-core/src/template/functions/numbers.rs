@@ -2,6 +2,7 @@
 
 use num_bigint::{BigInt, Sign};
 
+use super::doubles::{log, pow};
 use super::{Add, Function, FunctionError, FunctionResult, Param, element_type, text, whole};
 use crate::value::{Number, Type, Value, convert};
 
@@ -15,8 +16,8 @@ pub(super) fn add(add: Add<'_>) {
     add("floor", one(Number::floor));
     add("max", extreme(|candidate, best| candidate > best));
     add("min", extreme(|candidate, best| candidate < best));
-    add("log", doubles(["num", "base"], |num, base| num.ln() / base.ln()));
-    add("pow", doubles(["num", "power"], f64::powf));
+    add("log", doubles(["num", "base"], log));
+    add("pow", doubles(["num", "power"], pow));
     add(
         "signum",
         Function::new([number()], Type::Number, |args, _| Ok(Value::from(whole(args, 0)?.signum()))),

@@ -1,9 +1,10 @@
 //! `yamldecode`: one document, with the scalars of YAML 1.1 as Packer's reader knows them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
 use super::calendar::Moment;
 use crate::value::{Data, Number, Type, Value, normalize};
@@ -11,25 +12,53 @@ use crate::value::{Data, Number, Type, Value, normalize};
 /// How many nodes a document may have, those of aliases counted wherever they are used.
 const MAX_NODES: usize = Value::MAX_NODES;
 
+/// How much text is read again for the sake of tabs, in bytes.
+const MOST_READ_AGAIN: usize = 8 << 20;
+
 /// The value of a document: objects, tuples and primitives.
 ///
 /// # Errors
 /// What is wrong with the text and where.
 pub(super) fn decode(text: &str) -> Result<Value, String> {
-    let mut reader = Reader { open: Vec::new(), anchors: HashMap::new(), document: None };
+    let mut text = Cow::Borrowed(text);
+    let mut read_again = 0;
+    loop {
+        let e = match read(&text) {
+            Ok(value) => return value,
+            Err(e) => e,
+        };
+        // The parser takes a tab behind a colon only where a space follows; YAML asks for no more than the tab.
+        let end = text.char_indices().nth(e.marker().index()).map_or(text.len(), |(at, _)| at);
+        let tabs = text[..end].trim_end_matches('\t');
+        read_again += end;
+        if tabs.len() == end || !tabs.ends_with(':') || read_again > MOST_READ_AGAIN {
+            return Err(at(e.marker().line(), e.marker().col() + 1, e.info()));
+        }
+        let tab = tabs.len();
+        text.to_mut().replace_range(tab..tab + 1, " ");
+    }
+}
+
+/// The value, or what is wrong with it; an error of the parser is one of the syntax.
+fn read(text: &str) -> Result<Result<Value, String>, ScanError> {
+    let last_line = text.rsplit(['\n', '\r']).next().unwrap_or_default();
+    let open_end = (!last_line.trim_start().is_empty()).then(|| text.chars().count());
+    let mut reader = Reader { open: Vec::new(), anchors: HashMap::new(), document: None, open_end };
     let mut documents = 0;
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|e| at(e.marker().line(), e.marker().col() + 1, e.info()))?;
+        let (event, span) = event?;
         if matches!(event, Event::DocumentStart(_)) {
             documents += 1;
         }
         let here = |message: String| at(span.start.line(), span.start.col() + 1, &message);
         if documents > 1 {
-            return Err(here("unexpected extra content after value".to_owned()));
+            return Ok(Err(here("unexpected extra content after value".to_owned())));
         }
-        reader.event(event, span).map_err(here)?;
+        if let Err(message) = reader.event(event, span) {
+            return Ok(Err(here(message)));
+        }
     }
-    reader.document.ok_or_else(|| at(1, 1, "missing start of document"))
+    Ok(reader.document.ok_or_else(|| at(1, 1, "missing start of document")))
 }
 
 fn at(line: usize, column: usize, message: &str) -> String {
@@ -43,6 +72,8 @@ struct Reader {
     open: Vec<Open>,
     anchors: HashMap<usize, Weighed>,
     document: Option<Value>,
+    /// Where the text ends, in characters, if its last line does not.
+    open_end: Option<usize>,
 }
 
 /// A collection that has not ended yet.
@@ -64,9 +95,14 @@ enum Key {
 }
 
 impl Reader {
-    fn event(&mut self, event: Event<'_>, _: Span) -> Result<(), String> {
+    fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), String> {
         match event {
-            Event::Scalar(text, style, anchor, tag) => {
+            Event::Scalar(mut text, style, anchor, tag) => {
+                // A block has the line breaks that are there; the parser adds one.
+                let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                if block && self.open_end == Some(span.end.index()) && text.ends_with('\n') {
+                    text.to_mut().pop();
+                }
                 let plain = style == ScalarStyle::Plain;
                 if plain && tag.is_none() && text == "<<" && self.wants_key() {
                     return self.key(Key::Merge);
@@ -218,7 +254,9 @@ fn resolve(text: &str) -> Result<Value, String> {
             Value::bool(false)
         }
         ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Value::number(Number::INFINITY),
-        "-.inf" | "-.Inf" | "-.INF" => Value::number(Number::NEGATIVE_INFINITY),
+        // As `yamlencode` writes them.
+        "+Inf" | "+inf" => Value::number(Number::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" | "-Inf" | "-inf" => Value::number(Number::NEGATIVE_INFINITY),
         ".nan" | ".NaN" | ".NAN" => return Err("floating point NaN is not supported".to_owned()),
         _ => match (timestamp(text), number(text)) {
             (Some(time), _) => Value::from(time),
@@ -238,7 +276,7 @@ fn number(text: &str) -> Option<Number> {
         Some(rest) => ("-", rest),
         None => ("", digits.strip_prefix('+').unwrap_or(&digits)),
     };
-    if let Some(bits) = magnitude.strip_prefix("0b") {
+    if let Some(bits) = magnitude.strip_prefix("0b").filter(|_| !digits.starts_with('+')) {
         let value = num_bigint::BigInt::parse_bytes(format!("{sign}{bits}").as_bytes(), 2)?;
         return bits.starts_with(['0', '1']).then(|| Number::from_bigint(&value));
     }
@@ -307,10 +345,15 @@ mod tests {
             ("[!!int 5, !!str 5, !!bool yes, !!null '', !!binary aGk=]", r#"[5,"5",true,"","aGk="]"#),
             ("a:\nb: ''\n", r#"{"a":null,"b":""}"#),
             ("just text", r#""just text""#),
+            ("a: |\n  x\n  # y", r##"{"a":"x\n# y"}"##),
+            ("a: |\n  x\n# y", r#"{"a":"x\n"}"#),
+            ("- >+\n  é\n\n  y", r#"["é\ny"]"#),
+            ("a:\tx\né:\t\ty\nc: \"d:\tz\"\n", r#"{"a":"x","c":"d:\tz","é":true}"#),
         ] {
             let got = decode(yaml).and_then(|v| v.to_json_string().map_err(|e| e.to_string()));
             assert_eq!(got.as_deref(), Ok(want), "{yaml}");
         }
+        assert_eq!(decode("-Inf"), Ok(Value::number(Number::NEGATIVE_INFINITY)));
         for yaml in [
             "",
             "# only\n",
@@ -325,6 +368,7 @@ mod tests {
             "c:\n  <<: 5\n",
             "a: @x",
             "a: [",
+            "a:\t- x",
         ] {
             assert!(decode(yaml).is_err(), "{yaml}");
         }
@@ -340,5 +384,6 @@ mod tests {
         assert!(decode(&laughs).is_err());
         assert!(decode(&"[".repeat(100_000)).is_err());
         assert!(decode(&"- ".repeat(20_000)).is_err());
+        assert!(decode(&(0..5_000).map(|i| format!("k{i}:\tv\n")).collect::<String>()).is_err());
     }
 }

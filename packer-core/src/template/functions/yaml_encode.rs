@@ -15,13 +15,10 @@ pub(super) fn encode(value: &Value) -> Result<String, String> {
     if value.is_too_deep() {
         return Err("the value is nested too deeply".to_owned());
     }
-    let mut emitter = Emitter { out: String::new(), open_ended: false };
+    let mut emitter = Emitter { out: String::new() };
     emitter.node(value, None, Place::Root);
     if !emitter.out.ends_with('\n') {
         emitter.out.push('\n');
-    }
-    if emitter.open_ended {
-        emitter.out.push_str("...\n");
     }
     Ok(emitter.out)
 }
@@ -38,8 +35,6 @@ enum Place {
 
 struct Emitter {
     out: String,
-    /// The document may go on from here for all a reader knows; `...` must end it.
-    open_ended: bool,
 }
 
 impl Emitter {
@@ -98,21 +93,20 @@ impl Emitter {
     }
 
     fn scalar(&mut self, value: &Value, indent: usize, root: bool) {
-        self.open_ended = false;
         match value.data() {
             Data::String(s) if s.contains('\n') && may_be_literal(s) => return self.literal(s, indent),
             Data::String(s) => return self.quoted(s, indent, true),
             Data::Bool(b) => self.out.push_str(if *b { "true" } else { "false" }),
-            Data::Number(n) if n.is_infinite() => {
-                self.out.push_str(if n.signum() < 0 { "-.inf" } else { ".inf" });
-            }
             Data::Number(n) => self.out.push_str(&n.to_string()),
             Data::List(..) | Data::Set(..) | Data::Tuple(_) => return self.out.push_str("[]"),
             Data::Map(..) | Data::Object(_) => return self.out.push_str("{}"),
             // Unknown values do not come here.
             Data::Null(_) | Data::Unknown(_) => self.out.push_str("null"),
         }
-        self.open_ended = root;
+        if root {
+            // A plain scalar may go on for all a reader knows.
+            self.out.push_str("\n...");
+        }
     }
 
     fn literal(&mut self, text: &str, indent: usize) {
@@ -122,10 +116,7 @@ impl Emitter {
         }
         match text.strip_suffix('\n') {
             None => self.out.push('-'),
-            Some(rest) if rest.is_empty() || rest.ends_with('\n') => {
-                self.out.push('+');
-                self.open_ended = true;
-            }
+            Some(rest) if rest.is_empty() || rest.ends_with('\n') => self.out.push('+'),
             Some(_) => {}
         }
         for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
@@ -224,7 +215,7 @@ mod tests {
             (r#"[{"a":1,"b":["x"]}]"#, "- \"a\": 1\n  \"b\":\n  - \"x\"\n"),
             (
                 r#"{"a":"x\ny\n","b":"x\ny","c":"x\n\n"}"#,
-                "\"a\": |\n  x\n  y\n\"b\": |-\n  x\n  y\n\"c\": |+\n  x\n\n...\n",
+                "\"a\": |\n  x\n  y\n\"b\": |-\n  x\n  y\n\"c\": |+\n  x\n\n",
             ),
             (r#"[{"a":"x\ny"}]"#, "- \"a\": |-\n    x\n    y\n"),
             (r#""  a\nb\n""#, "|2\n    a\n  b\n"),

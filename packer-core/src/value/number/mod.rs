@@ -221,6 +221,10 @@ impl Number {
         let precision = a.precision;
         let quotient = div_floats(&a, &b, precision.max(b.precision));
         let Some(whole) = quotient.trunc().float() else { return Err(ArithmeticError::Remainder) };
+        if whole.mantissa == BigUint::ZERO {
+            // `-0 % 2` is -0; `-0 % -2`, which takes -0 away from it, is not.
+            return Ok(if self.is_zero() && b.negative { Self::from(0) } else { self.clone() });
+        }
         let product = Self::rounded(
             whole.negative != b.negative,
             &whole.mantissa * &b.mantissa,
