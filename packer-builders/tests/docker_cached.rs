@@ -36,7 +36,10 @@ impl Place {
     }
 
     async fn run(&self, steps: &[&str]) -> BuildReport {
-        let mut docker = Docker::image(IMAGE).commit();
+        self.run_on(Docker::image(IMAGE).commit(), steps).await
+    }
+
+    async fn run_on(&self, mut docker: Docker, steps: &[&str]) -> BuildReport {
         docker.pull = Some(false);
         let mut build = Build::new("a", docker);
         for step in steps {
@@ -98,6 +101,21 @@ async fn states_are_images_that_builds_start_from_and_pruning_removes() {
         place.engine.docker(&["rmi", &report.artifacts[0].id]);
     }
     assert_eq!(place.engine.inventory(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_image_says_leaves_the_states_valid() {
+    let Some(place) = Place::start() else { return };
+    place.run(&["echo 1 >> /log"]).await;
+    let other = Docker::image(IMAGE).commit().change("LABEL of=\"the image\"");
+    let again = place.run_on(other, &["echo 1 >> /log"]).await;
+    assert_eq!((reused(&again), place.shown(&again)), (1, "1".to_owned()));
+    let label = ["inspect", "--format", "{{.Config.Labels.of}}", &again.artifacts[0].id];
+    assert_eq!(place.engine.docker(&label), "the image");
+    // What the steps can see counts.
+    let mut other = Docker::image(IMAGE).commit();
+    other.tmpfs = vec!["/scratch".into()];
+    assert_eq!(reused(&place.run_on(other, &["echo 1 >> /log"]).await), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

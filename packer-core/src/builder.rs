@@ -69,6 +69,12 @@ pub trait Builder: Send + Sync {
         Ok(None)
     }
 
+    /// Arguments that only [`Machine::capture`] looks at, such as where an image goes. What they say is not part of the
+    /// key of a step: when they change, finished steps are reused all the same. None is the default.
+    fn capture_arguments(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Names of the `build.*` values that this builder provides beside the common ones; templates may refer to
     /// them before the machine exists.
     fn variables(&self) -> Vec<Cow<'static, str>> {

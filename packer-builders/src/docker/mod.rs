@@ -278,6 +278,10 @@ impl Builder for Docker {
         Ok(client.image(&self.image).await?.and_then(|image| image.id))
     }
 
+    fn capture_arguments(&self) -> &'static [&'static str] {
+        &["author", "changes", "commit", "discard", "export_path", "message"]
+    }
+
     fn variables(&self) -> Vec<Cow<'static, str>> {
         vec!["ImageSha256".into(), "SourceImageDigest".into()]
     }

@@ -351,6 +351,10 @@ impl Builder for Oci {
         packer_core::config::to_value(self)
     }
 
+    fn capture_arguments(&self) -> &'static [&'static str] {
+        &["author", "cmd", "entrypoint", "labels", "output", "ports", "stop_signal", "volumes"]
+    }
+
     fn variables(&self) -> Vec<Cow<'static, str>> {
         vec!["ImageSha256".into()]
     }

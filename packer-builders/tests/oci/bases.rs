@@ -331,3 +331,29 @@ async fn checkpoints_are_layers() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_image_says_leaves_checkpoints_valid() {
+    let folder = folder();
+    let Some(base) = busybox_image(folder.path()).await else { return };
+    let reused = async |oci: Oci| {
+        let mut registry = packer_core::Registry::new();
+        packer_builders::register(&mut registry);
+        let cache = packer_core::engine::Cache::new(folder.path().join("steps"), registry);
+        let work = packer_core::testing::FakeProvisioner::run("echo $X > /one");
+        let pipeline = packer_core::Pipeline::of([packer_core::Build::new("image", oci).provision(work)]);
+        let engine = packer_core::Engine::new().host(host(folder.path())).cache(cache);
+        let report = engine.run(pipeline).await.unwrap();
+        assert!(report.succeeded(), "{:?}", report.builds[0].error);
+        report.builds[0].cache.as_ref().unwrap().reused()
+    };
+    let oci = || Oci::from(&base).source_date_epoch(1_700_000_000);
+    assert_eq!(reused(oci().output(out(folder.path()))).await, 0);
+    let other = format!("oci:{}:other", folder.path().join("elsewhere").display());
+    assert_eq!(reused(oci().output(&other).cmd(["/bin/ls"]).label("a", "b")).await, 1);
+    let made = image(&folder.path().join("elsewhere"), "other");
+    assert_eq!(made.config["config"]["Cmd"], serde_json::json!(["/bin/ls"]));
+    assert_eq!(made.config["config"]["Labels"]["a"], "b");
+    assert!(made.layers.iter().any(|layer| layer.keys().any(|path| path.ends_with("one"))));
+    assert_eq!(reused(oci().output(out(folder.path())).env("X", "y")).await, 0, "commands see it");
+}

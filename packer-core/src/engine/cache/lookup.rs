@@ -231,6 +231,8 @@ async fn base(
     let Some(config) = config else {
         return Err(Reason::NoConfiguration { component: kind.clone() });
     };
+    let at_the_end = guard::unwound_call(|| component.capture_arguments()).unwrap_or_default();
+    let config = without(config, at_the_end);
     let none = |error| Reason::NoSource { builder: kind.clone(), error };
     let who = format!("the builder {kind:?} asked for its source");
     let digest = cx.until_cancelled(guard::caught(&who, component.source_digest(cx))).await;
@@ -240,6 +242,15 @@ async fn base(
     let names = [build.info.name.as_str(), kind, &build.info.build_block, &source];
     let key = builder.after(keyed, &keyed.of("base", names));
     Ok(Base { source, builder, key })
+}
+
+/// An object without some of its attributes.
+fn without(config: Value, names: &[&str]) -> Value {
+    let Some(all) = config.as_map().filter(|all| names.iter().any(|name| all.contains_key(*name))) else {
+        return config;
+    };
+    let kept = all.iter().filter(|(name, _)| !names.contains(&&***name));
+    Value::object(kept.map(|(name, value)| (name.clone(), value.clone()))).with_marks_of(&config)
 }
 
 async fn inputs(
