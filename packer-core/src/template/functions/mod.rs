@@ -18,7 +18,7 @@ mod hash;
 mod network;
 mod numbers;
 mod re2;
-mod services;
+pub(crate) mod services;
 mod strings;
 mod time;
 mod yaml_decode;

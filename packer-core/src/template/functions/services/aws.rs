@@ -1,4 +1,4 @@
-//! Secrets of AWS Secrets Manager: one signed request of its JSON protocol.
+//! Requests to AWS in its JSON protocol, signed; and the secrets of Secrets Manager, which are one of them.
 //!
 //! Credentials are found as AWS's own tools find them (variables, profiles, SSO, web identity, `credential_process`, the
 //! container, the machine), with the variables, files and home folder that the host lends and nothing else.
@@ -28,34 +28,139 @@ const LOCAL_LIMIT: Duration = Duration::from_secs(2);
 /// How often a request is sent again where the service or the way to it fails.
 const RETRIES: u32 = 2;
 
-const TARGET: &str = "secretsmanager.GetSecretValue";
-
 /// The text of a secret, in its current version.
+#[cfg(feature = "functions-aws")]
 pub(super) async fn read(cx: &Capabilities, name: &str) -> Result<String, String> {
-    let profile = Profile::of(cx);
-    let region = profile.region(cx, name)?;
-    let address = profile.address(cx, &region)?;
-    let options = Options { ca_file: variable(cx, "AWS_CA_BUNDLE"), limit: LIMIT, ..Options::default() };
-    let server = Server::new(cx, &address, &options)?;
-    let body = serde_json::json!({ "SecretId": name, "VersionStage": "AWSCURRENT" }).to_string();
-    let request = server
-        .client()
-        .post(address.trim_end_matches('/').to_owned() + "/")
-        .header("content-type", "application/x-amz-json-1.1")
-        .header("x-amz-target", TARGET)
-        .body(body);
-    let request = request.build().map_err(|e| super::http::failure(&e))?;
-    let signed = sign(cx, &profile, server.client(), &region, request).await?;
-    let request = reqwest::RequestBuilder::from_parts(server.client().clone(), signed);
-    let asked = send(request, RETRIES).await;
-    let (status, body) = asked.map_err(|e| format!("reading the secret {name:?} of AWS: {e}"))?;
-    let answer: Json = serde_json::from_slice(&body).unwrap_or_default();
-    if !status.is_success() {
-        return Err(format!("reading the secret {name:?} of AWS: {}", refused(&status.to_string(), &answer)));
-    }
+    let account = Account::of(cx);
+    let region = account.region(name)?;
+    let fips = switch(cx, "AWS_USE_FIPS_ENDPOINT")?.unwrap_or(false);
+    let service = if fips { "secretsmanager-fips" } else { "secretsmanager" };
+    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    let own = account.endpoint("AWS_ENDPOINT_URL_SECRETS_MANAGER")?;
+    let call = Call {
+        service: "secretsmanager",
+        target: "secretsmanager.GetSecretValue",
+        address: own.unwrap_or_else(|| format!("https://{service}.{region}.{domain}")),
+        region,
+        body: serde_json::json!({ "SecretId": name, "VersionStage": "AWSCURRENT" }),
+    };
+    let answer = account.ask(call).await.map_err(|e| format!("reading the secret {name:?} of AWS: {e}"))?;
     match answer.get("SecretString").and_then(Json::as_str) {
         Some(text) => Ok(text.to_owned()),
         None => Err(format!("the secret {name:?} of AWS is no text")),
+    }
+}
+
+/// A request to one of AWS's services.
+pub(crate) struct Call {
+    /// What the signature is for.
+    pub(crate) service: &'static str,
+    /// The operation, as the header `X-Amz-Target` names it.
+    pub(crate) target: &'static str,
+    pub(crate) region: String,
+    /// Where the service is.
+    pub(crate) address: String,
+    pub(crate) body: Json,
+}
+
+/// Who asks: the profile in use and what the host lends.
+pub(crate) struct Account<'a> {
+    cx: &'a Capabilities,
+    profile: Profile,
+}
+
+impl<'a> Account<'a> {
+    pub(crate) fn of(cx: &'a Capabilities) -> Self {
+        Self { cx, profile: Profile::of(cx) }
+    }
+
+    /// The answer to a request; where the service refuses, what it says.
+    pub(crate) async fn ask(&self, call: Call) -> Result<Json, String> {
+        let cx = self.cx;
+        let options = Options { ca_file: variable(cx, "AWS_CA_BUNDLE"), limit: LIMIT, ..Options::default() };
+        let server = Server::new(cx, &call.address, &options)?;
+        let request = server
+            .client()
+            .post(call.address.trim_end_matches('/').to_owned() + "/")
+            .header("content-type", "application/x-amz-json-1.1")
+            .header("x-amz-target", call.target)
+            .body(call.body.to_string());
+        let request = request.build().map_err(|e| super::http::failure(&e))?;
+        let signed = self.sign(server.client(), call.service, &call.region, request).await?;
+        let request = reqwest::RequestBuilder::from_parts(server.client().clone(), signed);
+        let (status, body) = send(request, RETRIES).await?;
+        let answer: Json = serde_json::from_slice(&body).unwrap_or_default();
+        if status.is_success() { Ok(answer) } else { Err(refused(&status.to_string(), &answer)) }
+    }
+
+    /// The region of the variables, of the profile, or of the ARN that `name` may be.
+    #[cfg(feature = "functions-aws")]
+    fn region(&self, name: &str) -> Result<String, String> {
+        let of_arn = || name.strip_prefix("arn:")?.split(':').nth(2).filter(|region| !region.is_empty());
+        let region = variable(self.cx, "AWS_REGION")
+            .or_else(|| variable(self.cx, "AWS_DEFAULT_REGION"))
+            .or_else(|| self.profile.setting("region"))
+            .or_else(of_arn)
+            .ok_or("the region of AWS is not known: set the variable AWS_REGION")?;
+        let plain = region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        if plain { Ok(region.to_owned()) } else { Err(format!("{region:?} is no region of AWS")) }
+    }
+
+    /// Where the variables (`own` is the service's) or the profile say that the service is, instead of at Amazon.
+    pub(crate) fn endpoint(&self, own: &str) -> Result<Option<String>, String> {
+        let own = variable(self.cx, own)
+            .or_else(|| variable(self.cx, "AWS_ENDPOINT_URL"))
+            .or_else(|| self.profile.setting("endpoint_url"));
+        let ignored = switch(self.cx, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")?.unwrap_or(false);
+        Ok(own.filter(|_| !ignored).map(str::to_owned))
+    }
+
+    /// Adds the signature to a request.
+    async fn sign(
+        &self,
+        client: &Client,
+        service: &'static str,
+        region: &str,
+        mut request: Request,
+    ) -> Result<Request, String> {
+        let cx = self.cx;
+        let context = Context::new()
+            .with_file_read(Lent(cx.clone()))
+            .with_http_send(Metadata(client.clone()))
+            .with_command_execute(Lent(cx.clone()))
+            .with_env(StaticEnv {
+                home_dir: cx.home.clone(),
+                envs: cx.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            });
+        let signer = match self.profile.role(&context) {
+            Some(role) => Signer::new(context, role, RequestSigner::new(service, region)),
+            None => {
+                let provider = DefaultCredentialProvider::new();
+                Signer::new(context, provider, RequestSigner::new(service, region))
+            }
+        };
+        let body = request.body().and_then(|b| b.as_bytes()).unwrap_or_default();
+        let hash: String =
+            <sha2::Sha256 as sha2::Digest>::digest(body).iter().map(|b| format!("{b:02x}")).collect();
+        let mut parts: Parts = http::Request::builder()
+            .method(request.method().clone())
+            .uri(request.url().as_str())
+            .body(())
+            .map_err(|e| e.to_string())?
+            .into_parts()
+            .0;
+        parts.headers = request.headers().clone();
+        // What is signed is the content.
+        parts.headers.insert("x-amz-content-sha256", hash.parse().map_err(|_| "the hash is no header")?);
+        signer.sign(&mut parts, None).await.map_err(|e| match e.kind() {
+            reqsign_core::ErrorKind::CredentialInvalid => {
+                "no credentials of AWS are found in the variables, profiles and services that the host lends"
+                    .to_owned()
+            }
+            _ => format!("signing the request to AWS: {e}"),
+        })?;
+        *request.headers_mut() = parts.headers;
+        Ok(request)
     }
 }
 
@@ -71,53 +176,6 @@ fn refused(status: &str, answer: &Json) -> String {
         (None, Some(message)) => format!("{status}: {message}"),
         (None, None) => status.to_owned(),
     }
-}
-
-/// Adds the signature to a request.
-async fn sign(
-    cx: &Capabilities,
-    profile: &Profile,
-    client: &Client,
-    region: &str,
-    mut request: Request,
-) -> Result<Request, String> {
-    let context = Context::new()
-        .with_file_read(Lent(cx.clone()))
-        .with_http_send(Metadata(client.clone()))
-        .with_command_execute(Lent(cx.clone()))
-        .with_env(StaticEnv {
-            home_dir: cx.home.clone(),
-            envs: cx.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-        });
-    let signer = match profile.role(&context) {
-        Some(role) => Signer::new(context, role, RequestSigner::new("secretsmanager", region)),
-        None => {
-            let provider = DefaultCredentialProvider::new();
-            Signer::new(context, provider, RequestSigner::new("secretsmanager", region))
-        }
-    };
-    let body = request.body().and_then(|b| b.as_bytes()).unwrap_or_default();
-    let hash: String =
-        <sha2::Sha256 as sha2::Digest>::digest(body).iter().map(|b| format!("{b:02x}")).collect();
-    let mut parts: Parts = http::Request::builder()
-        .method(request.method().clone())
-        .uri(request.url().as_str())
-        .body(())
-        .map_err(|e| e.to_string())?
-        .into_parts()
-        .0;
-    parts.headers = request.headers().clone();
-    // What is signed is the content.
-    parts.headers.insert("x-amz-content-sha256", hash.parse().map_err(|_| "the hash is no header")?);
-    signer.sign(&mut parts, None).await.map_err(|e| match e.kind() {
-        reqsign_core::ErrorKind::CredentialInvalid => {
-            "no credentials of AWS are found in the variables, profiles and services that the host lends"
-                .to_owned()
-        }
-        _ => format!("signing the request to AWS: {e}"),
-    })?;
-    *request.headers_mut() = parts.headers;
-    Ok(request)
 }
 
 /// The profile that is in use, from the files of settings.
@@ -142,32 +200,6 @@ impl Profile {
             other => format!("profile {other}").into(),
         };
         self.config.as_ref()?.get_from(Some(&*section), name).filter(|value| !value.is_empty())
-    }
-
-    /// The region of the variables, of the profile, or of the secret's ARN.
-    fn region(&self, cx: &Capabilities, secret: &str) -> Result<String, String> {
-        let of_arn = || secret.strip_prefix("arn:")?.split(':').nth(2).filter(|region| !region.is_empty());
-        let region = variable(cx, "AWS_REGION")
-            .or_else(|| variable(cx, "AWS_DEFAULT_REGION"))
-            .or_else(|| self.setting("region"))
-            .or_else(of_arn)
-            .ok_or("the region of AWS is not known: set the variable AWS_REGION")?;
-        let plain = region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-        if plain { Ok(region.to_owned()) } else { Err(format!("{region:?} is no region of AWS")) }
-    }
-
-    fn address(&self, cx: &Capabilities, region: &str) -> Result<String, String> {
-        let own = variable(cx, "AWS_ENDPOINT_URL_SECRETS_MANAGER")
-            .or_else(|| variable(cx, "AWS_ENDPOINT_URL"))
-            .or_else(|| self.setting("endpoint_url"));
-        let ignored = switch(cx, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")?.unwrap_or(false);
-        if let Some(own) = own.filter(|_| !ignored) {
-            return Ok(own.to_owned());
-        }
-        let fips = switch(cx, "AWS_USE_FIPS_ENDPOINT")?.unwrap_or(false);
-        let service = if fips { "secretsmanager-fips" } else { "secretsmanager" };
-        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        Ok(format!("https://{service}.{region}.{domain}"))
     }
 
     /// The role that the profile takes on, with the keys of another profile.

@@ -141,7 +141,6 @@ impl Server {
     }
 
     /// The client itself.
-    #[cfg(feature = "functions-aws")]
     pub(super) fn client(&self) -> &Client {
         &self.client
     }

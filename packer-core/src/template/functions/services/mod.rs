@@ -4,11 +4,20 @@
 //! crate (`functions-vault`, `functions-consul`, `functions-aws`), with the variables and files that the host lends;
 //! [`NoServices`] refuses; a host can have an answer of its own.
 
-#[cfg(feature = "functions-aws")]
-mod aws;
+#[cfg(any(feature = "functions-aws", feature = "docker-ecr"))]
+pub(crate) mod aws;
 #[cfg(feature = "functions-consul")]
 mod consul;
-#[cfg(any(feature = "functions-aws", feature = "functions-consul", feature = "functions-vault"))]
+#[cfg(any(
+    feature = "functions-aws",
+    feature = "functions-consul",
+    feature = "functions-vault",
+    feature = "docker-ecr"
+))]
+#[cfg_attr(
+    not(all(feature = "functions-aws", feature = "functions-vault")),
+    allow(dead_code, reason = "each service needs a part of it")
+)]
 mod http;
 #[cfg(feature = "functions-vault")]
 mod vault;
