@@ -170,6 +170,7 @@ fn shared_folder(cx: &Context) -> Result<PathBuf> {
     let path = parent.join(format!("tmp{}", uuid::Uuid::new_v4().as_u64_pair().0));
     cx.record(Resource::directory(&path))?;
     let mut options = std::fs::DirBuilder::new();
+    options.recursive(false);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut options, 0o700);
     options.create(&path).map_err(|e| Error::io("mkdir", &path, e))?;
