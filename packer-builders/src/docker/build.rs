@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use bollard::auth::DockerCredentials;
-use bollard::query_parameters::BuildImageOptionsBuilder;
+use bollard::query_parameters::{BuildImageOptionsBuilder, BuilderVersion};
 use packer_core::docker::{BuildContext, Client, Reference, resources};
 use packer_core::event::Level;
 use packer_core::{Context, Error, Result};
 
 use super::ignore::Ignore;
-use super::{Docker, DockerBuild};
+use super::{Docker, DockerBuild, dockerfile};
 
 impl DockerBuild {
     /// What can be said without an engine.
@@ -86,7 +86,20 @@ pub(super) async fn image(
     if build.pull.unwrap_or(true) {
         options = options.pull("true");
     }
-    let credentials = credentials(docker, cx, client, &String::from_utf8_lossy(&text)).await?;
+    let readable = String::from_utf8_lossy(&text);
+    if let Some((line, what)) = dockerfile::needs_buildkit(&readable, &build.arguments)
+        && client.has_buildkit().await?
+    {
+        if !cfg!(feature = "docker-buildkit") {
+            return Err(Error::user(format!(
+                "{}:{line}: only BuildKit knows {what}, and this program was built without the cargo feature \
+                 \"docker-buildkit\" of packer-builders",
+                build.path
+            )));
+        }
+        options = options.version(BuilderVersion::BuilderBuildKit);
+    }
+    let credentials = credentials(docker, cx, client, &readable).await?;
     let exceptions = ignore.has_exceptions();
     let admits = move |path: &str| ignore.admits(path) || (exceptions && folder_of_exceptions(path));
     let context = BuildContext { folder, admits: Box::new(admits), extra, compress: build.compress };
@@ -132,16 +145,11 @@ async fn credentials(
     docker: &Docker,
     cx: &Context,
     client: &Client,
-    dockerfile: &str,
+    text: &str,
 ) -> Result<HashMap<String, DockerCredentials>> {
     let mut found = HashMap::new();
-    for line in dockerfile.lines() {
-        let mut words = line.split_whitespace();
-        let instruction = words.next().unwrap_or_default();
-        let image = words.find(|word| !word.starts_with("--")).unwrap_or_default();
-        if !instruction.eq_ignore_ascii_case("from") || image.is_empty() || image == "scratch" {
-            continue;
-        }
+    for image in dockerfile::base_images(text) {
+        let image = image.as_str();
         let registry = Reference::parse(image).registry();
         if found.contains_key(registry) {
             continue;

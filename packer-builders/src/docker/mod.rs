@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod build;
+mod dockerfile;
 mod ignore;
 mod launch;
 mod machine;
@@ -96,7 +97,9 @@ pub struct Docker {
     in_flight: InFlight,
 }
 
-/// How the image to start from is built.
+/// How the image to start from is built: by the engine's first builder, and by BuildKit (cargo feature `docker-buildkit`)
+/// where the Dockerfile holds what only that one knows, such as `RUN --mount`, `COPY --link`, here-documents and
+/// `ARG TARGETARCH`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]

@@ -8,8 +8,8 @@ use bollard::auth::DockerCredentials;
 use bollard::body_try_stream;
 use bollard::models::{ImageInspect, ProgressDetail};
 use bollard::query_parameters::{
-    BuildImageOptions, CreateImageOptionsBuilder, PushImageOptionsBuilder, RemoveImageOptions,
-    TagImageOptionsBuilder,
+    BuildImageOptions, BuilderVersion, CreateImageOptionsBuilder, PushImageOptionsBuilder,
+    RemoveImageOptions, TagImageOptionsBuilder,
 };
 use futures_util::StreamExt;
 use tokio_util::io::ReaderStream;
@@ -220,10 +220,22 @@ impl fmt::Debug for BuildContext {
 }
 
 impl Client {
-    /// Builds an image of a Dockerfile with the engine's own builder; `show` gets the lines that it prints.
+    /// Whether BuildKit is in the engine. In Podman's service it is not: that one's only builder does what BuildKit does.
     ///
     /// # Errors
-    /// Where the folder cannot be read, an instruction fails, or the engine does not understand one.
+    /// Where the engine cannot be asked.
+    pub async fn has_buildkit(&self) -> Result<bool> {
+        let version = self.ask("version", self.api().version()).await?;
+        let podman = version.components.iter().flatten().any(|part| part.name.contains("Podman"));
+        Ok(!podman && version.os.as_deref() != Some("windows"))
+    }
+
+    /// Builds an image of a Dockerfile with the engine's first builder, or with BuildKit where
+    /// [`options.version`](BuildImageOptions::version) says so; `show` gets the lines that it prints.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read, an instruction fails, or the engine does not understand one; for BuildKit without
+    /// the cargo feature `docker-buildkit`.
     pub async fn build(
         &self,
         cx: &Context,
@@ -249,6 +261,14 @@ impl Client {
             done(writer.finish().map_err(|e| Error::provider(os_text(&e)))?)
         });
         let building = async {
+            if options.version == BuilderVersion::BuilderBuildKit {
+                #[cfg(feature = "docker-buildkit")]
+                return super::buildkit::build(self, cx.host(), options, credentials, stream, &show).await;
+                #[cfg(not(feature = "docker-buildkit"))]
+                return Err(Error::user(
+                    "BuildKit needs the cargo feature \"docker-buildkit\" of packer-core",
+                ));
+            }
             let mut stream =
                 self.api().build_image(options, Some(credentials), Some(body_try_stream(stream)));
             while let Some(info) = stream.next().await {

@@ -26,8 +26,8 @@ pub struct Login {
     pub login_password: Secret,
     /// The registry. Default Docker Hub.
     pub login_server: String,
-    /// Whether to log in to Amazon's registry with a token that is asked for with the keys below, else those in the
-    /// environment or in the shared credentials file.
+    /// Whether to log in to Amazon's registry with a token that is asked for with the keys below, else those that AWS's own
+    /// tools find: the environment's, a profile's, single sign-on's, the container's, the machine's.
     pub ecr_login: bool,
     /// The access key for `ecr_login`.
     pub aws_access_key: String,
@@ -35,7 +35,7 @@ pub struct Login {
     pub aws_secret_key: Secret,
     /// The session token of temporary keys.
     pub aws_token: Secret,
-    /// The profile of the shared credentials file. Default `AWS_PROFILE`, else `default`.
+    /// The profile of AWS's files of settings. Default `AWS_PROFILE`, else `default`.
     pub aws_profile: String,
     /// Whether `login_server` is the public registry although its name does not say so.
     pub aws_force_use_public_ecr: bool,

@@ -1,5 +1,7 @@
 //! What components that speak to Docker engines and registries share.
 
+#[cfg(feature = "docker-buildkit")]
+mod buildkit;
 #[cfg(feature = "docker")]
 mod client;
 pub mod credentials;

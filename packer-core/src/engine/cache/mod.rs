@@ -2,9 +2,10 @@
 //! inputs are still the same.
 //!
 //! Off unless an engine is given one ([`Engine::cache`](crate::Engine::cache)). The key of a state is a keyed hash over the
-//! builder's configuration (but what only the image says of itself), the digest of what it starts from, and, for each step so far, its type, its resolved
-//! configuration and the content of the files it reads. Pauses, limits, retries and names of steps do not count. What
-//! saves and restores a state is the builder: see [`Machine::checkpoint`](crate::Machine::checkpoint).
+//! builder's configuration (but [what only the image says](crate::Builder::capture_arguments)), the digest of what it
+//! starts from, and, for each step so far, its type, its resolved configuration and the content of the files it reads.
+//! Pauses, limits, retries and names of steps do not count. What saves and restores a state is the builder: see
+//! [`Machine::checkpoint`](crate::Machine::checkpoint).
 //!
 //! A step whose inputs cannot be known ends the chain: it runs, and so do all steps behind it. Steps that
 //! failed, were pardoned by `continue_on_error`, or follow a failure that a person chose to go on from are not saved.
