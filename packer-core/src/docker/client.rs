@@ -11,6 +11,7 @@ use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 
 use super::endpoint::{self, Endpoint};
 use super::ssh::Dialer;
+use super::tls::Connector;
 use crate::context::Host;
 use crate::error::{Error, Fault, Result};
 
@@ -37,7 +38,7 @@ impl fmt::Debug for Client {
 impl Client {
     /// Connects to the engine that the host's `DOCKER_HOST` (`unix:`, `tcp:`, `ssh:`, `npipe:`), `DOCKER_CONTEXT` or
     /// current context names, else to the one behind the usual socket; TLS as `DOCKER_TLS_VERIFY` and
-    /// `DOCKER_CERT_PATH` say. Agrees with it on a version of the API.
+    /// `DOCKER_CERT_PATH` say, where `ca.pem` alone is believed. Agrees with it on a version of the API.
     ///
     /// # Errors
     /// Where there is no engine, or none that may be used; the message says where it was looked for.
@@ -174,9 +175,11 @@ fn open(endpoint: &Endpoint, host: &Host) -> Result<Docker> {
             Docker::connect_with_custom_transport(transport, Some("http://docker"), ANSWER, API_DEFAULT_VERSION)
         }
         ("tcp" | "http" | "https", Some(folder)) => {
-            let file = |name: &str| readable(folder, name);
-            let (key, certificate, ca) = (file("key.pem")?, file("cert.pem")?, file("ca.pem")?);
-            Docker::connect_with_ssl(address, &key, &certificate, &ca, ANSWER, API_DEFAULT_VERSION)
+            let connector = Connector::new(address, folder);
+            let connector = connector.map_err(|e| e.context(format!("cannot reach the Docker engine at {endpoint}")))?;
+            let connector = Arc::new(connector);
+            let transport = move |request: BollardRequest| connector.clone().request(request);
+            Docker::connect_with_custom_transport(transport, Some("http://docker"), ANSWER, API_DEFAULT_VERSION)
         }
         ("tcp" | "http", None) => Docker::connect_with_http(address, ANSWER, API_DEFAULT_VERSION),
         #[cfg(unix)]
@@ -192,12 +195,6 @@ fn open(endpoint: &Endpoint, host: &Host) -> Result<Docker> {
     .map_err(|e| unreachable(endpoint, &e))
 }
 
-fn readable(folder: &Path, name: &str) -> Result<std::path::PathBuf> {
-    let path = folder.join(name);
-    std::fs::File::open(&path).map_err(|e| Error::io("open", &path, e))?;
-    Ok(path)
-}
-
 /// The engine could not be reached, or went away.
 fn unreachable(endpoint: &Endpoint, error: &EngineError) -> Error {
     let mut reasons = vec![error.to_string()];
@@ -211,7 +208,7 @@ fn unreachable(endpoint: &Endpoint, error: &EngineError) -> Error {
     }
     // The innermost says what happened, the outer ones only that something did.
     let reason = reasons.pop().unwrap_or_default();
-    let reason = reason.split(" (os error").next().unwrap_or_default();
+    let reason = reason.split(" (os error").next().unwrap_or_default().trim_end();
     let text = format!("cannot reach the Docker engine at {endpoint}: {reason}");
     match error {
         _ if permission => Error::user(format!("{text}; may this user use it?")),

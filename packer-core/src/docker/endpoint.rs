@@ -25,6 +25,23 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// `HOST[:PORT]`, an IPv6 address in brackets. `None` where that is not what it is; a path is not, which would name a
+/// socket over there.
+pub(super) fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']')? {
+            (name, "") => (name, None),
+            (name, port) => (name, Some(port.strip_prefix(':')?)),
+        },
+        None => match text.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (text, None),
+        },
+    };
+    let port = port.map(str::parse).transpose().ok()?;
+    (!name.is_empty() && !name.contains('/')).then_some((name, port))
+}
+
 const SOCKET: &str =
     if cfg!(windows) { "npipe:////./pipe/docker_engine" } else { "unix:///var/run/docker.sock" };
 

@@ -10,6 +10,8 @@ mod ecr;
 #[cfg(feature = "docker")]
 mod endpoint;
 #[cfg(feature = "docker")]
+mod http;
+#[cfg(feature = "docker")]
 mod images;
 #[cfg(feature = "docker")]
 mod in_flight;
@@ -23,6 +25,8 @@ pub mod resources;
 mod ssh;
 #[cfg(feature = "docker")]
 pub(crate) mod streams;
+#[cfg(feature = "docker")]
+mod tls;
 
 #[cfg(feature = "docker")]
 pub use client::Client;

@@ -13,11 +13,13 @@ use bollard::BollardRequest;
 use bollard::errors::Error as EngineError;
 use hyper::Response;
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use hyper::header::HeaderValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
+use super::endpoint::host_and_port;
+use super::http;
 use crate::context::Host;
 use crate::error::{Error, Result};
 use crate::shell::process;
@@ -44,16 +46,9 @@ impl Dialer {
             Some((user, machine)) => (Some(user), machine),
             None => (None, rest),
         };
-        let (name, port) = match machine.strip_prefix('[').and_then(|m| m.split_once(']')) {
-            Some((name, rest)) => (name, rest.strip_prefix(':')),
-            None => match machine.split_once(':') {
-                Some((name, port)) => (name, Some(port)),
-                None => (machine, None),
-            },
-        };
-        let port = port.map(|port| port.parse::<u16>().map_err(|_| wrong())).transpose()?;
-        // A name that begins with a dash would be an option of the program; a path names a socket over there.
-        if name.is_empty() || name.starts_with('-') || name.contains('/') {
+        let (name, port) = host_and_port(machine).ok_or_else(wrong)?;
+        // A name that begins with a dash would be an option of the program.
+        if name.starts_with('-') {
             return Err(wrong());
         }
         let mut arguments: Vec<String> = ["-o", "ConnectTimeout=30", "-T"].map(str::to_owned).into();
@@ -88,21 +83,14 @@ impl Dialer {
         request: BollardRequest,
     ) -> std::result::Result<Response<Incoming>, EngineError> {
         let (line, complaint) = self.dial()?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(line)).await?;
-        // Ends with the response, or with the stream that it became.
-        tokio::spawn(connection.with_upgrades());
-        let (mut parts, body) = request.into_parts();
-        // The other side wants only the path.
-        parts.uri = parts.uri.path_and_query().map_or("/", |path| path.as_str()).parse()?;
-        parts.headers.insert(hyper::header::HOST, hyper::header::HeaderValue::from_static("docker"));
-        let error = match sender.send_request(BollardRequest::from_parts(parts, body)).await {
+        let error = match http::send(line, request, HeaderValue::from_static("docker")).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
         // That the line went down says nothing; why it did, the program has said.
         match tokio::time::timeout(PATIENCE, complaint).await {
             Ok(Ok(said)) if !said.is_empty() => Err(io::Error::other(said).into()),
-            _ => Err(error.into()),
+            _ => Err(error),
         }
     }
 }
