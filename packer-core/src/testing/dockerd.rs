@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{TempFolder, require, skip};
+use super::{TempFolder, require, rootfs, skip};
 use crate::context::Host;
 
 /// How long the engine or the registry may take to start.
@@ -20,6 +20,8 @@ pub const IMAGE: &str = "packer-test/busybox:1";
 #[derive(Debug)]
 pub struct Dockerd {
     child: Child,
+    /// What `dockerd` gets beside what every engine of this kind gets.
+    arguments: Vec<String>,
     registry: Option<Child>,
     folder: TempFolder,
 }
@@ -30,6 +32,15 @@ impl Dockerd {
     /// # Panics
     /// Where it does not start although everything is there.
     pub fn start() -> Option<Self> {
+        Self::with(&[])
+    }
+
+    /// Starts an engine with more arguments for `dockerd`. Where it listens on an address, who is [`inside`](Self::inside)
+    /// reaches it.
+    ///
+    /// # Panics
+    /// Where it does not start although everything is there.
+    pub fn with(arguments: &[&str]) -> Option<Self> {
         let (_, busybox) = (require("dockerd")?, require("busybox")?);
         let (unshare, _) = (require("unshare")?, require("docker")?);
         let id = Command::new("id").arg("-u").output().expect("id -u");
@@ -38,11 +49,34 @@ impl Dockerd {
             return None;
         }
         let folder = TempFolder::new();
-        let child = spawn_engine(&unshare, folder.path());
-        let engine = Self { child, registry: None, folder };
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let child = spawn_engine(&unshare, folder.path(), &arguments);
+        let engine = Self { child, arguments, registry: None, folder };
         engine.wait();
-        engine.make_image(&busybox);
+        let root = engine.path().join("bb");
+        rootfs::fill(&root, &busybox);
+        engine.import(&root, IMAGE);
+        let _ = std::fs::remove_dir_all(&root);
         Some(engine)
+    }
+
+    /// Calls a function on a thread that is in the engine's network: its loopback and the addresses of its containers are
+    /// the thread's, and those of threads and processes that it starts (so an async runtime is to be made in there).
+    ///
+    /// # Panics
+    /// Where the thread cannot get there; where the function panics.
+    #[cfg(target_os = "linux")]
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+        use std::os::fd::AsFd;
+        let network = File::open(format!("/proc/{}/ns/net", self.child.id())).expect("the engine's network");
+        let enter = || {
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("a thread enters the engine's network");
+            work()
+        };
+        let ended = std::thread::scope(|scope| scope.spawn(enter).join());
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     fn wait(&self) {
@@ -73,7 +107,7 @@ impl Dockerd {
     pub fn restart(&mut self) {
         let _ = std::fs::remove_file(self.path().join("d.pid"));
         let unshare = require("unshare").expect("unshare was there before");
-        self.child = spawn_engine(&unshare, self.folder.path());
+        self.child = spawn_engine(&unshare, self.folder.path(), &self.arguments);
         self.wait();
     }
 
@@ -190,41 +224,33 @@ impl Dockerd {
         let _ = child.wait();
     }
 
-    fn make_image(&self, busybox: &Path) {
-        let root = self.path().join("bb");
-        for folder in ["bin", "etc", "root", "tmp", "home/app", "proc", "sys", "dev"] {
-            std::fs::create_dir_all(root.join(folder)).expect("a folder of the image");
-        }
-        std::fs::copy(busybox, root.join("bin/busybox")).expect("busybox is copied");
-        let list = Command::new(busybox).arg("--list").output().expect("busybox --list");
-        for name in String::from_utf8_lossy(&list.stdout).lines().filter(|name| *name != "busybox") {
-            let _ = std::fs::hard_link(root.join("bin/busybox"), root.join("bin").join(name));
-        }
-        let text = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n";
-        std::fs::write(root.join("etc/passwd"), text).expect("the image's users");
-        std::fs::write(root.join("etc/group"), "root:x:0:\napp:x:1000:\n").expect("the image's groups");
-        let script = "set -e; chmod 1777 tmp; chown 1000:1000 home/app; tar -c . | docker import -c 'ENV PATH=/bin' -c 'CMD [\"/bin/sh\"]' - \"$1\"";
+    /// Makes an image of a folder's content, with `PATH=/bin` and `CMD ["/bin/sh"]`.
+    ///
+    /// # Panics
+    /// Where that fails.
+    pub fn import(&self, root: &Path, name: &str) {
+        let script = "tar -c . | docker import -c 'ENV PATH=/bin' -c 'CMD [\"/bin/sh\"]' - \"$1\"";
         let made = Command::new("/bin/sh")
-            .args(["-c", script, "-", IMAGE])
+            .args(["-c", script, "-", name])
             .env("DOCKER_HOST", self.address())
-            .current_dir(&root)
+            .current_dir(root)
             .stdout(Stdio::null())
             .status();
-        assert!(made.is_ok_and(|status| status.success()), "the image {IMAGE} is made");
-        let _ = std::fs::remove_dir_all(&root);
+        assert!(made.is_ok_and(|status| status.success()), "the image {name} is made");
     }
 }
 
-fn spawn_engine(unshare: &Path, folder: &Path) -> Child {
+fn spawn_engine(unshare: &Path, folder: &Path, arguments: &[String]) -> Child {
     let root = folder.display().to_string();
     let log = File::create(folder.join("d.log")).expect("the engine's log");
     let errors = log.try_clone().expect("the engine's log");
     // `exec` keeps the process that is waited for, and killed, the engine itself.
-    let script = "ip link set lo up; echo 1 > /proc/sys/net/ipv4/ip_forward; exec dockerd --data-root \"$1/data\" --exec-root \"$1/exec\" -p \"$1/d.pid\" \
-                  -H \"unix://$1/d.sock\" --iptables=false --ip-forward=false --ip-masq=false";
+    let script = "ip link set lo up; echo 1 > /proc/sys/net/ipv4/ip_forward; root=$1; shift; exec dockerd --data-root \"$root/data\" \
+                  --exec-root \"$root/exec\" -p \"$root/d.pid\" -H \"unix://$root/d.sock\" --iptables=false --ip-forward=false --ip-masq=false \"$@\"";
     let path = std::env::var("PATH").unwrap_or_default();
     Command::new(unshare)
         .args(["-n", "/bin/sh", "-c", script, "-", &root])
+        .args(arguments)
         .env("PATH", format!("{path}:/usr/sbin:/sbin"))
         .stdin(Stdio::null())
         .stdout(log)

@@ -35,6 +35,8 @@ mod peers;
 pub mod post_processor;
 pub mod provisioner;
 #[cfg(unix)]
+pub mod rootfs;
+#[cfg(unix)]
 pub mod sshd;
 
 pub use fakes::{FakeBuilder, FakeMachine, FakePostProcessor, FakeProvisioner, Trouble, Verb};
