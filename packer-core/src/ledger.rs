@@ -7,15 +7,20 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+
+/// How long a lock may outlive its file here: a program that this process is just starting has all that is open in here
+/// until it really begins.
+pub(crate) const INHERITED: Duration = Duration::from_millis(500);
 
 /// Names one resource for as long as any ledger remembers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -256,13 +261,19 @@ impl FileLedger {
             .truncate(false)
             .open(&path)
             .map_err(|e| fail("open", e))?;
-        if let Err(e) = file.try_lock() {
-            return Err(match e {
-                std::fs::TryLockError::WouldBlock => {
-                    Error::user(format!("the ledger {} is in use by another run", path.display())).retryable()
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if began.elapsed() < INHERITED => {
+                    std::thread::sleep(Duration::from_millis(5));
                 }
-                std::fs::TryLockError::Error(e) => fail("lock", e),
-            });
+                Err(TryLockError::WouldBlock) => {
+                    let message = format!("the ledger {} is in use by another run", path.display());
+                    return Err(Error::user(message).retryable());
+                }
+                Err(TryLockError::Error(e)) => return Err(fail("lock", e)),
+            }
         }
         if !existed {
             sync_folder(&path)?;

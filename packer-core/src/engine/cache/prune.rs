@@ -1,7 +1,7 @@
 //! Pruning: saved states that are too many, or that nobody wants any more, go.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use crate::engine::cleanup::with_patience;
 use crate::engine::recover::component;
 use crate::engine::{Engine, Left};
 use crate::error::{Error, Result};
+use crate::ledger::INHERITED;
 use crate::secrets::Secrets;
 
 /// Which states are to be pruned.
@@ -57,9 +58,16 @@ impl Cache {
         if self.chosen(listed, which).is_empty() {
             return Ok(Pruned::default());
         }
-        let Some(_lease) = index::lease(&self.folder, true)? else {
-            let message = format!("the step cache in {} is in use by a run", self.folder.display());
-            return Err(Error::user(message).retryable());
+        let began = Instant::now();
+        let _lease = loop {
+            if let Some(lease) = index::lease(&self.folder, true)? {
+                break lease;
+            }
+            if began.elapsed() > INHERITED {
+                let message = format!("the step cache in {} is in use by a run", self.folder.display());
+                return Err(Error::user(message).retryable());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         };
         let folder = self.folder.clone();
         let (store, _) = blocking(move || Store::open(&folder)).await?;

@@ -271,8 +271,13 @@ async fn after_a_kill_and_a_recovery_a_run_goes_on_from_the_last_finished_step()
             .spawn()
             .unwrap();
         let (engine, cache) = killed_engine(folder.path());
+        // A state is the cache's when it is listed and the ledger has let go of it.
+        let kept = || {
+            let ledger = std::fs::read_to_string(folder.path().join("ledger")).unwrap_or_default();
+            ledger.matches("\"kept\"").count()
+        };
         let began = Instant::now();
-        while world() != made || cache.list().unwrap().len() != saved {
+        while world() != made || cache.list().unwrap().len() != saved || kept() != saved {
             assert!(began.elapsed() < Duration::from_secs(60), "{point}: {:?}", world());
             std::thread::sleep(Duration::from_millis(5));
         }
