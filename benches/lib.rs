@@ -3,9 +3,9 @@
 #![expect(clippy::panic, reason = "a benchmark stops at the first surprise")]
 
 use packer_core::Diagnostics;
-use packer_core::template::eval::Scope;
-use packer_core::template::functions::{Capabilities, Functions};
-use packer_core::template::syntax::File;
+use packer_core::language::eval::Scope;
+use packer_core::language::functions::{Capabilities, Functions};
+use packer_core::language::syntax::File;
 use packer_core::value::Value;
 
 /// A template of about `bytes` bytes that looks like what people write: variables, locals, sources, provisioners.

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use packer_core::template::eval::{Reference, ReferenceStep, Scope, TypeUse, parse_type, references};
-use packer_core::template::syntax::{Attribute, Block, Body, BodySchema, Content, parse_file, parse_native};
+use packer_core::language::eval::{Reference, ReferenceStep, Scope, TypeUse, parse_type, references};
+use packer_core::language::syntax::{Attribute, Block, Body, BodySchema, Content, parse_file, parse_native};
 use packer_core::value::{Data, Type, Value, convert, unify};
 use packer_core::{Diagnostic, Diagnostics, Location, Severity, SourceFile, Span};
 use serde_json::{Value as Json, json};

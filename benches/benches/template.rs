@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use packer_core::template::syntax::parse_file;
+use packer_core::language::syntax::parse_file;
 use packer_core::template::{Inputs, Template};
 use packer_core::value::from_json_str;
 use packer_core::{Engine, Registry, SourceFile};

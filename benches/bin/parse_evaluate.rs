@@ -7,7 +7,7 @@ use std::fs;
 use std::time::Instant;
 
 use packer_core::SourceFile;
-use packer_core::template::syntax::parse_file;
+use packer_core::language::syntax::parse_file;
 use packer_core::value::{Value, from_json_str};
 
 const TEMPLATE: &str = "t.pkr.hcl";

@@ -83,7 +83,7 @@ async fn every_component_comes_back() {
     assert_eq!(kept, [None, Some(true), None, None, None]);
     // In the canonical layout already.
     let source = packer_core::SourceFile::new("t", exported.text());
-    assert_eq!(packer_core::template::fmt::format(&source).unwrap(), exported.text());
+    assert_eq!(packer_core::language::fmt::format(&source).unwrap(), exported.text());
 }
 
 #[test]

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use packer_core::language::fmt;
 use packer_core::template::upgrade::{Upgraded, fix, to_hcl};
-use packer_core::template::{Inputs, Template, fmt};
+use packer_core::template::{Inputs, Template};
 use packer_core::{Engine, Event, EventKind, MemoryLedger, Registry, SourceFile};
 
 fn registry() -> Registry {

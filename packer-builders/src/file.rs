@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use packer_core::blocking::Stop;
+use packer_core::kit::blocking::Stop;
 use packer_core::{
     Artifact, Builder, Communicator, Context, Diagnostic, Diagnostics, Error, Facts, Lifecycle, Machine,
     NoCommunicator, PrepareContext, Prepared, Resource, Result, Value, WholeFile, async_trait, config,

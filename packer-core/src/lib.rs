@@ -87,7 +87,8 @@
 //! templates may use.
 
 pub mod artifact;
-pub mod blocking;
+#[cfg(feature = "aws-requests")]
+pub(crate) mod aws;
 pub mod builder;
 pub mod clock;
 pub mod communicator;
@@ -102,21 +103,20 @@ pub mod engine;
 pub mod error;
 pub mod event;
 pub mod facts;
+pub mod kit;
+pub mod language;
 pub mod ledger;
 mod output;
 pub mod pipeline;
 pub mod post_processor;
 pub mod provisioner;
 pub mod registry;
-pub mod render;
 pub mod secrets;
-pub mod shell;
-mod temp;
+pub mod services;
 pub mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod value;
-mod whole_file;
 
 /// The version of this library, as components and templates see it (`packer.version`): the version of Packer whose
 /// templates it understands.
@@ -138,6 +138,7 @@ pub use engine::{Engine, OnError, Report, Run};
 pub use error::{Error, Fault, Result};
 pub use event::{Event, EventKind, EventSink, Level};
 pub use facts::Facts;
+pub use kit::{TempFile, WholeFile};
 pub use ledger::{FileLedger, Ledger, MemoryLedger, Resource, ResourceId};
 pub use output::{Output, Outputs};
 pub use pipeline::{
@@ -147,6 +148,4 @@ pub use post_processor::{Keep, PostProcessor, PostProcessorExt, Processed};
 pub use provisioner::{Inputs, Provisioner, ProvisionerExt};
 pub use registry::Registry;
 pub use secrets::{Secret, Secrets};
-pub use temp::TempFile;
 pub use value::{Type, Value};
-pub use whole_file::WholeFile;

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use packer_core::diagnostic::Diagnostics;
-use packer_core::template::functions::{FileKind, Files, Functions};
-use packer_core::template::go_template::{Data, Interpolation, render_fixpoint};
-use packer_core::template::syntax::{parse_expression, parse_json, parse_native, parse_template};
+use packer_core::language::functions::{FileKind, Files, Functions};
+use packer_core::language::go_template::{Data, Interpolation, render_fixpoint};
+use packer_core::language::syntax::{parse_expression, parse_json, parse_native, parse_template};
 use packer_core::template::{Inputs, Template};
 use packer_core::{Registry, SourceFile};
 
@@ -380,7 +380,7 @@ fn loops_in_loops() {
 #[test]
 fn functions_are_all_bounded_by_their_arguments() {
     // A function that a host adds is bounded too.
-    use packer_core::template::functions::{Function, Param};
+    use packer_core::language::functions::{Function, Param};
     use packer_core::value::{Type, Value};
     let grow = Function::new([Param::string("s")], Type::String, |_, _| {
         Ok(Value::from("x".repeat(Value::MAX_SIZE + 1)))

@@ -7,7 +7,7 @@
     reason = "tests stop at the first surprise"
 )]
 
-use packer_core::template::functions::{
+use packer_core::language::functions::{
     Capabilities, Function, Functions, NoFiles, NoServices, Param, RegisterError, Services,
 };
 use packer_core::template::{Console, Inputs, Template};

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use packer_core::SourceFile;
 use packer_core::diagnostic::Diagnostics;
-use packer_core::template::eval::Scope;
-use packer_core::template::functions::{Capabilities, Functions};
-use packer_core::template::syntax::{Attribute, parse_native};
+use packer_core::language::eval::Scope;
+use packer_core::language::functions::{Capabilities, Functions};
+use packer_core::language::syntax::{Attribute, parse_native};
 use packer_core::value::Value;
 
 #[derive(serde::Deserialize)]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use packer_core::SourceFile;
-use packer_core::template::fmt;
+use packer_core::language::fmt;
 
 struct Case {
     exit: i32,

@@ -3,7 +3,7 @@
 //! numbers beyond a double and deep nesting) nothing is generated.
 
 use packer_core::SourceFile;
-use packer_core::template::syntax::parse_native;
+use packer_core::language::syntax::parse_native;
 use proptest::prelude::*;
 
 /// Expressions of every kind, well-formed.

@@ -23,7 +23,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hmac::{KeyInit, Mac};
-use packer_core::template::functions::{Capabilities, NoFiles, RealFiles, RealServices, Services};
+use packer_core::language::functions::{Capabilities, NoFiles, RealFiles, Services};
+use packer_core::services::RealServices;
 use packer_core::template::{Inputs, Template};
 use packer_core::testing::require;
 use packer_core::{Host, Registry};

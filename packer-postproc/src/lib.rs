@@ -43,7 +43,7 @@ pub use docker::tag::DockerTag;
 #[cfg(feature = "manifest")]
 pub use manifest::Manifest;
 #[cfg(feature = "shell-local")]
-pub use packer_core::shell::LocalShell;
+pub use packer_core::kit::shell::LocalShell;
 #[cfg(feature = "shell-local")]
 pub use shell_local::ShellLocal;
 

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use packer_core::render::render;
+use packer_core::kit::render;
 use packer_core::{
     Artifact, Context, Error, PostProcessor, Processed, Result, Value, WholeFile, async_trait, config,
 };

@@ -1,6 +1,6 @@
 //! The post-processor `shell-local`: runs scripts on this computer when the artifact is there.
 
-use packer_core::shell::LocalShell;
+use packer_core::kit::shell::LocalShell;
 use packer_core::{
     Artifact, Context, Diagnostics, PostProcessor, PrepareContext, Processed, Result, Value, async_trait,
     config,

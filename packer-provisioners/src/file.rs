@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use packer_core::error::os_text;
-use packer_core::render::render;
+use packer_core::kit::render;
 use packer_core::{
     Communicator, CommunicatorExt, Context, Diagnostic, Diagnostics, Error, Globs, Inputs, Machine,
     PrepareContext, Provisioner, Result, Value, WholeFile, async_trait, config,

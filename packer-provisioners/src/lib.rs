@@ -24,7 +24,7 @@ pub use breakpoint::Breakpoint;
 #[cfg(feature = "file")]
 pub use file::{FileProvisioner, Upload};
 #[cfg(feature = "shell-local")]
-pub use packer_core::shell::LocalShell;
+pub use packer_core::kit::shell::LocalShell;
 #[cfg(feature = "shell")]
 pub use shell::Shell;
 #[cfg(feature = "shell-local")]

@@ -1,6 +1,6 @@
 //! The provisioner `shell-local`: runs scripts on this computer while the machine is up.
 
-use packer_core::shell::LocalShell;
+use packer_core::kit::shell::LocalShell;
 use packer_core::{
     Context, Diagnostics, Machine, PrepareContext, Provisioner, Result, Value, async_trait, config,
 };

@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 use packer_core::communicator::docker::{DockerCommunicator, Options};
 use packer_core::communicator::{NoCommunicator, Target};
 use packer_core::docker::Client;
-use packer_core::shell::process;
+use packer_core::kit::shell::process;
 use packer_core::{Communicator, Context, Error, Facts, Machine, Resource, Result, Value};
 
 use super::machine::{Container, Source};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use oci_spec::distribution::Reference;
 use oci_spec::image::ImageManifest;
-use packer_core::blocking::Stop;
+use packer_core::kit::blocking::Stop;
 use packer_core::{Context, Error, Resource, Result};
 
 use super::archive;

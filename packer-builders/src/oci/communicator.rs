@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use packer_core::blocking::Stop;
+use packer_core::kit::blocking::Stop;
 use packer_core::{Command, Communicator, Context, Error, ExitStatus, Globs, Result, Source, async_trait};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 

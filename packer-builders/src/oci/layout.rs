@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
-use packer_core::blocking::Stop;
+use packer_core::kit::blocking::Stop;
 use packer_core::{Context, Error, Resource, Result, WholeFile};
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_spec::distribution::Reference;
-use packer_core::blocking::Stop;
+use packer_core::kit::blocking::Stop;
 use packer_core::{
     Artifact, CheckpointKey, Communicator, Context, Error, Facts, Machine, Resource, Result, WholeFile,
     async_trait,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use packer_core::shell::process;
+use packer_core::kit::shell::process;
 use packer_core::{Command, Context, Error, ExitStatus, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;

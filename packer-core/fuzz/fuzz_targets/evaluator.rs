@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use packer_core::SourceFile;
 use packer_core::diagnostic::Diagnostics;
-use packer_core::template::eval::{Scope, TypeUse, parse_type, references};
-use packer_core::template::functions::{Capabilities, Functions};
-use packer_core::template::syntax::{BodySchema, parse_json, parse_native};
+use packer_core::language::eval::{Scope, TypeUse, parse_type, references};
+use packer_core::language::functions::{Capabilities, Functions};
+use packer_core::language::syntax::{BodySchema, parse_json, parse_native};
 use packer_core::value::{Type, Value};
 
 static SCOPE: LazyLock<Scope> = LazyLock::new(|| {

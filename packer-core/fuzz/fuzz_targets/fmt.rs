@@ -3,8 +3,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use packer_core::SourceFile;
-use packer_core::template::fmt::{Formatted, format};
-use packer_core::template::syntax::{TokenKind, lex};
+use packer_core::language::fmt::format;
+use packer_core::language::syntax::{TokenKind, lex};
+use packer_core::template::fmt::Formatted;
 
 /// All that has a meaning.
 fn tokens(text: &str) -> Vec<(TokenKind, &str)> {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use packer_core::template::go_template::{Data, Interpolation, placeholders, render_fixpoint};
+use packer_core::language::go_template::{Data, Interpolation, placeholders, render_fixpoint};
 
 fuzz_target!(|text: &str| {
     let mut interpolation = Interpolation::default();

@@ -8,9 +8,9 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 use libfuzzer_sys::fuzz_target;
 use packer_core::diagnostic::{Diagnostics, packer_layout_all};
-use packer_core::template::eval::Scope;
-use packer_core::template::functions::{Capabilities, Functions};
-use packer_core::template::syntax::{BodySchema, parse_json};
+use packer_core::language::eval::Scope;
+use packer_core::language::functions::{Capabilities, Functions};
+use packer_core::language::syntax::{BodySchema, parse_json};
 use packer_core::template::{Inputs, Template};
 use packer_core::value::{Value, from_json_str};
 use packer_core::{Registry, SourceFile};
@@ -52,7 +52,7 @@ fuzz_target!(|text: &str| {
     file.body.expand(&schema, &SCOPE, &mut Diagnostics::new());
     packer_layout_all(&found);
 
-    let inputs = || Inputs::new().files(packer_core::template::functions::NoFiles);
+    let inputs = || Inputs::new().files(packer_core::language::functions::NoFiles);
     match Template::from_texts([("fuzz.pkr.json", text)]) {
         Ok(template) => {
             if let Err(found) = now(template.evaluate(&Registry::new(), inputs())) {

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use packer_core::SourceFile;
 use packer_core::diagnostic::Diagnostics;
-use packer_core::template::syntax::{
+use packer_core::language::syntax::{
     BodySchema, lex, parse_expression, parse_json, parse_native, parse_template,
 };
 

@@ -40,7 +40,7 @@ impl Layout {
 
 /// Unpacks an archive that the machine made, and nothing outside `destination`.
 pub(super) fn unpack(
-    stop: &crate::blocking::Stop,
+    stop: &crate::kit::blocking::Stop,
     archive: impl Read,
     destination: &Path,
     layout: Layout,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::Config;
 use super::schema::{Field, FieldKind, Schema};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::template::eval::{Expanded, ExpandedBlock, Scope};
-use crate::template::syntax::{Attribute, Body, Expected};
+use crate::language::eval::{Expanded, ExpandedBlock, Scope};
+use crate::language::syntax::{Attribute, Body, Expected};
 use crate::value::{Type, Value, convert};
 
 /// A body and the names that its expressions may use.

@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use packer_core::config::{self, Config, GoTemplate, Schema};
-//! use packer_core::template::go_template::Interpolation;
+//! use packer_core::language::go_template::Interpolation;
 //! use packer_core::{Diagnostics, Value};
 //!
 //! #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -60,7 +60,7 @@ pub use serialize::to_value;
 pub use types::{GoTemplate, OneOrMany};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::template::go_template::Interpolation;
+use crate::language::go_template::Interpolation;
 use crate::value::Value;
 
 /// What a block says, field by field, before its `{{ … }}` is rendered.

@@ -1,7 +1,7 @@
 //! Renders the `{{ … }}` in the texts of a configuration.
 
 use super::schema::{Field, FieldKind, Schema};
-use crate::template::go_template::{Interpolation, TemplateError};
+use crate::language::go_template::{Interpolation, TemplateError};
 use crate::value::{Data, Value};
 
 /// The value with all its texts rendered, names in maps included; what is rendered later is only parsed. `None` after

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use super::*;
 use crate::diagnostic::SourceFile;
 use crate::duration::GoDuration;
-use crate::template::eval::Scope;
-use crate::template::go_template::Data;
-use crate::template::syntax::{Body, parse_file};
+use crate::language::eval::Scope;
+use crate::language::go_template::Data;
+use crate::language::syntax::{Body, parse_file};
 use crate::value::Type;
 
 #[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]

@@ -7,9 +7,6 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, IntoDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::context::Context;
-use crate::error::Result;
-
 /// A text with `{{ … }}` in it that is rendered when the component runs, not when its block is decoded: commands
 /// with `{{.Vars}}` and `{{.Path}}`, for example.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
@@ -30,15 +27,6 @@ impl GoTemplate {
     /// Whether it was not given, or is the empty text.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// Renders it with what is known about the machine and `variables`, which come first; see
-    /// [`render`](crate::render::render).
-    ///
-    /// # Errors
-    /// What is wrong with the template.
-    pub fn render(&self, cx: &Context, variables: &[(&str, &str)]) -> Result<String> {
-        crate::render::render(cx, &self.0, variables)
     }
 }
 

@@ -12,8 +12,8 @@ use tokio::process::Command;
 
 use crate::context::Host;
 use crate::error::{Error, Result};
+use crate::kit::shell::process;
 use crate::secrets::Secret;
-use crate::shell::process;
 
 /// The key under which credentials of Docker Hub are kept.
 pub const DOCKER_HUB: &str = "https://index.docker.io/v1/";

@@ -7,10 +7,10 @@ use serde_json::{Value as Json, json};
 
 use super::credentials::Credentials;
 use super::login::Login;
+use crate::aws::{Account, Call};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::template::functions::Capabilities;
-use crate::template::functions::services::aws::{Account, Call};
+use crate::language::functions::Capabilities;
 
 /// The registry that a name stands for.
 #[derive(Debug, PartialEq)]

@@ -22,7 +22,7 @@ use super::endpoint::host_and_port;
 use super::http;
 use crate::context::Host;
 use crate::error::{Error, Result};
-use crate::shell::process;
+use crate::kit::shell::process;
 
 /// How much of what the program says of a failure is kept.
 const COMPLAINT: u64 = 4096;

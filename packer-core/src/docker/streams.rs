@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::whole_file::WholeFile;
+use crate::kit::WholeFile;
 
 /// How much is handed on at once.
 pub(crate) const CHUNK: usize = 512 * 1024;

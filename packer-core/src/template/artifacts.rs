@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::eval::Reference;
 use super::suggestion;
-use super::syntax::Body;
 use crate::artifact::Artifact;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
+use crate::language::eval::Reference;
+use crate::language::syntax::Body;
 use crate::value::{Type, Value};
 
 /// The root name of references.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::component;
 use super::decode;
-use super::eval::{Expanded, ExpandedBlock, Scope};
 use super::for_each::{self, EACH, FOR_EACH, ForEach, Instance};
 use super::hcp;
 use super::sources::{SourceRef, Sources};
-use super::syntax::{Attribute, Block, Body, BodySchema, Content};
 use crate::config::Schema;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::duration::GoDuration;
+use crate::language::eval::{Expanded, ExpandedBlock, Scope};
+use crate::language::syntax::{Attribute, Block, Body, BodySchema, Content};
 use crate::pipeline::SourceFilter;
 use crate::registry::Registry;
 use crate::value::Value;

@@ -1,10 +1,10 @@
 //! From the body of a block to the component it configures.
 
 use super::builds::PartBody;
-use super::eval::Scope;
-use super::go_template::Interpolation;
 use crate::config::{Config, Part};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, did_you_mean};
+use crate::language::eval::Scope;
+use crate::language::go_template::Interpolation;
 use crate::pipeline::Decoded;
 use crate::registry::ComponentType;
 use crate::value::Value;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::NAME_RULE;
 use super::builds::PartBody;
 use super::component;
-use super::eval::Scope;
 use super::setting::Setting;
-use super::syntax::{Block, is_identifier};
 use crate::context::{Context, PrepareContext};
 use crate::data_source::DataSource;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::Result;
+use crate::language::eval::Scope;
+use crate::language::syntax::{Block, is_identifier};
 use crate::registry::Registry;
 use crate::value::{Type, Value};
 

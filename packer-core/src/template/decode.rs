@@ -1,8 +1,8 @@
 //! Attributes whose type the loader knows: constants, texts, numbers, lists of texts.
 
-use super::eval::Scope;
-use super::syntax::Attribute;
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::language::eval::Scope;
+use crate::language::syntax::Attribute;
 use crate::secrets::Secrets;
 use crate::value::{Data, Type, Value, convert};
 

@@ -190,12 +190,12 @@
 //! ```
 
 use super::builds::STEP_EXTENSIONS;
-use super::eval::references;
 use super::for_each::FOR_EACH;
-use super::syntax::{Attribute, Block, Body, BodySchema};
 use super::{Template, artifacts};
 use crate::config::Schema;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::language::eval::references;
+use crate::language::syntax::{Attribute, Block, Body, BodySchema};
 use crate::registry::Registry;
 
 impl Template {
@@ -303,7 +303,7 @@ impl Walk<'_> {
     }
 }
 
-fn content(body: &Body, schema: &BodySchema) -> super::syntax::Content {
+fn content(body: &Body, schema: &BodySchema) -> crate::language::syntax::Content {
     // What else is wrong with the body is told by whoever evaluates it.
     body.partial_content(schema, &mut Diagnostics::new()).0
 }

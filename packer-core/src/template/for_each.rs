@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::eval::{Element, Scope, elements_of};
-use super::syntax::Attribute;
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::language::eval::{Element, Scope, elements_of};
+use crate::language::syntax::Attribute;
 use crate::value::{Type, Value, convert};
 
 /// The argument, and the name under which expressions see the element.

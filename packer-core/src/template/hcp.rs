@@ -1,9 +1,9 @@
 //! `hcp_packer_registry` blocks: checked, and otherwise without effect, because this library talks to no registry.
 
 use super::decode;
-use super::eval::Scope;
-use super::syntax::{Attribute, Block, BodySchema};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::language::eval::Scope;
+use crate::language::syntax::{Attribute, Block, BodySchema};
 use crate::value::{Type, convert};
 
 /// Checks the blocks at the top level of a template.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::files::Language;
-use super::functions::{Files, Functions, RealFiles, RealServices, Services};
 use crate::clock::Clock;
 use crate::context::Host;
 use crate::event::EventSink;
+use crate::language::functions::{Files, Functions, RealFiles, Services};
+use crate::services::RealServices;
 use crate::value::Value;
 
 /// Values of variables, which builds are wanted, and what evaluation may use.
@@ -187,7 +188,7 @@ impl Inputs {
     }
 
     /// Whom functions may ask outside of this machine: [`RealServices`], found through the variables of
-    /// [`host`](Self::host), unless set; [`NoServices`](super::functions::NoServices) refuses.
+    /// [`host`](Self::host), unless set; [`NoServices`](crate::language::functions::NoServices) refuses.
     #[must_use]
     pub fn services(mut self, services: impl Services + 'static) -> Self {
         self.services = Arc::new(services);

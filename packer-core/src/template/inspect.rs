@@ -3,11 +3,11 @@
 use std::fmt;
 
 use super::Template;
-use super::eval::Scope;
 use super::inputs::Inputs;
 use super::legacy::LegacyInspection;
 use super::setting::Setting;
 use crate::diagnostic::Diagnostics;
+use crate::language::eval::Scope;
 use crate::registry::Registry;
 use crate::secrets::{REDACTED, Secrets};
 use crate::value::Value;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::eval::Scope;
-use super::syntax::{Attribute, Block, BodySchema, is_identifier};
 use super::{NAME_RULE, decode};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::language::eval::Scope;
+use crate::language::syntax::{Attribute, Block, BodySchema, is_identifier};
 
 /// A declared local.
 #[derive(Debug, Clone)]

@@ -13,13 +13,9 @@
 //! ```
 
 mod artifacts;
-pub mod eval;
 #[cfg(feature = "hcl")]
 pub mod export;
 pub mod fmt;
-pub mod functions;
-pub mod go_template;
-pub mod syntax;
 pub mod upgrade;
 
 mod builds;
@@ -31,7 +27,6 @@ pub mod extensions;
 mod files;
 mod filters;
 mod for_each;
-pub(crate) mod go_time;
 mod graph;
 #[cfg(feature = "hcl")]
 mod hcl_data;
@@ -70,10 +65,10 @@ use legacy::Legacy;
 use locals::Local;
 use outputs::OutputBlock;
 use setting::Setting;
-use syntax::{Block, BodySchema, Content, File, parse_file};
 use variables::Variables;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile, did_you_mean};
+use crate::language::syntax::{Block, BodySchema, Content, File, parse_file};
 
 /// What is said of a name that is none.
 const NAME_RULE: &str = "A name starts with a letter or `_` and holds only letters, digits, `_` and `-`.";

@@ -8,12 +8,12 @@ use tokio::task::JoinSet;
 
 use super::data::{DataBlock, Read};
 use super::decode;
-use super::eval::{Reference, Scope, references};
 use super::graph::Graph;
 use super::locals::Local;
 use super::setting::Setting;
 use super::{MANY, suggestion};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
+use crate::language::eval::{Reference, Scope, references};
 use crate::registry::Registry;
 use crate::value::{Type, Value};
 

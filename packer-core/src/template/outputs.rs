@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::artifacts;
-use super::eval::{Scope, references};
-use super::syntax::{Attribute, Block, BodySchema, is_identifier};
 use super::{NAME_RULE, decode};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::language::eval::{Scope, references};
+use crate::language::syntax::{Attribute, Block, BodySchema, is_identifier};
 use crate::output::Output;
 use crate::pipeline::RunValues;
 use crate::value::Value;

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::eval::Scope;
-use super::syntax::{Attribute, Block, BodySchema};
 use super::version::VersionConstraint;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::language::eval::Scope;
+use crate::language::syntax::{Attribute, Block, BodySchema};
 use crate::pipeline::ProvidedPlugin;
 use crate::registry::Registry;
 use crate::value::{Data, Value};

@@ -8,19 +8,19 @@ use async_trait::async_trait;
 
 use super::artifacts::{self, Need};
 use super::builds::{BuildBlock, PartBody, Reader, SourceUse, Step};
-use super::eval::{Reference, Scope};
 use super::filters::Patterns;
 use super::for_each::Instance;
-use super::go_template::{Data, Interpolation};
 use super::inputs::Inputs;
 use super::setting::{Setting, build_value, source_value};
 use super::sources::{Definer, Definition, SourceRef, Sources};
-use super::syntax::{Block, Body, BodySchema};
 use super::{Template, component, decode, files, hcp, nodes, packer_block};
 use crate::builder::{Builder, Machine, Prepared};
 use crate::context::{BuildInfo, Context, PrepareContext};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::error::{Error, Result};
+use crate::language::eval::{Reference, Scope};
+use crate::language::go_template::{Data, Interpolation};
+use crate::language::syntax::{Block, Body, BodySchema};
 use crate::ledger::Resource;
 use crate::output::Output;
 use crate::pipeline::{

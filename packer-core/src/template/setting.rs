@@ -7,14 +7,14 @@ use std::sync::{Arc, LazyLock};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::eval::Scope;
 use super::files::forward;
-use super::functions::{Capabilities, Function, Functions, Param};
-use super::go_template::Interpolation;
 use super::inputs::Inputs;
 use crate::context::{BuildInfo, Context, RunContext};
 use crate::event::Events;
 use crate::facts::Facts;
+use crate::language::eval::Scope;
+use crate::language::functions::{Capabilities, Function, Functions, Param};
+use crate::language::go_template::Interpolation;
 use crate::ledger::{Ledger, MemoryLedger};
 use crate::secrets::Secrets;
 use crate::value::{Type, Value};

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::builds::PartBody;
-use super::eval::Scope;
 use super::for_each::{self, FOR_EACH, ForEach, Instance};
-use super::syntax::{Attribute, Block, Body, BodySchema, is_identifier};
 use super::{MANY, decode, suggestion};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::language::eval::Scope;
+use crate::language::syntax::{Attribute, Block, Body, BodySchema, is_identifier};
 use crate::registry::Registry;
 
 /// Which source a build is made from: its type and its name.

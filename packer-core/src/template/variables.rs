@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::decode;
-use super::eval::{Scope, TypeConstraint, TypeUse, describe, evaluate, parse_type, references};
 use super::files;
 use super::inputs::Inputs;
 use super::setting::Setting;
 use super::suggestion;
-use super::syntax::{
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
+use crate::language::eval::{Scope, TypeConstraint, TypeUse, describe, evaluate, parse_type, references};
+use crate::language::syntax::{
     Attribute, Block, BodySchema, is_identifier, parse_expression, parse_json, parse_native,
 };
-use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
 use crate::secrets::Secrets;
 use crate::value::{Type, Value, convert};
 

@@ -44,7 +44,7 @@ impl Communicator for LocalMachine {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let mut child = crate::shell::process::spawn(&mut shell).map_err(failed)?;
+        let mut child = crate::kit::shell::process::spawn(&mut shell).map_err(failed)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let output = async {
             tokio::try_join!(pump(stdout, command.stdout), pump(stderr, command.stderr))?;

@@ -4,7 +4,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use packer_core::blocking::Stop;
+use packer_core::kit::blocking::Stop;
 use packer_core::{Context, Error, Result};
 
 /// Writes a tar of the files under their names alone; of their metadata only permission bits are kept, so that the same

@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use packer_core::blocking::Stop;
 use packer_core::config::{self, GoTemplate};
-use packer_core::render::render;
+use packer_core::kit::blocking::Stop;
+use packer_core::kit::render;
 use packer_core::{
     Artifact, Context, Diagnostic, Diagnostics, Error, PostProcessor, PrepareContext, Processed, Result,
     Value, WholeFile, async_trait,

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use packer_core::config::{self, GoTemplate};
 use packer_core::duration::GoDuration;
-use packer_core::render::render;
-use packer_core::shell;
+use packer_core::kit::render;
+use packer_core::kit::shell;
 use packer_core::{
     Command, Communicator, CommunicatorExt, Context, Diagnostic, Diagnostics, Error, ExitStatus, Fault,
     Inputs, Machine, PrepareContext, Provisioner, Result, Source, TempFile, Value, async_trait,

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
-use packer_core::blocking::Stop;
+use packer_core::kit::blocking::Stop;
 use packer_core::{Error, Result};
 use tar::EntryType;
 

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use super::super::archive::modified;
 use super::super::tree::{Entry, LocalTree, mode};
-use crate::blocking::Stop;
 use crate::context::Progress;
 use crate::error::{Error, Result, os_text};
+use crate::kit::blocking::Stop;
 
 /// Who owns what is packed, by number; `None` is whoever owns the local file.
 pub(crate) type Ids = Option<(u64, u64)>;

@@ -8,8 +8,8 @@ use std::fs::{self, File, Metadata};
 use std::path::{Path, PathBuf};
 
 use super::keyed::Keyed;
-use crate::blocking::Stop;
 use crate::error::{Error, Result};
+use crate::kit::blocking::Stop;
 
 /// How many files and folders one path may stand for.
 const MOST: usize = 1_000_000;

@@ -1,8 +1,8 @@
 //! Which names can complete a line.
 
-use super::super::eval::Scope;
-use super::super::syntax::{Token, TokenKind, is_identifier, lex};
 use super::COMMANDS;
+use crate::language::eval::Scope;
+use crate::language::syntax::{Token, TokenKind, is_identifier, lex};
 use crate::value::Value;
 
 /// The constants that look like names.
@@ -158,11 +158,11 @@ pub(super) fn is_open(text: &str) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::super::functions::{Capabilities, Functions};
     use super::*;
     use crate::diagnostic::{Diagnostics, SourceFile};
-    use crate::template::eval::evaluate;
-    use crate::template::syntax::parse_expression;
+    use crate::language::eval::evaluate;
+    use crate::language::functions::{Capabilities, Functions};
+    use crate::language::syntax::parse_expression;
 
     fn completed(before: &str) -> (usize, String) {
         let text = |t: &str| Value::from(t);

@@ -5,13 +5,13 @@ mod complete;
 
 pub use complete::Completion;
 
-use super::eval::Scope;
-use super::go_template::{Interpolation, TemplateError};
 use super::inputs::Inputs;
 use super::inspect::Inspection;
-use super::syntax::parse_expression;
 use super::{Language, Template};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile};
+use crate::language::eval::Scope;
+use crate::language::go_template::{Interpolation, TemplateError};
+use crate::language::syntax::parse_expression;
 use crate::registry::Registry;
 use crate::value::Value;
 use crate::value::print::print;
@@ -125,7 +125,7 @@ impl Console {
         if diagnostics.has_errors() {
             return Err(diagnostics);
         }
-        let value = super::eval::evaluate(&parsed, &self.scope, &source, &mut diagnostics);
+        let value = crate::language::eval::evaluate(&parsed, &self.scope, &source, &mut diagnostics);
         diagnostics.into_result(value)
     }
 

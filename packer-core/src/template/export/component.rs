@@ -2,9 +2,9 @@
 
 use hcl::{Attribute, Block, Expression, Structure};
 
-use super::super::syntax::is_identifier;
 use super::text::Writer;
 use crate::config::{FieldKind, Schema};
+use crate::language::syntax::is_identifier;
 use crate::value::{Data, Number, Value};
 
 /// `name = value`. The name is one of ours, or was checked.

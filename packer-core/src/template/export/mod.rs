@@ -37,10 +37,10 @@ use std::collections::{BTreeMap, HashMap};
 use hcl::{Body, Structure};
 
 use super::inputs::Inputs;
-use super::syntax::is_identifier;
 use crate::config::Schema;
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile};
 use crate::duration::GoDuration;
+use crate::language::syntax::is_identifier;
 use crate::pipeline::{Build, Late, Pipeline, PostProcessStep, ProvisionStep, SourceFilter};
 use crate::provisioner;
 use crate::registry::{ComponentType, Registry};
@@ -112,7 +112,7 @@ pub fn export(pipeline: &Pipeline, registry: &Registry) -> Result<Exported, Diag
     }
     let body: Body = variables.into_iter().chain(assembled(builds)).collect();
     let text = hcl::format::to_string(&body).map_err(|e| Diagnostic::error(e.to_string()))?;
-    let text = super::fmt::format(&SourceFile::new("exported.pkr.hcl", text))?;
+    let text = crate::language::fmt::format(&SourceFile::new("exported.pkr.hcl", text))?;
     Ok(Exported { body, text, values, names })
 }
 

@@ -6,9 +6,9 @@ use std::fmt::Write;
 use hcl::expr::{TemplateExpr, Traversal};
 use hcl::{Expression, Structure};
 
-use super::super::go_template::Interpolation;
 use super::component::{attribute, block};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::language::go_template::Interpolation;
 use crate::secrets::{Piece, Secrets};
 use crate::value::{Type, Value, normalize};
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::object::{Item, Object, Text, kind};
 use super::steps::{PostProcessor, Provisioner};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
+use crate::language::syntax::{Node, NodeKind};
 use crate::template::suggestion;
-use crate::template::syntax::{Node, NodeKind};
 
 /// The keys that the root may have. `push` and `comments` mean nothing any more.
 const ROOT_KEYS: [&str; 10] = [

@@ -27,11 +27,11 @@ use document::Document;
 use plan::Known;
 
 use super::files;
-use super::functions::{CallError, Capabilities, Functions};
-use super::go_template::{OutsideFunction, VariablesSection};
 use super::inputs::Inputs;
 use super::setting::Setting;
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile};
+use crate::language::functions::{CallError, Capabilities, Functions};
+use crate::language::go_template::{OutsideFunction, VariablesSection};
 use crate::value::{Type, Value};
 
 /// So many findings of one text or one build are told at most.

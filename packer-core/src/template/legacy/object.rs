@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::MANY;
-use super::super::syntax::{Node, NodeKind, Property, read_plain};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile, Span};
+use crate::language::syntax::{Node, NodeKind, Property, read_plain};
 use crate::value::{Type, Value};
 
 /// A text and where it stands.

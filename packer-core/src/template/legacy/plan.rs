@@ -13,11 +13,11 @@ use crate::config::Config;
 use crate::context::BuildInfo;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::facts::Facts;
+use crate::language::go_template::{Interpolation, placeholders};
 use crate::pipeline::{Build, Late, Pipeline, PostProcessStep, ProvisionStep};
 use crate::registry::{ComponentType, Registry};
 use crate::secrets::Secrets;
 use crate::template::component::unknown;
-use crate::template::go_template::{Interpolation, placeholders};
 use crate::template::inputs::Inputs;
 use crate::template::plan::Rejected;
 

@@ -6,7 +6,7 @@ use super::document::Reader;
 use super::object::{Item, Object, Text, kind};
 use crate::diagnostic::{Diagnostic, Location};
 use crate::duration::GoDuration;
-use crate::template::syntax::{Node, NodeKind};
+use crate::language::syntax::{Node, NodeKind};
 
 /// A provisioner as it is written.
 #[derive(Debug, Clone)]

@@ -15,12 +15,12 @@ use crate::context::{Context, Host, PrepareContext};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::language::functions::{Function, Functions, Param};
 use crate::ledger::Resource;
 use crate::pipeline::Pipeline;
 use crate::post_processor::{PostProcessor, Processed};
 use crate::provisioner::Provisioner;
 use crate::registry::Registry;
-use crate::template::functions::{Function, Functions, Param};
 use crate::template::{Inputs, InspectLine, Language, Template};
 use crate::value::{Type, Value};
 

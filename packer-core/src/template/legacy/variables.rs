@@ -7,12 +7,12 @@ use std::sync::Arc;
 use super::document::{Document, Variable};
 use super::object::{Text, kind};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::language::go_template::{Data, FunctionTable, Interpolation, Signature, render};
+use crate::language::syntax::{NodeKind, read_plain};
 use crate::secrets::Secrets;
 use crate::template::files;
-use crate::template::go_template::{Data, FunctionTable, Interpolation, Signature, render};
 use crate::template::inputs::Inputs;
 use crate::template::suggestion;
-use crate::template::syntax::{NodeKind, read_plain};
 
 /// How often a value is rendered that inserts an expression which inserts another.
 const MAX_PASSES: usize = 100;

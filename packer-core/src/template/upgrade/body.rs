@@ -6,7 +6,7 @@ use super::document::{Object, number_text, sorted};
 use super::text::{Place, References, escape, quoted};
 use crate::config::{Field, FieldKind, Kind, Schema};
 use crate::duration::GoDuration;
-use crate::template::syntax::is_identifier;
+use crate::language::syntax::is_identifier;
 use crate::value::Type;
 
 /// Objects that are blocks although they hold nothing but constants.

@@ -13,8 +13,8 @@ use super::{annotations, body, plugins};
 use crate::config::Schema;
 use crate::diagnostic::{Diagnostics, SourceFile};
 use crate::duration::GoDuration;
+use crate::language::fmt;
 use crate::registry::Registry;
-use crate::template::fmt;
 
 /// A template in native syntax that was one of the first generation.
 #[derive(Debug)]

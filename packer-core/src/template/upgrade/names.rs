@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::template::syntax::is_identifier;
+use crate::language::syntax::is_identifier;
 
 /// A text as an identifier: what may not stand in one becomes `_`.
 fn identifier(text: &str) -> String {

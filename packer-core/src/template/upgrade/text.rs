@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::unique_identifier;
-use crate::template::go_template::{Command, Node, Operand, OperandKind, Pipe, parse_nodes};
+use crate::language::go_template::{Command, Node, Operand, OperandKind, Pipe, parse_nodes};
 
 /// Where a text stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,7 +250,7 @@ impl References {
             ("user", Some([name])) => self.variable(name),
             ("env", Some([name])) if place == Place::Variable => format!("env({})", quoted(name)),
             ("env", Some([name])) if place == Place::Local => self.environment(name),
-            ("build", Some([key])) if place == Place::Step && crate::template::syntax::is_identifier(key) => {
+            ("build", Some([key])) if place == Place::Step && crate::language::syntax::is_identifier(key) => {
                 format!("build.{key}")
             }
             ("timestamp", Some([])) => format!("local.{}", self.timestamp()),

@@ -1,0 +1,34 @@
+//! Rendering of texts when a component runs: with what is known about the machine, and the component's own variables.
+
+use crate::config::GoTemplate;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::language::go_template::{Data, Interpolation};
+
+/// Renders `{{ … }}` in a text with the facts of the machine and `variables`, which win over facts of the same name;
+/// again and again until nothing changes, so that templates inside inserted values are rendered too.
+///
+/// # Errors
+/// What is wrong with the template; a text that never comes to rest.
+pub fn render(cx: &Context, text: &str, variables: &[(&str, &str)]) -> Result<String> {
+    if !text.contains("{{") {
+        return Ok(text.to_owned());
+    }
+    let facts = cx.facts().iter().map(|(name, value)| (name.as_str(), Data::from(value)));
+    let own = variables.iter().map(|(name, value)| (*name, Data::from(*value)));
+    Interpolation::of_build(cx.build(), cx.started())
+        .with_data(Data::map(facts.chain(own)))
+        .render_fixpoint(text)
+        .map_err(|e| Error::user(e.to_string()))
+}
+
+impl GoTemplate {
+    /// Renders it with what is known about the machine and `variables`, which come first; see
+    /// [`render`].
+    ///
+    /// # Errors
+    /// What is wrong with the template.
+    pub fn render(&self, cx: &Context, variables: &[(&str, &str)]) -> Result<String> {
+        render(cx, self.as_str(), variables)
+    }
+}
