@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::event::{EventKind, Events, Level};
-use crate::facts::Facts;
+use crate::facts::{BuildInfo, Facts};
 use crate::ledger::{Ledger, MemoryLedger, Resource, Role};
 use crate::secrets::Secrets;
 
@@ -145,37 +145,6 @@ impl RunContext {
             abandon: CancellationToken::new(),
         }
     }
-}
-
-/// What is known about a build before it runs; the same for each of its components.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct BuildInfo {
-    /// How the build is called in output: `web.null.a`.
-    pub display_name: Arc<str>,
-    /// `packer_build_name`: the name of the source.
-    pub name: String,
-    /// `packer_builder_type`.
-    pub builder_type: String,
-    /// `build.name`: the name of the template's build block.
-    pub build_block: String,
-    /// The version of this library, as components see it.
-    pub core_version: String,
-    /// Whether the host asked for one step at a time.
-    pub debug: bool,
-    /// Whether existing outputs may be replaced.
-    pub force: bool,
-    /// The on-error policy, as components see it: empty, `cleanup`, `abort`, `ask`, `run-cleanup-provisioner`.
-    pub on_error: String,
-    /// Where the template is, for legacy JSON templates; empty otherwise.
-    pub template_path: String,
-    /// When the template was read: the time that `{{timestamp}}` and its like show in all components. Where there is no
-    /// template they show when the run began.
-    pub started: Option<jiff::Timestamp>,
-    /// Values behind `{{user}}` (legacy templates).
-    pub user_variables: BTreeMap<String, String>,
-    /// Names of the variables that are sensitive.
-    pub sensitive_variables: Vec<String>,
 }
 
 /// What a component knows while its configuration is checked.

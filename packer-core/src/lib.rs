@@ -106,7 +106,6 @@ pub mod facts;
 pub mod kit;
 pub mod language;
 pub mod ledger;
-mod output;
 pub mod pipeline;
 pub mod post_processor;
 pub mod provisioner;
@@ -130,22 +129,22 @@ pub use communicator::{
     Command, Communicator, CommunicatorConfig, CommunicatorExt, ExitStatus, Globs, NoCommunicator, Source,
     Target,
 };
-pub use context::{BuildInfo, Context, Host, PrepareContext, Progress, Prompt};
+pub use context::{Context, Host, PrepareContext, Progress, Prompt};
 pub use data_source::DataSource;
 pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity, SourceFile, Span};
 pub use duration::GoDuration;
 pub use engine::{Engine, OnError, Report, Run};
 pub use error::{Error, Fault, Result};
 pub use event::{Event, EventKind, EventSink, Level};
-pub use facts::Facts;
+pub use facts::{BuildInfo, Facts};
 pub use kit::{TempFile, WholeFile};
 pub use ledger::{FileLedger, Ledger, MemoryLedger, Resource, ResourceId};
-pub use output::{Output, Outputs};
 pub use pipeline::{
-    Build, Late, Pipeline, PostProcessStep, ProvidedPlugin, ProvisionStep, RunValues, SourceFilter,
+    Build, Late, Output, Outputs, Pipeline, PostProcessStep, PostProcessorExt, ProvidedPlugin, ProvisionStep,
+    ProvisionerExt, RunValues, SourceFilter,
 };
-pub use post_processor::{Keep, PostProcessor, PostProcessorExt, Processed};
-pub use provisioner::{Inputs, Provisioner, ProvisionerExt};
+pub use post_processor::{Keep, PostProcessor, Processed};
+pub use provisioner::{Inputs, Provisioner};
 pub use registry::Registry;
 pub use secrets::{Secret, Secrets};
 pub use value::{Type, Value};

@@ -10,7 +10,6 @@ use crate::context::{Context, PrepareContext};
 use crate::diagnostic::Diagnostics;
 use crate::error::{Error, Result};
 use crate::ledger::Resource;
-use crate::pipeline::PostProcessStep;
 use crate::value::Value;
 
 /// Makes something of an artifact: another artifact, a record of it, a copy elsewhere.
@@ -91,18 +90,3 @@ pub enum Keep {
     /// It stays: the new artifact needs it.
     Always,
 }
-
-/// Settings of a step, written behind a post-processor: `Compress::to("a.tar.gz").keep_input_artifact(true)`.
-pub trait PostProcessorExt: PostProcessor + Sized + 'static {
-    /// Names the step.
-    fn named(self, name: impl Into<String>) -> PostProcessStep {
-        PostProcessStep::new(self).named(name)
-    }
-
-    /// Says whether the step's input stays.
-    fn keep_input_artifact(self, keep: bool) -> PostProcessStep {
-        PostProcessStep::new(self).keep_input_artifact(keep)
-    }
-}
-
-impl<P: PostProcessor + 'static> PostProcessorExt for P {}

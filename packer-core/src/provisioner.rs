@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -11,7 +10,6 @@ use crate::context::{Context, PrepareContext};
 use crate::diagnostic::Diagnostics;
 use crate::error::{Error, Result};
 use crate::ledger::Resource;
-use crate::pipeline::ProvisionStep;
 use crate::value::Value;
 
 /// Changes a machine.
@@ -74,43 +72,3 @@ pub enum Inputs {
     /// More than can be known: the step is never reused.
     Volatile,
 }
-
-/// Settings of a step, written behind a provisioner: `Shell::inline(["true"]).max_retries(2)`.
-pub trait ProvisionerExt: Provisioner + Sized + 'static {
-    /// Names the step.
-    fn named(self, name: impl Into<String>) -> ProvisionStep {
-        ProvisionStep::new(self).named(name)
-    }
-
-    /// Waits before each try.
-    fn pause_before(self, pause: Duration) -> ProvisionStep {
-        ProvisionStep::new(self).pause_before(pause)
-    }
-
-    /// Limits each try.
-    fn timeout(self, timeout: Duration) -> ProvisionStep {
-        ProvisionStep::new(self).timeout(timeout)
-    }
-
-    /// Tries this many times more after a failure.
-    fn max_retries(self, retries: u32) -> ProvisionStep {
-        ProvisionStep::new(self).max_retries(retries)
-    }
-
-    /// Lets the build go on when the step fails.
-    fn continue_on_error(self) -> ProvisionStep {
-        ProvisionStep::new(self).continue_on_error()
-    }
-
-    /// Runs the step only in builds made from these sources (`TYPE.NAME`).
-    fn only<S: Into<String>>(self, sources: impl IntoIterator<Item = S>) -> ProvisionStep {
-        ProvisionStep::new(self).only(sources)
-    }
-
-    /// Leaves the step out in builds made from these sources (`TYPE.NAME`).
-    fn except<S: Into<String>>(self, sources: impl IntoIterator<Item = S>) -> ProvisionStep {
-        ProvisionStep::new(self).except(sources)
-    }
-}
-
-impl<P: Provisioner + 'static> ProvisionerExt for P {}

@@ -1,15 +1,31 @@
 //! What can be said about a communicator's options before anything runs.
 
-use std::path::{Path, PathBuf};
-
-use super::config::{CommunicatorConfig, set};
+use super::config::{CommunicatorConfig, expand_home, set};
 use crate::context::PrepareContext;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::os_text;
 use crate::secrets::Secret;
 
+impl CommunicatorConfig {
+    /// Checks the options of the communicator that [`kind`](Self::kind) names; the findings have Packer's words.
+    pub fn prepare(&self, cx: &PrepareContext) -> Diagnostics {
+        check(self, self.kind(), cx)
+    }
+
+    /// The same with the builder's own default.
+    pub fn prepare_or(&self, default: &str, cx: &PrepareContext) -> Diagnostics {
+        check(self, self.kind_or(default), cx)
+    }
+
+    /// What these options ask for that this build of the library does not have, such as a communicator whose cargo feature is
+    /// off. A builder says so when it has found nothing else wrong: mend the options first, then the build.
+    pub fn unsupported(&self) -> Option<Diagnostic> {
+        unsupported(self)
+    }
+}
+
 /// Checks the options of the communicator `kind`.
-pub(super) fn check(config: &CommunicatorConfig, kind: &str, cx: &PrepareContext) -> Diagnostics {
+fn check(config: &CommunicatorConfig, kind: &str, cx: &PrepareContext) -> Diagnostics {
     let mut found = Diagnostics::new();
     let mut say = |text: String| found.push(Diagnostic::error(text));
     match kind {
@@ -26,7 +42,7 @@ pub(super) fn check(config: &CommunicatorConfig, kind: &str, cx: &PrepareContext
 }
 
 /// What the options ask for that this build of the library does not have.
-pub(super) fn unsupported(config: &CommunicatorConfig) -> Option<Diagnostic> {
+fn unsupported(config: &CommunicatorConfig) -> Option<Diagnostic> {
     let missing = |what: &str, detail: &str| Some(Diagnostic::error(what).detail(detail));
     match config.kind() {
         "winrm" => missing(
@@ -143,16 +159,6 @@ fn check_certificate(_: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The path with a leading `~/` replaced by the home folder; `None` where that is not known.
-pub(super) fn expand_home(path: &str, home: Option<&str>) -> Option<PathBuf> {
-    match path.strip_prefix('~') {
-        Some(rest) if rest.is_empty() || rest.starts_with(['/', '\\']) => {
-            home.map(|home| Path::new(home).join(rest.trim_start_matches(['/', '\\'])))
-        }
-        _ => Some(PathBuf::from(path)),
-    }
-}
-
 /// `LISTENPORT:HOST:PORT`, an IPv6 address in brackets.
 fn tunnel(text: &str) -> Result<(), String> {
     let port = |text: &str| text.parse::<u16>().map_err(|_| format!("{text:?} is no port number"));
@@ -253,12 +259,5 @@ mod tests {
         for bad in ["", "80", "80:x", "a:b:80", "80:b:c", "80::1:2", "80::5", "99999:h:1"] {
             assert!(tunnel(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_tilde_is_the_home_folder() {
-        assert_eq!(expand_home("~/k", Some("/h")), Some("/h/k".into()));
-        assert_eq!(expand_home("~k", Some("/h")), Some("~k".into()));
-        assert_eq!(expand_home("~/k", None), None);
     }
 }

@@ -1,15 +1,11 @@
 //! The options of the communicator, which every builder takes at the top level of its block.
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Communicator, NoCommunicator};
-use crate::context::{Context, PrepareContext};
-use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::duration::GoDuration;
-use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::secrets::Secret;
 use crate::value::Value;
@@ -235,22 +231,6 @@ impl CommunicatorConfig {
         set(&self.communicator).unwrap_or(default)
     }
 
-    /// Checks the options of the communicator that [`kind`](Self::kind) names; the findings have Packer's words.
-    pub fn prepare(&self, cx: &PrepareContext) -> Diagnostics {
-        super::check::check(self, self.kind(), cx)
-    }
-
-    /// The same with the builder's own default.
-    pub fn prepare_or(&self, default: &str, cx: &PrepareContext) -> Diagnostics {
-        super::check::check(self, self.kind_or(default), cx)
-    }
-
-    /// What these options ask for that this build of the library does not have, such as a communicator whose cargo feature is
-    /// off. A builder says so when it has found nothing else wrong: mend the options first, then the build.
-    pub fn unsupported(&self) -> Option<Diagnostic> {
-        super::check::unsupported(self)
-    }
-
     /// The address and port to connect to; `None` while nobody knows the address.
     pub fn endpoint(&self, target: &Target) -> Option<(String, u16)> {
         let (host, port, default) = match self.kind() {
@@ -272,26 +252,6 @@ impl CommunicatorConfig {
         let own = if self.kind() == "winrm" { &self.winrm_password } else { &self.ssh_password };
         let set = |secret: &'a Option<Secret>| secret.as_ref().filter(|s| !s.is_empty());
         set(own).or_else(|| set(&target.password))
-    }
-
-    /// Connects to the machine.
-    ///
-    /// Says what it waits for through `cx`, registers passwords and keys as secrets, and ends early on cancellation.
-    ///
-    /// # Errors
-    /// `Timeout waiting for SSH.` and the like; an error at once where another try cannot help (the machine's
-    /// key is not the expected one) and where this build has no such communicator.
-    #[cfg_attr(not(feature = "ssh"), expect(unused_variables, reason = "nothing to connect with"))]
-    pub async fn connect(&self, cx: &Context, target: &Target) -> Result<Arc<dyn Communicator>> {
-        match self.kind() {
-            "none" => Ok(Arc::new(NoCommunicator::new())),
-            #[cfg(feature = "ssh")]
-            "ssh" if self.unsupported().is_none() => super::ssh::connect(cx, self, target).await,
-            kind => Err(match self.unsupported() {
-                Some(finding) => Error::user(finding.to_string()),
-                None => Error::user(format!("this builder does not support the communicator {kind}")),
-            }),
-        }
     }
 
     /// What is known about the connection, as `build.*` shows it: `ConnType`, `Host`, `Port`, `User`, `Password`,
@@ -324,6 +284,16 @@ pub(super) fn set(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
 
+/// The path with a leading `~/` replaced by the home folder; `None` where that is not known.
+pub(super) fn expand_home(path: &str, home: Option<&str>) -> Option<PathBuf> {
+    match path.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with(['/', '\\']) => {
+            home.map(|home| Path::new(home).join(rest.trim_start_matches(['/', '\\'])))
+        }
+        _ => Some(PathBuf::from(path)),
+    }
+}
+
 fn number(port: Option<u16>) -> Option<u16> {
     port.filter(|port| *port != 0)
 }
@@ -331,6 +301,13 @@ fn number(port: Option<u16>) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tilde_is_the_home_folder() {
+        assert_eq!(expand_home("~/k", Some("/h")), Some("/h/k".into()));
+        assert_eq!(expand_home("~k", Some("/h")), Some("~k".into()));
+        assert_eq!(expand_home("~/k", None), None);
+    }
 
     #[test]
     fn reads_from_a_block_among_other_options() {

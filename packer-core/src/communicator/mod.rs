@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 mod archive;
 mod check;
 mod config;
+mod connect;
 #[cfg(feature = "docker")]
 pub mod docker;
 mod none;

@@ -21,6 +21,7 @@ mod login;
 mod reference;
 #[cfg(feature = "docker")]
 pub mod resources;
+mod sign_in;
 #[cfg(feature = "docker")]
 mod ssh;
 #[cfg(feature = "docker")]

@@ -9,9 +9,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::context::{BuildInfo, Host, RunContext};
+use crate::context::{Host, RunContext};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::event::{Event, EventKind, EventSink, Events};
+use crate::facts::BuildInfo;
 use crate::ledger::{Ledger, MemoryLedger};
 use crate::pipeline::Pipeline;
 use crate::secrets::Secrets;
@@ -34,11 +35,11 @@ mod tests;
 
 pub use crate::context::StepTime;
 pub use crate::event::{FileChange, Reason};
-pub use cache::{Cache, CacheUse, Checkpoint, Prune, Pruned, StepUse};
+pub use cache::{Cache, Checkpoint, Prune, Pruned};
 pub use on_error::{Decision, Failure, FailureHandler, OnError, Phase};
 pub use plan::{Plan, PlannedBuild, PlannedPostProcessor, PlannedStep};
 pub use recover::RecoveryReport;
-pub use report::{BuildReport, Left, Report, Status};
+pub use report::{BuildReport, CacheUse, Left, Report, Status, StepUse};
 
 /// Runs pipelines. An engine is settings; every run stands by itself.
 ///

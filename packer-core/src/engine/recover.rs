@@ -5,12 +5,13 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::{BuildInfo, Context};
+use crate::context::Context;
 use crate::engine::Engine;
 use crate::engine::cleanup::{Component, Gone, remove, with_patience};
 use crate::engine::report::Left;
 use crate::error::{Error, Result};
 use crate::event::EventKind;
+use crate::facts::BuildInfo;
 use crate::ledger::{Ledger, Resource, Role};
 use crate::registry::Registry;
 use crate::secrets::Secrets;

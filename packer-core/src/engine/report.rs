@@ -9,11 +9,10 @@ use serde::Serialize;
 use crate::artifact::Artifact;
 use crate::context::{StepTime, seconds};
 use crate::diagnostic::Diagnostics;
-use crate::engine::cache::CacheUse;
 use crate::error::Error;
-use crate::event::scrub_artifact;
+use crate::event::{Reason, scrub_artifact};
 use crate::ledger::Resource;
-use crate::output::Outputs;
+use crate::pipeline::Outputs;
 use crate::secrets::Secrets;
 
 /// What became of a run. Texts are scrubbed of secrets.
@@ -152,4 +151,49 @@ impl BuildReport {
         }
         self
     }
+}
+
+/// What the cache did for a build. Texts are scrubbed of secrets.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CacheUse {
+    /// The steps that belong to the build, in order.
+    pub steps: Vec<StepUse>,
+    /// Why states were not saved (any more), where that was so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsaved: Option<String>,
+}
+
+impl CacheUse {
+    /// How many steps were, or would be, reused.
+    pub fn reused(&self) -> usize {
+        self.steps.iter().filter(|step| step.reused).count()
+    }
+
+    pub(crate) fn scrub(&mut self, clean: &impl Fn(&mut String)) {
+        for step in &mut self.steps {
+            clean(&mut step.name);
+            step.reasons.iter_mut().for_each(|reason| reason.scrub(clean));
+        }
+        self.unsaved.iter_mut().for_each(clean);
+    }
+}
+
+/// What the cache did for a step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct StepUse {
+    /// Its number among the steps of the build, from 1.
+    pub number: usize,
+    /// The provisioner's type.
+    pub kind: String,
+    /// Its name; may be empty.
+    pub name: String,
+    /// Whether it was reused.
+    pub reused: bool,
+    /// Why it was not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// Whether the state behind it is saved.
+    pub saved: bool,
 }

@@ -17,8 +17,8 @@ use crate::engine::report::{BuildReport, Left, Report, Status};
 use crate::engine::{build, prepare};
 use crate::error::{Error, Fault};
 use crate::event::EventKind;
-use crate::output::{Output, Outputs};
 use crate::pipeline::{Build, Pipeline, ProvidedPlugin, RunValues};
+use crate::pipeline::{Output, Outputs};
 
 /// Drives one run.
 pub(crate) struct Driver {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::component;
+use super::component::PartBody;
 use super::decode;
 use super::for_each::{self, EACH, FOR_EACH, ForEach, Instance};
 use super::hcp;
@@ -44,16 +45,6 @@ pub(super) struct SourceUse {
     pub(super) body: Option<PartBody>,
     /// Where the build names it.
     place: Location,
-}
-
-/// The part of a block's body that a component reads.
-#[derive(Debug, Clone)]
-pub(super) struct PartBody {
-    pub(super) body: Body,
-    /// Iterators of the dynamic block that made it.
-    pub(super) iterators: Vec<(Arc<str>, Value)>,
-    /// Whether it stands for a number of blocks that is not known: everything in it is unknown.
-    pub(super) unknown: bool,
 }
 
 /// A provisioner or post-processor block: what the loader knows of it. The rest of its body is the component's.

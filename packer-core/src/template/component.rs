@@ -1,13 +1,25 @@
 //! From the body of a block to the component it configures.
 
-use super::builds::PartBody;
+use std::sync::Arc;
+
 use crate::config::{Config, Part};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, did_you_mean};
 use crate::language::eval::Scope;
 use crate::language::go_template::Interpolation;
+use crate::language::syntax::Body;
 use crate::pipeline::Decoded;
 use crate::registry::ComponentType;
 use crate::value::Value;
+
+/// The part of a block's body that a component reads.
+#[derive(Debug, Clone)]
+pub(super) struct PartBody {
+    pub(super) body: Body,
+    /// Iterators of the dynamic block that made it.
+    pub(super) iterators: Vec<(Arc<str>, Value)>,
+    /// Whether it stands for a number of blocks that is not known: everything in it is unknown.
+    pub(super) unknown: bool,
+}
 
 /// What is said of a component type that nobody registered.
 pub(super) fn unknown<'a>(summary: String, kind: &str, known: impl Iterator<Item = &'a str>) -> Diagnostic {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::NAME_RULE;
-use super::builds::PartBody;
 use super::component;
+use super::component::PartBody;
 use super::setting::Setting;
 use crate::context::{Context, PrepareContext};
 use crate::data_source::DataSource;

@@ -8,7 +8,7 @@ use super::{NAME_RULE, decode};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::language::eval::{Scope, references};
 use crate::language::syntax::{Attribute, Block, BodySchema, is_identifier};
-use crate::output::Output;
+use crate::pipeline::Output;
 use crate::pipeline::RunValues;
 use crate::value::Value;
 

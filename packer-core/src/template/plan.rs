@@ -7,7 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::artifacts::{self, Need};
-use super::builds::{BuildBlock, PartBody, Reader, SourceUse, Step};
+use super::builds::{BuildBlock, Reader, SourceUse, Step};
+use super::component::PartBody;
 use super::filters::Patterns;
 use super::for_each::Instance;
 use super::inputs::Inputs;
@@ -15,14 +16,15 @@ use super::setting::{Setting, build_value, source_value};
 use super::sources::{Definer, Definition, SourceRef, Sources};
 use super::{Template, component, decode, files, hcp, nodes, packer_block};
 use crate::builder::{Builder, Machine, Prepared};
-use crate::context::{BuildInfo, Context, PrepareContext};
+use crate::context::{Context, PrepareContext};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::error::{Error, Result};
+use crate::facts::BuildInfo;
 use crate::language::eval::{Reference, Scope};
 use crate::language::go_template::{Data, Interpolation};
 use crate::language::syntax::{Block, Body, BodySchema};
 use crate::ledger::Resource;
-use crate::output::Output;
+use crate::pipeline::Output;
 use crate::pipeline::{
     Build, Decoded, Late, Pipeline, PostProcessStep, ProvisionStep, RunValues, SourceFilter,
 };

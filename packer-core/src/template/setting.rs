@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use super::files::forward;
 use super::inputs::Inputs;
-use crate::context::{BuildInfo, Context, RunContext};
+use crate::context::{Context, RunContext};
 use crate::event::Events;
+use crate::facts::BuildInfo;
 use crate::facts::Facts;
 use crate::language::eval::Scope;
 use crate::language::functions::{Capabilities, Function, Functions, Param};

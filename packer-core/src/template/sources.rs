@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::builds::PartBody;
+use super::component::PartBody;
 use super::for_each::{self, FOR_EACH, ForEach, Instance};
 use super::{MANY, decode, suggestion};
 use crate::diagnostic::{Diagnostic, Diagnostics};

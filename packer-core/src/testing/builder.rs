@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::{FakeProvisioner, Recorder, Trouble};
 use crate::builder::Builder;
-use crate::context::{BuildInfo, Host, PrepareContext};
+use crate::context::{Host, PrepareContext};
 use crate::engine::{Engine, OnError, Status};
 use crate::event::EventKind;
+use crate::facts::BuildInfo;
 use crate::ledger::{Ledger, MemoryLedger, Resource};
 use crate::pipeline::{Build, Pipeline, ProvisionStep};
 use crate::registry::Registry;

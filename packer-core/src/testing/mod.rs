@@ -18,8 +18,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::context::{BuildInfo, Context, Host, PrepareContext, RunContext};
+use crate::context::{Context, Host, PrepareContext, RunContext};
 use crate::event::{Event, EventKind, EventSink, Events};
+use crate::facts::BuildInfo;
 use crate::ledger::{Ledger, MemoryLedger, Resource};
 use crate::secrets::Secrets;
 

@@ -10,8 +10,7 @@ use russh::keys::ssh_key::Certificate;
 use russh::keys::{Algorithm, PrivateKey};
 use russh::{cipher, client, kex, mac};
 
-use super::super::check::expand_home;
-use super::super::config::{CommunicatorConfig, Target, set};
+use super::super::config::{CommunicatorConfig, Target, expand_home, set};
 use super::host_key::Trust;
 use super::keys::{Pin, parse_certificate, parse_key};
 use crate::context::Context;

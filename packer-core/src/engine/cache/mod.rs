@@ -28,7 +28,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 pub use index::Checkpoint;
@@ -41,8 +40,9 @@ pub(crate) use lookup::Lookup;
 pub(crate) use track::{Track, exists};
 
 use crate::context::RunContext;
+use crate::engine::report::StepUse;
 use crate::error::{Error, Result};
-use crate::event::{EventKind, Reason};
+use crate::event::EventKind;
 use crate::registry::Registry;
 
 /// How long a run waits for somebody who prunes the cache.
@@ -217,53 +217,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 fn trouble(run: &RunContext, error: String) {
     run.events.emit(None, None, EventKind::CacheTrouble { error });
-}
-
-/// What the cache did for a build. Texts are scrubbed of secrets.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct CacheUse {
-    /// The steps that belong to the build, in order.
-    pub steps: Vec<StepUse>,
-    /// Why states were not saved (any more), where that was so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unsaved: Option<String>,
-}
-
-impl CacheUse {
-    /// How many steps were, or would be, reused.
-    pub fn reused(&self) -> usize {
-        self.steps.iter().filter(|step| step.reused).count()
-    }
-}
-
-/// What the cache did for a step.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct StepUse {
-    /// Its number among the steps of the build, from 1.
-    pub number: usize,
-    /// The provisioner's type.
-    pub kind: String,
-    /// Its name; may be empty.
-    pub name: String,
-    /// Whether it was reused.
-    pub reused: bool,
-    /// Why it was not.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub reasons: Vec<Reason>,
-    /// Whether the state behind it is saved.
-    pub saved: bool,
-}
-
-impl CacheUse {
-    pub(crate) fn scrub(&mut self, clean: &impl Fn(&mut String)) {
-        for step in &mut self.steps {
-            clean(&mut step.name);
-            step.reasons.iter_mut().for_each(|reason| reason.scrub(clean));
-        }
-        self.unsaved.iter_mut().for_each(clean);
-    }
 }
 
 /// What is to be said of the steps of a build of which the first `reused` are reused.

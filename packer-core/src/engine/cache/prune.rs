@@ -9,11 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::index::{self, Checkpoint};
 use super::{Cache, Store, blocking};
-use crate::context::{BuildInfo, Context, RunContext};
+use crate::context::{Context, RunContext};
+use crate::engine::Engine;
 use crate::engine::cleanup::with_patience;
 use crate::engine::recover::component;
-use crate::engine::{Engine, Left};
+use crate::engine::report::Left;
 use crate::error::{Error, Result};
+use crate::facts::BuildInfo;
 use crate::ledger::INHERITED;
 use crate::secrets::Secrets;
 

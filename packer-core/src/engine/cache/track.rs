@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::index::{Checkpoint, Outcome};
 use super::lookup::{self, Lookup};
-use super::{CacheUse, Open, StepUse, is_fixed, now, uses};
+use super::{Open, is_fixed, now, uses};
 use crate::builder::{Builder, CheckpointKey, Machine};
 use crate::context::Context;
 use crate::engine::cleanup::{self, Owners};
 use crate::engine::guard;
+use crate::engine::report::{CacheUse, StepUse};
 use crate::error::{Error, Result};
 use crate::event::{EventKind, Reason};
 use crate::ledger::{Ledger, Resource, ResourceId};

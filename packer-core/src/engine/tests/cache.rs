@@ -6,8 +6,9 @@ use std::sync::Arc;
 use crate::engine::{BuildReport, Cache, Engine, Plan, Prune, Reason, Status};
 use crate::event::EventKind;
 use crate::ledger::{Ledger, MemoryLedger};
+use crate::pipeline::ProvisionerExt;
 use crate::pipeline::{Build, Late, Pipeline, ProvisionStep};
-use crate::provisioner::{Inputs, Provisioner, ProvisionerExt};
+use crate::provisioner::{Inputs, Provisioner};
 use crate::registry::Registry;
 use crate::testing::{FakeBuilder, FakeProvisioner, Recorder, TempFolder, Trouble, Verb};
 

@@ -3,9 +3,9 @@ use std::time::Duration;
 use super::{World, error};
 use crate::engine::Status;
 use crate::event::EventKind;
+use crate::pipeline::ProvisionerExt;
 use crate::pipeline::{Build, Pipeline};
 use crate::post_processor::Keep;
-use crate::provisioner::ProvisionerExt;
 use crate::testing::{FakePostProcessor, FakeProvisioner, Trouble, Verb};
 
 /// Runs until nothing moves any more, then cancels.

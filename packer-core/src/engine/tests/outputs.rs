@@ -3,7 +3,7 @@
 use super::*;
 use crate::diagnostic::Diagnostic;
 use crate::event::EventKind;
-use crate::output::Output;
+use crate::pipeline::Output;
 use crate::secrets::Secrets;
 use crate::testing::{Trouble, Verb};
 use crate::value::Value;

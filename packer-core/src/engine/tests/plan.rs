@@ -4,8 +4,8 @@
 use super::cache::Place;
 use crate::diagnostic::Diagnostics;
 use crate::engine::Engine;
+use crate::pipeline::ProvisionerExt;
 use crate::pipeline::{Build, Pipeline};
-use crate::provisioner::ProvisionerExt;
 use crate::testing::{FakeBuilder, FakePostProcessor, FakeProvisioner, Trouble, Verb};
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 use super::{World, error};
 use crate::artifact::Artifact;
 use crate::engine::Status;
+use crate::pipeline::PostProcessorExt;
 use crate::pipeline::{Build, PostProcessStep};
-use crate::post_processor::{Keep, PostProcessorExt};
+use crate::post_processor::Keep;
 use crate::testing::{FakePostProcessor, Trouble};
 
 fn described(artifacts: &[Artifact]) -> Vec<String> {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::{World, error};
 use crate::engine::Status;
 use crate::pipeline::Build;
-use crate::provisioner::ProvisionerExt;
+use crate::pipeline::ProvisionerExt;
 use crate::testing::{FakeProvisioner, Trouble};
 
 #[tokio::test(start_paused = true)]

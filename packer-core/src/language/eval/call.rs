@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::functions::{CallError, Function, FunctionError};
+use super::super::functions::{CallError, Function, FunctionError, LAZY};
 use super::super::syntax::{Call, Expr, is_identifier, parse_template};
 use super::scope::FunctionScope;
 use super::type_expr::{TypeUse, parse_type};
 use super::{Evaluator, Reference, Scope, references};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, Span, did_you_mean};
 use crate::value::{Data, Type, Value, convert};
-
-/// The functions that get their arguments unevaluated.
-pub(crate) const LAZY: [&str; 4] = ["can", "convert", "templatefile", "try"];
 
 /// An argument of a lazy function.
 enum Argument<'e> {

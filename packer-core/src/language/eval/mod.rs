@@ -21,7 +21,6 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 
-pub(super) use call::LAZY;
 pub(crate) use describe::describe;
 pub(crate) use expand::{Element, elements_of};
 pub use expand::{Expanded, ExpandedBlock};

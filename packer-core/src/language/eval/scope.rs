@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::functions::{Capabilities, Functions};
-use super::call::LAZY;
+use super::super::functions::{Capabilities, Functions, LAZY};
 use crate::value::Value;
 
 /// The variables and functions that expressions see. Scopes nest; inner names hide outer ones. Cheap to clone.

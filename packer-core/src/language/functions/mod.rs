@@ -32,9 +32,11 @@ pub use capabilities::{Capabilities, FileKind, Files, NoFiles, RealFiles};
 pub use files::read_text;
 pub use services::{NoServices, Services};
 
-use super::eval::LAZY;
 use super::syntax::is_identifier;
 use crate::value::{Type, Value, convert};
+
+/// The functions that get their arguments unevaluated: the evaluator has them.
+pub(crate) const LAZY: [&str; 4] = ["can", "convert", "templatefile", "try"];
 
 /// A parameter of a function.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::data::Data;
 use super::{FunctionTable, Kind, Signature, TemplateError, printf};
-use crate::context::BuildInfo;
+use crate::facts::BuildInfo;
 use crate::language::go_time;
 
 /// The longest text that a function may make.

@@ -10,8 +10,8 @@ use super::steps::{PostProcessor as PostProcessorItem, Provisioner as Provisione
 use super::{Legacy, capped, checks};
 use crate::builder::Builder;
 use crate::config::Config;
-use crate::context::BuildInfo;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::facts::BuildInfo;
 use crate::facts::Facts;
 use crate::language::go_template::{Interpolation, placeholders};
 use crate::pipeline::{Build, Late, Pipeline, PostProcessStep, ProvisionStep};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+use super::late::RunValues;
 use crate::diagnostic::{Diagnostics, Location};
-use crate::pipeline::RunValues;
 use crate::secrets::Secrets;
 use crate::value::{Data, Value};
 
