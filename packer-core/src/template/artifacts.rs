@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::suggestion;
+use super::suggest::suggestion;
 use crate::artifact::Artifact;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
 use crate::language::eval::Reference;

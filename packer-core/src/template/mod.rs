@@ -42,6 +42,7 @@ mod plan;
 mod schema;
 mod setting;
 mod sources;
+mod suggest;
 mod variables;
 mod version;
 
@@ -67,27 +68,11 @@ use outputs::OutputBlock;
 use setting::Setting;
 use variables::Variables;
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile, did_you_mean};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
 use crate::language::syntax::{Block, BodySchema, Content, File, parse_file};
 
 /// What is said of a name that is none.
 const NAME_RULE: &str = "A name starts with a letter or `_` and holds only letters, digits, `_` and `-`.";
-
-/// So many findings that nobody reads them all.
-const MANY: usize = 50;
-
-/// What a misspelt name probably meant. Looking for it takes time for each known name, so it is left out once so much is
-/// wrong that nobody reads it.
-fn suggestion<'a>(
-    word: &str,
-    known: impl IntoIterator<Item = &'a str>,
-    diagnostics: &Diagnostics,
-) -> Option<&'a str> {
-    if diagnostics.len() > MANY {
-        return None;
-    }
-    did_you_mean(word, known)
-}
 
 /// A template as its files say it: read, and checked as far as that needs neither values nor components. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use super::decode;
 use super::graph::Graph;
 use super::locals::Local;
 use super::setting::Setting;
-use super::{MANY, suggestion};
+use super::suggest::{MANY, suggestion};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
 use crate::language::eval::{Reference, Scope, references};
 use crate::registry::Registry;

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::component::PartBody;
+use super::decode;
 use super::for_each::{self, FOR_EACH, ForEach, Instance};
-use super::{MANY, decode, suggestion};
+use super::suggest::{MANY, suggestion};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::language::eval::Scope;
 use crate::language::syntax::{Attribute, Block, Body, BodySchema, is_identifier};

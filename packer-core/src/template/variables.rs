@@ -7,7 +7,7 @@ use super::decode;
 use super::files;
 use super::inputs::Inputs;
 use super::setting::Setting;
-use super::suggestion;
+use super::suggest::suggestion;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
 use crate::language::eval::{Scope, TypeConstraint, TypeUse, describe, evaluate, parse_type, references};
 use crate::language::syntax::{

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::services::{NoServices, Services};
 use crate::clock::Clock;
-use crate::language::{is_named_pipe, read_bounded};
+use crate::language::read::{is_named_pipe, read_bounded};
 use crate::secrets::Secrets;
 use crate::value::Value;
 

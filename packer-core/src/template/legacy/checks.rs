@@ -6,7 +6,8 @@ use super::document::Document;
 use super::object::Text;
 use super::steps::Filter;
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::template::{suggestion, version};
+use crate::template::suggest::suggestion;
+use crate::template::version;
 
 /// Checks the version that the template asks for. One for a later version may hold what this one does not know, so this
 /// is looked at before anything else.

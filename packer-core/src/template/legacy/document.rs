@@ -7,7 +7,7 @@ use super::object::{Item, Object, Text, kind};
 use super::steps::{PostProcessor, Provisioner};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
 use crate::language::syntax::{Node, NodeKind};
-use crate::template::suggestion;
+use crate::template::suggest::suggestion;
 
 /// The keys that the root may have. `push` and `comments` mean nothing any more.
 const ROOT_KEYS: [&str; 10] = [

@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::MANY;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile, Span};
 use crate::language::syntax::{Node, NodeKind, Property, read_plain};
+use crate::template::suggest::MANY;
 use crate::value::{Type, Value};
 
 /// A text and where it stands.

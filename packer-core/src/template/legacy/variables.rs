@@ -12,7 +12,7 @@ use crate::language::syntax::{NodeKind, read_plain};
 use crate::secrets::Secrets;
 use crate::template::files;
 use crate::template::inputs::Inputs;
-use crate::template::suggestion;
+use crate::template::suggest::suggestion;
 
 /// How often a value is rendered that inserts an expression which inserts another.
 const MAX_PASSES: usize = 100;
