@@ -86,6 +86,13 @@ impl Session {
         self.unless_stopped(work).await?.map_err(|findings| self.failed(&findings))
     }
 
+    /// Says what is wrong with a template and its builds; where it is interrupted that has been said.
+    pub(crate) async fn validate(&mut self, template: &Template, inputs: Inputs) -> Result<Diagnostics, u8> {
+        let template = template.clone();
+        let work = apart(async move { template.validate(&registry(), inputs).await });
+        self.unless_stopped(work).await
+    }
+
     /// Waits for something that may be dropped, unless a signal comes first.
     pub(crate) async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Result<T, u8> {
         tokio::select! {

@@ -1,6 +1,6 @@
 //! `packer validate`: says what is wrong with a template.
 
-use packer_core::{Diagnostics, Engine};
+use packer_core::Diagnostics;
 
 use crate::flags::{self, Flag};
 use crate::template::TemplateFlags;
@@ -59,17 +59,11 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
         session.ui.say("Syntax-only check passed. Everything looks okay.");
         return OK;
     }
-    let pipeline = match session.pipeline(&template, inputs).await {
-        Ok(pipeline) => pipeline,
-        Err(code) => {
-            session.ui.diagnostics(&not_portable);
-            return code;
-        }
-    };
     let mut findings = not_portable;
-    findings.append(pipeline.notes.clone());
-    findings.append(Engine::new().host(session.host()).prepare(&pipeline).await);
-    findings.scrub(&pipeline.secrets);
+    match session.validate(&template, inputs).await {
+        Ok(found) => findings.append(found),
+        Err(code) => return code,
+    }
     session.ui.diagnostics(&findings);
     if findings.has_errors() {
         return FAILED;

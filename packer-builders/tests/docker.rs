@@ -14,7 +14,7 @@ use packer_builders::{Docker, DockerBuild};
 use packer_core::builder::CheckpointKey;
 use packer_core::docker::Login;
 use packer_core::testing::dockerd::{Dockerd, IMAGE};
-use packer_core::testing::{Bench, FakeProvisioner, Recorder, builder};
+use packer_core::testing::{Bench, FakeProvisioner, Recorder, builder, checkpoints};
 use packer_core::{
     Artifact, Build, Builder, CommunicatorExt, Engine, Fault, Host, MemoryLedger, Pipeline, ProvisionerExt,
     Registry, Report,
@@ -62,7 +62,7 @@ async fn images() {
     Box::pin(from_a_dockerfile(&engine, &host)).await;
     Box::pin(names_of_others_are_safe(&engine, &host)).await;
     Box::pin(what_the_program_must_do(&engine, &host)).await;
-    Box::pin(checkpoints(&engine, &host)).await;
+    Box::pin(states(&engine, &host)).await;
     Box::pin(ten_at_once(&engine, &host)).await;
     Box::pin(wrong_things(&host)).await;
     Box::pin(suites(&host)).await;
@@ -160,7 +160,7 @@ async fn what_the_program_must_do(engine: &Dockerd, host: &Host) {
     assert_eq!(error.message(), "exec: \"no-such-docker\": executable file not found in $PATH");
 }
 
-async fn checkpoints(engine: &Dockerd, host: &Host) {
+async fn states(engine: &Dockerd, host: &Host) {
     let bench = Bench::with_host(host.clone());
     let cx = bench.context();
     let docker = base().commit();
@@ -246,6 +246,7 @@ async fn wrong_things(host: &Host) {
 async fn suites(host: &Host) {
     builder::suite(|| base().commit(), host).await;
     builder::recovers(|| base().commit(), &registry(), host).await;
+    checkpoints::suite(|| base().commit(), &registry(), host, "/marker").await;
 }
 
 async fn registries(engine: &mut Dockerd, host: &Host) {

@@ -78,6 +78,16 @@ async fn states_are_images_that_builds_start_from_and_pruning_removes() {
         place.engine.docker(&["inspect", "--format", format, &report.artifacts[0].id])
     };
     assert_eq!(command(&again), command(&first));
+    // No container ran for it, and nobody behind it can tell.
+    let ran = |report: &BuildReport| report.steps.iter().any(|step| step.name == "StepRun");
+    assert_eq!((ran(&first), ran(&again)), (true, false));
+    let known = |report: &BuildReport| {
+        let mut known = report.artifacts[0].generated_data.clone();
+        known.insert("ID".into(), "of the container".into());
+        known.insert("ImageSha256".into(), "of the image".into());
+        known
+    };
+    assert_eq!(known(&again), known(&first));
     let changed = place.run(&["echo 1 >> /log", "echo 2 >> /log", "echo x >> /log"]).await;
     assert_eq!((reused(&changed), place.shown(&changed)), (2, "1\n2\nx".to_owned()));
 

@@ -56,6 +56,17 @@ pub trait Builder: Send + Sync {
         Err(Error::user(format!("this builder cannot start from the checkpoint {checkpoint}")))
     }
 
+    /// Makes the artifact of a checkpoint without starting a machine from it. Called where all steps of a build are in the
+    /// checkpoint, in place of [`resume`](Self::resume) and [`Machine::capture`], whose artifact it must be: with what
+    /// post-processors are to know of the machine in [`Artifact::generated_data`].
+    ///
+    /// `None`, the default, where that cannot be done; then a machine is started and captured. So it is where this fails,
+    /// and with debugging on, since there is no machine here to look into. What it makes is announced through
+    /// [`Context::own`]; the checkpoint stays as it is.
+    async fn capture_checkpoint(&self, _cx: &Context, _checkpoint: &Resource) -> Result<Option<Artifact>> {
+        Ok(None)
+    }
+
     /// Whether a checkpoint is still there. Leaves nothing behind; `plan` calls it too. The default believes so,
     /// and leaves it to `resume` to find out.
     async fn checkpoint_exists(&self, _cx: &Context, _checkpoint: &Resource) -> Result<bool> {
@@ -64,7 +75,8 @@ pub trait Builder: Send + Sync {
 
     /// What the machine starts from, as content: the digest of an image. The key of the first step begins with it.
     /// `None`, the default, where it cannot be known: no step of such a build is reused. Leaves nothing behind; `plan`
-    /// calls it too.
+    /// calls it too. For files there are [`kit::digest_file`](crate::kit::digest_file) and
+    /// [`kit::digest_files`](crate::kit::digest_files).
     async fn source_digest(&self, _cx: &Context) -> Result<Option<String>> {
         Ok(None)
     }

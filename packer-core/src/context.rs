@@ -1,6 +1,6 @@
 //! The context: the only thing through which a component reaches the world around its build.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+pub(crate) use crate::duration::seconds::serialize as seconds;
+use crate::error::{Error, ErrorInfo, Fault, Result};
 use crate::event::{EventKind, Events, Level};
 use crate::facts::{BuildInfo, Facts};
 use crate::ledger::{Ledger, MemoryLedger, Resource, Role};
@@ -38,6 +39,8 @@ struct Inner {
     role: Role,
     record: Arc<BuildRecord>,
     stop: CancellationToken,
+    /// When the engine drops the work, whatever it is at.
+    deadline: Option<tokio::time::Instant>,
 }
 
 /// What is remembered of one build while it runs.
@@ -46,6 +49,8 @@ pub(crate) struct BuildRecord {
     /// What the build has brought into the world: its part of the ledger.
     pub(crate) owned: MemoryLedger,
     steps: Mutex<Vec<StepTime>>,
+    /// The innermost step of the work that was last dropped because of a cancellation or a limit.
+    hung: Mutex<Option<String>>,
     /// How many threads do blocking work of the build.
     busy: tokio::sync::watch::Sender<usize>,
 }
@@ -62,6 +67,16 @@ impl Drop for Busy {
 impl BuildRecord {
     fn add_step(&self, step: StepTime) {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner).push(step);
+    }
+
+    /// Notes in which step work was dropped, unless one inside of it was noted.
+    fn hung_in(&self, step: &str) {
+        self.hung.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| step.to_owned());
+    }
+
+    /// In which step the work was that has just been dropped.
+    pub(crate) fn take_hung(&self) -> Option<String> {
+        self.hung.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Counts a thread as busy until the value is dropped.
@@ -83,24 +98,20 @@ impl BuildRecord {
 }
 
 /// A named piece of work of a build, and how long it took.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StepTime {
     /// What it did.
     pub name: String,
     /// How long after the beginning of the run it began.
-    #[serde(serialize_with = "seconds", rename = "began_seconds")]
+    #[serde(with = "crate::duration::seconds", rename = "began_seconds")]
     pub began: Duration,
     /// How long it took.
-    #[serde(serialize_with = "seconds", rename = "seconds")]
+    #[serde(with = "crate::duration::seconds", rename = "seconds")]
     pub elapsed: Duration,
     /// Why it failed; `None` where it did not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-pub(crate) fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorInfo>,
 }
 
 /// What all contexts of a run share.
@@ -113,6 +124,8 @@ pub(crate) struct RunContext {
     pub(crate) clock: Clock,
     pub(crate) host: Host,
     pub(crate) ids: AtomicU64,
+    /// Ports of this computer that builds of the run have.
+    ports: Mutex<BTreeSet<u16>>,
     /// When the run began: what `{{timestamp}}` and `{{isotime}}` show.
     pub(crate) started: jiff::Timestamp,
     /// The same for measuring.
@@ -140,6 +153,7 @@ impl RunContext {
             clock,
             host,
             ids: AtomicU64::new(0),
+            ports: Mutex::default(),
             started,
             began: Instant::now(),
             abandon: CancellationToken::new(),
@@ -266,6 +280,7 @@ impl Context {
             role: Role::Builder,
             record: Arc::default(),
             stop,
+            deadline: None,
         }))
     }
 
@@ -297,6 +312,11 @@ impl Context {
         })
     }
 
+    /// The same for work that is dropped after some time, so that what it was at can say why.
+    pub(crate) fn within(&self, limit: Duration) -> Self {
+        self.changed(|inner| inner.deadline = tokio::time::Instant::now().checked_add(limit))
+    }
+
     /// The same in another cancellation scope.
     pub(crate) fn in_scope(&self, stop: CancellationToken) -> Self {
         self.changed(|inner| inner.stop = stop)
@@ -309,6 +329,11 @@ impl Context {
 
     pub(crate) fn run(&self) -> &Arc<RunContext> {
         &self.0.run
+    }
+
+    /// The ports of this computer that builds of the run have.
+    pub(crate) fn ports(&self) -> std::sync::MutexGuard<'_, BTreeSet<u16>> {
+        self.0.run.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn record_of_build(&self) -> &Arc<BuildRecord> {
@@ -358,7 +383,7 @@ impl Context {
     }
 
     /// Runs a named piece of work: timed, visible as events, ended by cancellation; with debugging on the run
-    /// pauses behind it.
+    /// pauses behind it. Its end is told whatever happens, also where the future is dropped before it is done.
     pub async fn step<T>(&self, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
         let result = self.timed(name, work).await;
         if self.0.build.debug && result.is_ok() {
@@ -372,16 +397,40 @@ impl Context {
         let step = self.0.run.ids.fetch_add(1, Ordering::Relaxed);
         self.emit(EventKind::StepStarted { step, name: name.into() });
         let began = Instant::now();
-        let result = self.until_cancelled(work).await.map_err(|e| e.in_step(name));
-        let error = result.as_ref().err().map(|e| e.to_string());
-        let elapsed = began.elapsed();
-        self.0.record.add_step(StepTime {
-            name: name.into(),
-            began: began.duration_since(self.0.run.began),
-            elapsed,
-            error: error.clone(),
+        let work = self.until_cancelled(work);
+        self.finishing(
+            |error| {
+                let elapsed = began.elapsed();
+                self.0.record.add_step(StepTime {
+                    name: name.into(),
+                    began: began.duration_since(self.0.run.began),
+                    elapsed,
+                    error: error.clone(),
+                });
+                self.emit(EventKind::StepFinished { step, name: name.into(), elapsed, error });
+            },
+            name,
+            work,
+        )
+        .await
+    }
+
+    /// Runs work that is a step and calls `tell` when it is over, exactly once, however it ends: also where the future is
+    /// dropped, or the work panics.
+    pub(crate) async fn finishing<T>(
+        &self,
+        tell: impl FnOnce(Option<ErrorInfo>),
+        step: &str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let mut ending = Ending { cx: self, step, tell: Some(tell) };
+        let result = work.await.map_err(|error| match error.is_cancelled() {
+            true => error.in_step(self.0.record.take_hung().unwrap_or_else(|| step.to_owned())),
+            false => error.in_step(step),
         });
-        self.emit(EventKind::StepFinished { step, name: name.into(), elapsed, error });
+        if let Some(tell) = ending.tell.take() {
+            tell(result.as_ref().err().map(ErrorInfo::from));
+        }
         result
     }
 
@@ -527,6 +576,33 @@ impl Context {
     /// The clock of the run.
     pub fn clock(&self) -> &Clock {
         &self.0.run.clock
+    }
+}
+
+/// Tells the end of work that is dropped before it is done.
+struct Ending<'a, F: FnOnce(Option<ErrorInfo>)> {
+    cx: &'a Context,
+    step: &'a str,
+    tell: Option<F>,
+}
+
+impl<F: FnOnce(Option<ErrorInfo>)> Drop for Ending<'_, F> {
+    fn drop(&mut self) {
+        let Some(tell) = self.tell.take() else { return };
+        let inner = &self.cx.0;
+        let error = if std::thread::panicking() {
+            Error::internal("it panicked")
+        } else if inner.stop.is_cancelled() {
+            inner.record.hung_in(self.step);
+            Error::new(Fault::Cancelled, "cancelled")
+        } else if inner.deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
+            inner.record.hung_in(self.step);
+            Error::new(Fault::Guest, "timed out").retryable()
+        } else {
+            // A limit of the component's own, or a race that something else won.
+            Error::new(Fault::Cancelled, "given up before it was done")
+        };
+        tell(Some(ErrorInfo::from(&error.in_step(self.step))));
     }
 }
 

@@ -4,10 +4,10 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::diagnostic::{Diagnostics, Location};
+use crate::secrets::Secrets;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -33,16 +33,33 @@ pub enum Fault {
     User,
 }
 
+/// In small letters, as it is serialized.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cancelled => "cancelled",
+            Self::Guest => "guest",
+            Self::Internal => "internal",
+            Self::Network => "network",
+            Self::Provider => "provider",
+            Self::Quota => "quota",
+            Self::User => "user",
+        })
+    }
+}
+
 /// An error of a running component or of the engine.
 ///
-/// `Display` is one line where the message is one; `Debug` adds fault, step and place. It never holds a
-/// secret in clear by the time a sink or a report sees it: the engine scrubs texts on the way out.
+/// `Display` is one line where the message is one; `Debug`, which a `main` that returns it prints, adds fault, step, place
+/// and causes. It never holds a secret in clear by the time a sink or a report sees it: the engine scrubs texts on the
+/// way out. Events carry it as [`ErrorInfo`], which is also what it serializes as.
 ///
 /// ```
 /// use packer_core::{Error, Fault};
 /// let error = Error::new(Fault::Network, "connection reset").retryable().in_step("connect");
 /// assert_eq!(error.to_string(), "connection reset");
 /// assert!(error.is_retryable());
+/// assert_eq!(format!("{error:?}"), "connection reset (network, retryable, in step \"connect\")");
 /// ```
 pub struct Error(Box<Inner>);
 
@@ -152,12 +169,31 @@ impl Error {
         self
     }
 
-    /// The message with every text changed by `change` (how the engine scrubs secrets).
+    /// Without secrets in any of its texts; of its causes only the texts stay.
     #[must_use]
-    pub(crate) fn map_text(mut self, change: impl Fn(&str) -> String) -> Self {
-        self.0.message = change(&self.0.message);
-        self.0.source = None;
+    pub(crate) fn scrubbed(mut self, secrets: &Secrets) -> Self {
+        if secrets.is_empty() {
+            return self;
+        }
+        let clean = |text: &str| secrets.scrub(text).into_owned();
+        self.0.message = clean(&self.0.message);
+        self.0.step = self.0.step.as_deref().map(clean);
+        self.0.location.iter_mut().for_each(|place| place.mask(secrets));
+        let causes: Vec<String> = self.causes().map(|cause| clean(&cause.to_string())).collect();
+        let chain = causes.into_iter().rev().fold(None, |source, message| {
+            let source: Option<Box<Cause>> = source.map(Box::new);
+            Some(Cause { message, source })
+        });
+        self.0.source = chain.map(Into::into);
         self
+    }
+
+    /// What caused it, the nearest first; of a very long chain the first ones.
+    pub fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        /// An error that names itself as its cause would have no end.
+        const MOST: usize = 32;
+        let first: Option<&(dyn std::error::Error + 'static)> = self.0.source.as_deref().map(|e| e as _);
+        std::iter::successors(first, |cause| cause.source()).take(MOST)
     }
 
     /// The message.
@@ -199,7 +235,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({:?}", self.0.message, self.0.fault)?;
+        write!(f, "{} ({}", self.0.message, self.0.fault)?;
         if self.0.retryable {
             f.write_str(", retryable")?;
         }
@@ -209,7 +245,8 @@ impl fmt::Debug for Error {
         if let Some(location) = &self.0.location {
             write!(f, ", at {location}")?;
         }
-        f.write_str(")")
+        f.write_str(")")?;
+        self.causes().try_for_each(|cause| write!(f, "\n  caused by: {cause}"))
     }
 }
 
@@ -232,13 +269,91 @@ impl From<Diagnostics> for Error {
 
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let mut s = serializer.serialize_struct("Error", 5)?;
-        s.serialize_field("message", &self.0.message)?;
-        s.serialize_field("fault", &self.0.fault)?;
-        s.serialize_field("retryable", &self.0.retryable)?;
-        s.serialize_field("step", &self.0.step)?;
-        s.serialize_field("location", &self.0.location)?;
-        s.end()
+        ErrorInfo::from(self).serialize(serializer)
+    }
+}
+
+/// An [`Error`] as data: what events and reports carry, and what can be read again from where they were written.
+///
+/// `Display` is the message.
+///
+/// ```
+/// use packer_core::error::ErrorInfo;
+/// use packer_core::{Error, Fault};
+/// let error = Error::io("open", "/no/such", std::fs::File::open("/no/such").unwrap_err());
+/// let json = serde_json::to_string(&error).unwrap();
+/// let info: ErrorInfo = serde_json::from_str(&json).unwrap();
+/// assert_eq!(info, ErrorInfo::from(&error));
+/// assert_eq!((info.fault, info.causes.len()), (Fault::User, 1));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ErrorInfo {
+    /// The message.
+    pub message: String,
+    /// Whose fault it looks like.
+    pub fault: Fault,
+    /// Whether another try may succeed without a change.
+    #[serde(default)]
+    pub retryable: bool,
+    /// The step it happened in.
+    #[serde(default)]
+    pub step: Option<String>,
+    /// The place in a template it comes from.
+    #[serde(default)]
+    pub location: Option<Location>,
+    /// What caused it, in words, the nearest first.
+    #[serde(default)]
+    pub causes: Vec<String>,
+}
+
+impl ErrorInfo {
+    /// Takes the secrets out of every text, also out of the source text that the place shows.
+    pub(crate) fn scrub(&mut self, secrets: &Secrets) {
+        for text in [&mut self.message].into_iter().chain(&mut self.step).chain(&mut self.causes) {
+            if let std::borrow::Cow::Owned(scrubbed) = secrets.scrub(text.as_str()) {
+                *text = scrubbed;
+            }
+        }
+        self.location.iter_mut().for_each(|place| place.mask(secrets));
+    }
+}
+
+impl From<&Error> for ErrorInfo {
+    fn from(error: &Error) -> Self {
+        Self {
+            message: error.0.message.clone(),
+            fault: error.0.fault,
+            retryable: error.0.retryable,
+            step: error.0.step.clone(),
+            location: error.0.location.clone(),
+            causes: error.causes().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl fmt::Display for ErrorInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What is left of the cause of an error when its secrets are gone: the text.
+#[derive(Debug)]
+struct Cause {
+    message: String,
+    source: Option<Box<Self>>,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Cause {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|cause| cause as _)
     }
 }
 
@@ -269,6 +384,26 @@ mod tests {
     fn the_first_step_and_place_stay() {
         let error = Error::guest("x").in_step("inner").in_step("outer");
         assert_eq!(error.step(), Some("inner"));
-        assert_eq!(format!("{error:?}"), "x (Guest, in step \"inner\")");
+        assert_eq!(format!("{error:?}"), "x (guest, in step \"inner\")");
+    }
+
+    #[test]
+    fn causes_stay_without_their_secrets() {
+        let inner = Error::network("key s3cret refused").with_source(io::Error::other("s3cret again"));
+        let error = Error::provider("no machine").with_source(inner).in_step("connect s3cret");
+        let secrets = Secrets::new();
+        secrets.add("s3cret");
+        let error = error.scrubbed(&secrets);
+        let causes: Vec<String> = error.causes().map(ToString::to_string).collect();
+        assert_eq!(causes, ["key <sensitive> refused", "<sensitive> again"]);
+        assert_eq!(
+            format!("{error:?}"),
+            "no machine (provider, in step \"connect <sensitive>\")\n  caused by: key <sensitive> refused\n  \
+             caused by: <sensitive> again"
+        );
+        let info = ErrorInfo::from(&error);
+        let json = serde_json::to_value(&error).unwrap();
+        assert_eq!(json["causes"], serde_json::json!(causes));
+        assert_eq!(serde_json::from_value::<ErrorInfo>(json).unwrap(), info);
     }
 }

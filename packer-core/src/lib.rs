@@ -134,7 +134,7 @@ pub use data_source::DataSource;
 pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity, SourceFile, Span};
 pub use duration::GoDuration;
 pub use engine::{Engine, OnError, Report, Run};
-pub use error::{Error, Fault, Result};
+pub use error::{Error, ErrorInfo, Fault, Result};
 pub use event::{Event, EventKind, EventSink, Level};
 pub use facts::{BuildInfo, Facts};
 pub use kit::{TempFile, WholeFile};
@@ -144,7 +144,7 @@ pub use pipeline::{
     ProvisionerExt, RunValues, SourceFilter,
 };
 pub use post_processor::{Keep, PostProcessor, Processed};
-pub use provisioner::{Inputs, Provisioner};
+pub use provisioner::{Provisioner, StepInputs};
 pub use registry::Registry;
 pub use secrets::{Secret, Secrets};
 pub use value::{Type, Value};

@@ -44,8 +44,8 @@ pub trait Provisioner: Send + Sync {
     }
 
     /// What this step's outcome depends on; feeds the key under which a finished step may be reused.
-    fn inputs(&self) -> Inputs {
-        Inputs::Volatile
+    fn inputs(&self) -> StepInputs {
+        StepInputs::Volatile
     }
 
     /// The configuration as a block of a template would hold it: an object without the fields that are not
@@ -64,9 +64,16 @@ pub trait Provisioner: Send + Sync {
 }
 
 /// What the outcome of a step depends on beside its configuration.
+///
+/// ```
+/// use packer_core::{Provisioner, ProvisionStep, StepInputs};
+/// fn building(make: impl Provisioner + 'static) -> ProvisionStep {
+///     ProvisionStep::new(make).inputs(StepInputs::Files(vec!["src".into(), "Makefile".into()]))
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Inputs {
+pub enum StepInputs {
     /// The content of these files and folders, and nothing else.
     Files(Vec<PathBuf>),
     /// More than can be known: the step is never reused.

@@ -183,11 +183,11 @@ fn everything_a_pipeline_says() {
         .timeout(Duration::from_secs(90))
         .max_retries(3)
         .continue_on_error()
-        .inputs(provisioner::Inputs::Files(vec!["a/b".into(), PathBuf::from("/c ${d}")]))
+        .inputs(provisioner::StepInputs::Files(vec!["a/b".into(), PathBuf::from("/c ${d}")]))
         .except(["everything.x"]);
     let mut web = build("web", full.clone())
         .provision(step)
-        .provision(provision(plain.clone()).inputs(provisioner::Inputs::Volatile))
+        .provision(provision(plain.clone()).inputs(provisioner::StepInputs::Volatile))
         .on_error(provision(plain.clone()))
         .post_process_chain([post_process(full).keep_input_artifact(true), post_process(plain.clone())])
         .post_process(post_process(plain.clone()).named("last"));

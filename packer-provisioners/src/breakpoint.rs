@@ -1,6 +1,6 @@
 //! The provisioner `breakpoint`: stops the build until somebody presses enter.
 
-use packer_core::{Context, Inputs, Machine, Provisioner, Result, Value, async_trait, config};
+use packer_core::{Context, Machine, Provisioner, Result, StepInputs, Value, async_trait, config};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +44,8 @@ impl Provisioner for Breakpoint {
     }
 
     /// Whoever looks at the machine may change it.
-    fn inputs(&self) -> Inputs {
-        if self.disable { Inputs::Files(Vec::new()) } else { Inputs::Volatile }
+    fn inputs(&self) -> StepInputs {
+        if self.disable { StepInputs::Files(Vec::new()) } else { StepInputs::Volatile }
     }
 
     fn config(&self) -> Option<Value> {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use packer_core::error::os_text;
 use packer_core::kit::render;
 use packer_core::{
-    Communicator, CommunicatorExt, Context, Diagnostic, Diagnostics, Error, Globs, Inputs, Machine,
-    PrepareContext, Provisioner, Result, Value, WholeFile, async_trait, config,
+    Communicator, CommunicatorExt, Context, Diagnostic, Diagnostics, Error, Globs, Machine, PrepareContext,
+    Provisioner, Result, StepInputs, Value, WholeFile, async_trait, config,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -113,10 +113,10 @@ impl Provisioner for FileProvisioner {
         Ok(())
     }
 
-    fn inputs(&self) -> Inputs {
+    fn inputs(&self) -> StepInputs {
         match self.is_download() || self.generated {
-            true => Inputs::Volatile,
-            false => Inputs::Files(self.sources().map(PathBuf::from).collect()),
+            true => StepInputs::Volatile,
+            false => StepInputs::Files(self.sources().map(PathBuf::from).collect()),
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use packer_core::duration::GoDuration;
 use packer_core::{
-    Context, Diagnostic, Diagnostics, Inputs, Machine, PrepareContext, Provisioner, Result, Value,
+    Context, Diagnostic, Diagnostics, Machine, PrepareContext, Provisioner, Result, StepInputs, Value,
     async_trait, config,
 };
 use schemars::JsonSchema;
@@ -45,8 +45,8 @@ impl Provisioner for Sleep {
         cx.sleep(self.duration.to_std()).await
     }
 
-    fn inputs(&self) -> Inputs {
-        Inputs::Files(Vec::new())
+    fn inputs(&self) -> StepInputs {
+        StepInputs::Files(Vec::new())
     }
 
     fn config(&self) -> Option<Value> {

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use bollard::errors::Error as EngineError;
-use bollard::models::ImageInspect;
+use bollard::models::{ContainerCreateBody, HostConfig, ImageInspect};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, StartContainerOptions,
 };
@@ -13,7 +13,7 @@ use packer_core::communicator::docker::{DockerCommunicator, Options};
 use packer_core::communicator::{NoCommunicator, Target};
 use packer_core::docker::Client;
 use packer_core::kit::shell::process;
-use packer_core::{Communicator, Context, Error, Facts, Machine, Resource, Result, Value};
+use packer_core::{Artifact, Communicator, Context, Error, Facts, Machine, Resource, Result, Value};
 
 use super::machine::{Container, Source};
 use super::run_flags::{self, Request, Run};
@@ -65,6 +65,62 @@ pub(super) async fn from_checkpoint(
     Box::pin(start(docker, cx, client, &checkpoint.name, Some(source), shared)).await
 }
 
+/// Makes what is wanted of a checkpoint in a container that never runs. `None` where a container has to run for what is
+/// known of it, or has to be made by a program.
+pub(super) async fn capture_checkpoint(
+    docker: &Docker,
+    cx: &Context,
+    checkpoint: &Resource,
+) -> Result<Option<Artifact>> {
+    let kind = docker.communicator_kind();
+    if docker.windows_container || !docker.docker_path.is_empty() || !matches!(kind, "docker" | "none") {
+        return Ok(None);
+    }
+    // The folder is what a container of ours is known by.
+    let shared = cx.step("StepTempDir", async { shared_folder(cx) }).await?;
+    let client = Client::connect(cx.host()).await?;
+    let image = checkpoint.name.clone();
+    let name = format!("packer-{}", uuid::Uuid::new_v4().simple());
+    let resource = client.container_resource(&name, None, &shared.to_string_lossy());
+    let binds = vec![format!("{}:{}", shared.display(), docker.container_dir())];
+    let host_config = HostConfig { binds: Some(binds), ..HostConfig::default() };
+    let body = ContainerCreateBody {
+        image: Some(image.clone()),
+        host_config: Some(host_config),
+        ..ContainerCreateBody::default()
+    };
+    let request = Request {
+        name: None,
+        platform: docker.platform.clone(),
+        image: image.clone(),
+        pull: Some(false),
+        body,
+    };
+    let creating = Box::pin(create(docker, cx, &client, &resource, request));
+    let id = cx.step("StepCreate", cx.own(resource.clone(), creating)).await?;
+    let source = Source::from_details(&checkpoint.details);
+    let facts = if kind == "none" { Facts::new() } else { facts_inside(kind) };
+    let facts = with_images(facts, &id, &source);
+    let communicator = Arc::new(NoCommunicator::new());
+    let container = Container { docker: docker.clone(), client, id, image, communicator, facts, source };
+    container.capture(cx).await.map(Some)
+}
+
+/// What is known of a container, and of the images that it comes from and becomes.
+fn with_images(facts: Facts, id: &str, source: &Source) -> Facts {
+    facts
+        .id(id)
+        .with("ImageSha256", NO_IMAGE)
+        .with("SourceImageDigest", source.digest.as_str())
+        .with("SourceImageSha256", source.id.as_str())
+}
+
+/// What is known of a container that is entered over the engine's API.
+fn facts_inside(kind: &str) -> Facts {
+    let facts = Facts::new().connection(kind, "", 0, "").password("");
+    facts.with("SSHPublicKey", "").with("SSHPrivateKey", Value::from("").sensitive())
+}
+
 async fn start(
     docker: &Docker,
     cx: &Context,
@@ -90,11 +146,7 @@ async fn start(
             Box::pin(connect(docker, cx, &client, &id, address.unwrap_or_default(), &shared)),
         )
         .await?;
-    let facts = facts
-        .id(&id)
-        .with("ImageSha256", NO_IMAGE)
-        .with("SourceImageDigest", source.digest.as_str())
-        .with("SourceImageSha256", source.id.as_str());
+    let facts = with_images(facts, &id, &source);
     Ok(Box::new(Container {
         docker: docker.clone(),
         client,
@@ -132,9 +184,7 @@ async fn connect(
     let windows = docker.windows_container || kind == "dockerWindowsContainer";
     options.windows = windows.then(|| (shared.to_path_buf(), docker.container_dir().to_owned()));
     let communicator = DockerCommunicator::connect(client.clone(), id, options).await?;
-    let facts = Facts::new().connection(kind, "", 0, "").password("");
-    let facts = facts.with("SSHPublicKey", "").with("SSHPrivateKey", Value::from("").sensitive());
-    Ok((Arc::new(communicator), facts))
+    Ok((Arc::new(communicator), facts_inside(kind)))
 }
 
 /// Where a program is named, it must be there before anything is done.

@@ -8,8 +8,8 @@ use packer_core::communicator::CommunicatorConfig;
 use packer_core::config::{self, GoTemplate};
 use packer_core::docker::{Client, InFlight, Login};
 use packer_core::{
-    Builder, Context, Diagnostic, Diagnostics, Machine, PrepareContext, Prepared, Resource, Result, Value,
-    async_trait,
+    Artifact, Builder, Context, Diagnostic, Diagnostics, Machine, PrepareContext, Prepared, Resource, Result,
+    Value, async_trait,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -261,6 +261,14 @@ impl Builder for Docker {
 
     async fn resume(&self, cx: &Context, checkpoint: &Resource) -> Result<Box<dyn Machine>> {
         launch::from_checkpoint(self, cx, checkpoint).await
+    }
+
+    async fn capture_checkpoint(&self, cx: &Context, checkpoint: &Resource) -> Result<Option<Artifact>> {
+        launch::capture_checkpoint(self, cx, checkpoint).await
+    }
+
+    async fn checkpoint_exists(&self, cx: &Context, checkpoint: &Resource) -> Result<bool> {
+        Ok(Client::connect(cx.host()).await?.image(&checkpoint.name).await?.is_some())
     }
 
     async fn release(&self, cx: &Context, resource: &Resource) -> Result<()> {

@@ -287,27 +287,39 @@ impl Oci {
 
     fn check(&self, cx: &PrepareContext) -> Diagnostics {
         let mut found = Diagnostics::new();
-        let mut say = |result: Result<()>| {
+        let mut say = |about: &str, result: Result<()>| {
             if let Err(error) = result {
-                found.push(Diagnostic::error(error.message()));
+                let finding = Diagnostic::error(error.message());
+                found.push(if about.is_empty() { finding } else { finding.about(about) });
             }
         };
-        say(self.request().map(drop));
-        say(self.outputs().map(drop));
-        say(self.epoch(cx.env("SOURCE_DATE_EPOCH")).map(drop));
-        say(self.owner().map(drop));
-        say(self.configure(&mut ImageConfig::default()));
+        say("base", BaseName::parse(&self.base).map(drop));
+        let platform = Platform::parse(&self.platform).map(drop);
+        let is_platform = platform.is_ok();
+        say("platform", platform);
+        say("source_date_epoch", self.epoch(cx.env("SOURCE_DATE_EPOCH")).map(drop));
+        say("upload_owner", self.owner().map(drop));
+        if is_platform {
+            say("", self.configure(&mut ImageConfig::default()));
+        }
         if self.output.is_empty() {
-            say(Err(Error::user("output: at least one place for the image to go is needed")));
+            say("", Err(Error::user("output: at least one place for the image to go is needed")));
         }
         if let Some(name) = self.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
-            say(Err(Error::user(format!("env: {name:?} is no name of a variable"))));
+            say("env", Err(Error::user(format!("env: {name:?} is no name of a variable"))));
         }
-        for output in self.outputs().unwrap_or_default() {
-            if let ImageName::Registry(reference) = &output
-                && reference.digest().is_some()
-            {
-                say(Err(Error::user(format!("output: {output} names a digest; a push needs a tag"))));
+        for (i, name) in self.output.iter().enumerate() {
+            let about = format!("output[{i}]");
+            match ImageName::parse(name) {
+                Ok(output) => {
+                    if let ImageName::Registry(reference) = &output
+                        && reference.digest().is_some()
+                    {
+                        let text = format!("output: {output} names a digest; a push needs a tag");
+                        say(&about, Err(Error::user(text)));
+                    }
+                }
+                Err(error) => say(&about, Err(error)),
             }
         }
         found

@@ -1,7 +1,7 @@
 //! The suites that every builder and every communicator passes.
 
 use packer_builders::Oci;
-use packer_core::testing::{Bench, builder, communicator};
+use packer_core::testing::{Bench, builder, checkpoints, communicator};
 use packer_core::{Builder, CommunicatorExt, Registry};
 
 use crate::support::{busybox_image, folder, host};
@@ -24,6 +24,21 @@ async fn it_keeps_the_rules_of_builders() {
     packer_builders::register(&mut registry);
     let recovering = || Oci::scratch([format!("oci:{}:suite", layout.display())]);
     builder::recovers(recovering, &registry, &host).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_keeps_the_rules_of_checkpoints() {
+    let folder = folder();
+    let host = host(folder.path());
+    let mut registry = Registry::new();
+    packer_builders::register(&mut registry);
+    let layout = format!("oci:{}:suite", folder.path().join("out").display());
+    let one = || Oci::scratch([&layout]);
+    checkpoints::suite(one, &registry, &host, "/marker").await;
+    let each = || Oci::scratch([&layout]).layer_per_provisioner();
+    checkpoints::suite(each, &registry, &host, "/marker").await;
+    let left = std::fs::read_dir(folder.path().join("cache/oci/checkpoints")).unwrap().count();
+    assert_eq!(left, 0, "what was pruned is gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -55,11 +55,11 @@ fn place(location: &Location, text: &mut String) {
     let (first, last) = (location.start().line, location.last_line());
     let block = enclosing_block(location.source(), first).map(|b| format!(", in {b}")).unwrap_or_default();
     text.push_str(&format!("  on {} line {first}{block}:\n", location.file()));
-    for line in first..=last.min(first + MOST_LINES - 1) {
+    for line in first..=last.min(first.saturating_add(MOST_LINES - 1)) {
         text.push_str(format!("{line:4}: {}", location.source().line(line)).trim_end());
         text.push('\n');
     }
-    if last >= first + MOST_LINES {
+    if last.saturating_sub(first) >= MOST_LINES {
         text.push_str("      …\n");
     }
     text.push('\n');

@@ -4,223 +4,26 @@
 //! line) reports [`Diagnostic`]s and goes on, so that one run names every mistake. They are data: how they
 //! look is the host's choice.
 
+mod argument;
 mod layout;
 #[cfg(feature = "render")]
 mod snippet;
+mod source;
 
 use std::fmt;
-use std::ops::Range;
-use std::sync::{Arc, OnceLock};
 
-use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
-use unicode_segmentation::UnicodeSegmentation;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub(crate) use argument::{Part, parts};
 pub use layout::{packer_layout, packer_layout_all};
 #[cfg(feature = "render")]
 pub use snippet::snippet_layout;
+pub use source::{Location, Position, SourceFile, Span};
 
 use crate::secrets::Secrets;
 
-/// A piece of text that was read, with its name; shared by everything that points into it.
-pub struct SourceFile {
-    name: String,
-    text: String,
-    /// Byte offsets at which lines start; made when a place is first asked for.
-    lines: OnceLock<Vec<u32>>,
-}
-
-impl SourceFile {
-    /// A text under the name that diagnostics show for it (a path as the user gave it, or `<console-input>`).
-    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), text: text.into(), lines: OnceLock::new() })
-    }
-
-    /// The name the text was read under.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The whole text.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    fn lines(&self) -> &[u32] {
-        self.lines.get_or_init(|| {
-            let mut starts = vec![0];
-            starts.extend(
-                self.text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i as u32 + 1),
-            );
-            starts
-        })
-    }
-
-    /// Line and column of a byte offset, both from 1; a column is a grapheme cluster, as in HCL.
-    pub fn position(&self, offset: u32) -> Position {
-        let mut offset = (offset as usize).min(self.text.len());
-        while !self.text.is_char_boundary(offset) {
-            offset -= 1;
-        }
-        let lines = self.lines();
-        let line = lines.partition_point(|start| *start as usize <= offset) - 1;
-        let before = &self.text[lines[line] as usize..offset];
-        // Within a line every ASCII character is a cluster of its own; files of one long line are ASCII mostly.
-        let column = if before.is_ascii() { before.len() } else { before.graphemes(true).count() } + 1;
-        Position { line: line as u32 + 1, column: column as u32, byte: offset as u32 }
-    }
-
-    /// The text of a line (from 1), without its line end; empty where there is no such line.
-    pub fn line(&self, line: u32) -> &str {
-        let lines = self.lines();
-        let Some(start) = lines.get((line as usize).wrapping_sub(1)) else { return "" };
-        let end = lines.get(line as usize).map_or(self.text.len(), |e| *e as usize);
-        self.text[*start as usize..end].trim_end_matches(['\n', '\r'])
-    }
-}
-
-impl fmt::Debug for SourceFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SourceFile({}, {} bytes)", self.name, self.text.len())
-    }
-}
-
-/// A point in a text: line and column from 1, byte from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Position {
-    /// Line, from 1.
-    pub line: u32,
-    /// Column in grapheme clusters, from 1.
-    pub column: u32,
-    /// Offset in bytes, from 0.
-    pub byte: u32,
-}
-
-/// A range of bytes in a text that the holder knows; what syntax trees carry on every node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Span {
-    /// First byte.
-    pub start: u32,
-    /// Byte behind the last.
-    pub end: u32,
-}
-
-impl Span {
-    /// A span from two byte offsets.
-    pub const fn new(start: u32, end: u32) -> Self {
-        Self { start, end }
-    }
-
-    /// The smallest span that holds both.
-    pub fn to(self, other: Self) -> Self {
-        Self { start: self.start.min(other.start), end: self.end.max(other.end) }
-    }
-
-    /// The span as a place in `source`.
-    pub fn in_source(self, source: &Arc<SourceFile>) -> Location {
-        Location { source: source.clone(), span: self }
-    }
-
-    /// The bytes as a range, for slicing.
-    pub fn range(self) -> Range<usize> {
-        self.start as usize..self.end as usize
-    }
-}
-
-/// A span together with the text it lies in.
-#[derive(Clone)]
-pub struct Location {
-    source: Arc<SourceFile>,
-    span: Span,
-}
-
-impl Location {
-    /// The text.
-    pub fn source(&self) -> &Arc<SourceFile> {
-        &self.source
-    }
-
-    /// Where in the text.
-    pub fn span(&self) -> Span {
-        self.span
-    }
-
-    /// The name of the file.
-    pub fn file(&self) -> &str {
-        self.source.name()
-    }
-
-    /// Where the span starts.
-    pub fn start(&self) -> Position {
-        self.source.position(self.span.start)
-    }
-
-    /// Where the span ends.
-    pub fn end(&self) -> Position {
-        self.source.position(self.span.end)
-    }
-}
-
-impl PartialEq for Location {
-    fn eq(&self, other: &Self) -> bool {
-        self.span == other.span && self.source.name() == other.source.name()
-    }
-}
-
-impl Eq for Location {}
-
-impl fmt::Debug for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// `FILE:LINE,COLUMN-COLUMN`, or `FILE:LINE,COLUMN-LINE,COLUMN` over several lines: the form Packer nests in texts.
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (start, end) = (self.start(), self.end());
-        write!(f, "{}:{},{}-", self.file(), start.line, start.column)?;
-        if end.line != start.line {
-            write!(f, "{},", end.line)?;
-        }
-        write!(f, "{}", end.column)
-    }
-}
-
-impl Location {
-    /// The lines it lies on, the first of them where there are many.
-    pub fn snippet(&self) -> String {
-        const MOST: u32 = 8;
-        let (first, last) = (self.start().line, self.last_line());
-        let lines: Vec<&str> =
-            (first..=last.min(first + MOST - 1)).map(|line| self.source.line(line)).collect();
-        lines.join("\n")
-    }
-
-    /// The last line that the place covers; one that ends at the start of a line does not cover it.
-    fn last_line(&self) -> u32 {
-        let (start, end) = (self.start(), self.end());
-        if end.column == 1 && end.line > start.line { end.line - 1 } else { end.line }
-    }
-}
-
-/// `file`, `line`, `column`, `end_line`, `end_column` and `snippet`, the lines it lies on.
-impl Serialize for Location {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (start, end) = (self.start(), self.end());
-        let mut s = serializer.serialize_struct("Location", 6)?;
-        s.serialize_field("file", self.file())?;
-        s.serialize_field("line", &start.line)?;
-        s.serialize_field("column", &start.column)?;
-        s.serialize_field("end_line", &end.line)?;
-        s.serialize_field("end_column", &end.column)?;
-        s.serialize_field("snippet", &self.snippet())?;
-        s.end()
-    }
-}
-
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing; the work goes on.
@@ -241,22 +44,34 @@ fn related_places<S: Serializer>(related: &[(String, Location)], serializer: S) 
     serializer.collect_seq(related.iter().map(|(label, location)| RelatedPlace { label, location }))
 }
 
+fn read_related<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Location)>, D::Error> {
+    #[derive(Deserialize)]
+    struct Place {
+        label: String,
+        #[serde(flatten)]
+        location: Location,
+    }
+    let places = Vec::<Place>::deserialize(deserializer)?;
+    Ok(places.into_iter().map(|place| (place.label, place.location)).collect())
+}
+
 /// Something that would mend what is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Suggestion {
     /// What to do, in words or as it would be written.
     pub text: String,
     /// A name to write in the place of the one that is wrong.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replacement: Option<String>,
 }
 
 /// One finding: a summary that scripts can match on, a detail for people, and the place.
 ///
 /// Serialized it is one flat object: `severity`, `summary`, `detail`, then `file`, `line`, `column`, `end_line`,
-/// `end_column` and `snippet` where it has a place, and `related`, `help`, `suggestions` and `values` where there are any.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// `end_column` and `snippet` where it has a place, and `about`, `related`, `help`, `suggestions` and `values` where there
+/// are any. `Debug` is what [`packer_layout`] makes of it.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Diagnostic {
     /// How bad it is.
@@ -268,17 +83,25 @@ pub struct Diagnostic {
     /// What the finding is about.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
+    /// The argument of a component that it is about; see [`about`](Self::about).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
     /// Other places that explain it (the first definition, the block it is in), each with a short label.
-    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "related_places")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "related_places",
+        deserialize_with = "read_related"
+    )]
     pub related: Vec<(String, Location)>,
     /// What would mend it: `did you mean "…"?`, the flag to give.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
     /// The same for programs, one thing each.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suggestions: Vec<Suggestion>,
     /// Values of the references in a failing expression, as `var.x as "a"`; sensitive ones are never listed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
 }
 
@@ -299,6 +122,7 @@ impl Diagnostic {
             summary: summary.into(),
             detail: String::new(),
             location: None,
+            about: None,
             related: Vec::new(),
             help: None,
             suggestions: Vec::new(),
@@ -326,6 +150,25 @@ impl Diagnostic {
         if self.location.is_none() {
             self.location = Some(location.clone());
         }
+        self
+    }
+
+    /// Names the argument of the component that the finding is about, for a component's own `prepare`: `disk_size`, that
+    /// of a nested block `drive.size`, of the second such block `drive[1].size`, an item of a list `commands[0]`, an entry
+    /// of a map `tags.owner`. What the template says there becomes the place, as near as it can be found; where
+    /// a build is written in code there is none.
+    ///
+    /// ```
+    /// use packer_core::Diagnostic;
+    /// let sizes = [10, 0];
+    /// let found = sizes.iter().enumerate().filter(|(_, size)| **size == 0).map(|(i, _)| {
+    ///     Diagnostic::error("A drive cannot be empty").about(format!("drive[{i}].size"))
+    /// });
+    /// assert_eq!(found.last().unwrap().about.as_deref(), Some("drive[1].size"));
+    /// ```
+    #[must_use]
+    pub fn about(mut self, argument: impl Into<String>) -> Self {
+        self.about = Some(argument.into());
         self
     }
 
@@ -378,9 +221,7 @@ impl Diagnostic {
             }
         }
         for location in self.location.iter_mut().chain(self.related.iter_mut().map(|(_, l)| l)) {
-            if let Some(masked) = secrets.mask(location.source.text()) {
-                location.source = SourceFile::new(location.source.name(), masked);
-            }
+            location.mask(secrets);
         }
     }
 
@@ -410,11 +251,24 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+impl fmt::Debug for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(packer_layout(self).trim_end())
+    }
+}
+
 /// Findings in the order they were made.
 ///
 /// Functions that check something return `(T, Diagnostics)` or push into one they are given; those that
-/// cannot give a result with errors return `Result<T, Diagnostics>`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+/// cannot give a result with errors return `Result<T, Diagnostics>`. `Debug` shows them with their source lines, as
+/// [`packer_layout_all`] does, so that a `main` that returns them prints something to read:
+///
+/// ```
+/// use packer_core::template::Template;
+/// let found = Template::from_texts([("a.pkr.hcl", "x = ]\n")]).unwrap_err();
+/// assert!(format!("{found:?}").contains("on a.pkr.hcl line 1:\n   1: x = ]\n"));
+/// ```
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Diagnostics(Vec<Diagnostic>);
 
@@ -486,6 +340,16 @@ impl fmt::Display for Diagnostics {
             write!(f, "{d}")?;
         }
         Ok(())
+    }
+}
+
+/// Begins on a line of its own: whoever shows it has mostly written something before.
+impl fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("nothing found");
+        }
+        write!(f, "\n{}", packer_layout_all(self).trim_end())
     }
 }
 
@@ -568,16 +432,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_count_grapheme_clusters() {
-        let s = SourceFile::new("a.hcl", "ab\ncd\u{301}e = 1\r\n");
-        assert_eq!(s.position(0), Position { line: 1, column: 1, byte: 0 });
-        assert_eq!(s.position(3), Position { line: 2, column: 1, byte: 3 });
-        assert_eq!(s.position(7), Position { line: 2, column: 3, byte: 7 });
-        assert_eq!(s.line(2), "cd\u{301}e = 1");
-        assert_eq!(s.line(9), "");
-        assert_eq!(s.position(999).line, 3);
-        assert_eq!(Span::new(3, 8).in_source(&s).to_string(), "a.hcl:2,1-4");
-        assert_eq!(Span::new(0, 4).in_source(&s).to_string(), "a.hcl:1,1-2,2");
+    fn what_main_prints_can_be_read() {
+        fn main() -> Result<(), Box<dyn std::error::Error>> {
+            let source = SourceFile::new("a.pkr.hcl", "x = ]\n");
+            let wrong = Diagnostic::error("Missing expression").at(Span::new(4, 5).in_source(&source));
+            Err(Diagnostics::from_iter([wrong, Diagnostic::warning("W")]))?
+        }
+        let printed = format!("Error: {:?}", main().unwrap_err());
+        assert_eq!(
+            printed,
+            "Error: \nError: Missing expression\n\n  on a.pkr.hcl line 1:\n   1: x = ]\n\nWarning: W"
+        );
+        assert_eq!(format!("{:?}", Diagnostics::new()), "nothing found");
+    }
+
+    #[test]
+    fn what_was_written_can_be_read_again() {
+        let source = SourceFile::new("a.pkr.hcl", "é = 1\nb = 2\n");
+        let place = |start, end| Span::new(start, end).in_source(&source);
+        let full = Diagnostic::error("S")
+            .detail("D")
+            .at(place(8, 13))
+            .about("b[0]")
+            .related("the first", place(0, 2))
+            .suggest("c");
+        for found in [full, Diagnostic::warning("W")] {
+            let json = serde_json::to_string(&found).unwrap();
+            let read: Diagnostic = serde_json::from_str(&json).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), json);
+            assert_eq!(format!("{read:?}"), format!("{found:?}"));
+        }
     }
 
     #[test]

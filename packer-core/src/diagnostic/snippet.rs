@@ -43,7 +43,8 @@ fn snippet<'a>(
 ) -> Snippet<'a, Annotation<'a>> {
     let text = location.source().text();
     let annotation = kind.span(range_within(text, location)).label(label);
-    Snippet::source(text).path(location.file()).annotation(annotation)
+    let first = location.source().first_line() as usize;
+    Snippet::source(text).line_start(first).path(location.file()).annotation(annotation)
 }
 
 /// The place as a range that slicing the text bears.

@@ -7,12 +7,12 @@ use std::time::Instant;
 use crate::artifact::Artifact;
 use crate::builder::{Builder, Lifecycle, Machine};
 use crate::context::{Context, PrepareContext};
-use crate::engine::cache::{Open, Track};
+use crate::engine::cache::{Open, Resumed, Track};
 use crate::engine::cleanup::{self, Component, Owners};
 use crate::engine::on_error::{Decision, Failure, FailureHandler, Phase};
 use crate::engine::report::{BuildReport, Left, Status};
 use crate::engine::{guard, post_process, prepare, provision};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorInfo, Result};
 use crate::event::EventKind;
 use crate::facts::Facts;
 use crate::ledger::Ledger;
@@ -72,12 +72,11 @@ pub(crate) async fn run(
     };
     cx.emit(match &error {
         None => EventKind::BuildFinished { elapsed, artifacts: artifacts.clone() },
-        Some(e) => EventKind::BuildFailed {
-            elapsed,
-            error: e.to_string(),
-            location: e.location().or(build.location.as_ref()).map(ToString::to_string),
-            artifacts: artifacts.clone(),
-        },
+        Some(e) => {
+            let mut error = ErrorInfo::from(e);
+            error.location = error.location.or_else(|| build.location.clone());
+            EventKind::BuildFailed { elapsed, error, artifacts: artifacts.clone() }
+        }
     });
     let steps = cx.record_of_build().steps();
     BuildReport {
@@ -137,7 +136,7 @@ impl Life<'_> {
         if late.is_deferred() {
             let cx = PrepareContext::new(self.build.info.clone(), self.cx.run().host.clone());
             let place = self.build.location.as_ref();
-            prepare::builder(&builder.component, &cx, place).await.into_result(())?;
+            prepare::builder(late, &builder.component, &cx, place).await.into_result(())?;
         }
         self.owners.begin(self.cx, Component::Builder(builder.component.clone()));
         Ok(builder)
@@ -146,7 +145,11 @@ impl Life<'_> {
     /// Launches, provisions and captures.
     async fn build_artifact(&mut self, builder: &Decoded<dyn Builder>) -> Result<Artifact, Stop> {
         let (machine, first) = match self.resume(builder).await.map_err(Stop::clean)? {
-            Some(resumed) => resumed,
+            Some(Resumed::Machine(machine, next)) => (machine, next.unwrap_or(self.build.provisioners.len())),
+            Some(Resumed::Artifact(mut artifact)) => {
+                cleanup::adopt(self.cx, &mut artifact);
+                return Ok(artifact);
+            }
             None => (self.launch(builder).await?, 0),
         };
         let (cx, machine) = (self.cx, machine.as_ref());
@@ -170,12 +173,12 @@ impl Life<'_> {
         Ok(artifact)
     }
 
-    /// Starts the machine from a saved state, where there is one; gives it and the provisioner to go on with.
-    async fn resume(&mut self, builder: &Decoded<dyn Builder>) -> Result<Option<(Box<dyn Machine>, usize)>> {
+    /// Starts from a saved state, where there is one.
+    async fn resume(&mut self, builder: &Decoded<dyn Builder>) -> Result<Option<Resumed>> {
         let Some(open) = self.cache.take() else { return Ok(None) };
         self.track = Track::begin(open, self.cx, self.build, builder, &self.values).await?;
         match &mut self.track {
-            Some(track) => track.resume(self.cx, self.build, builder.component.as_ref(), &self.owners).await,
+            Some(track) => track.resume(self.cx, builder.component.as_ref(), &self.owners).await,
             None => Ok(None),
         }
     }
@@ -280,8 +283,8 @@ impl Life<'_> {
             return error;
         }
         let cx = self.cx.with_facts(self.values.facts.clone()).for_cleanup();
-        match provision::one(self.build, step, &cx, machine, &self.values, &mut self.owners).await {
-            Ok(_) => error,
+        match provision::cleanup(self.build, step, &cx, machine, &self.values, &mut self.owners).await {
+            Ok(()) => error,
             Err(second) => error.map_message(|first| {
                 format!("Cleanup failed: {second}. Original Provisioning error: {first}")
             }),

@@ -1,6 +1,7 @@
 //! Post-processing: sequences of post-processors, and which artifacts stay.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::artifact::Artifact;
 use crate::context::{Context, PrepareContext};
@@ -32,11 +33,15 @@ pub(crate) async fn all(
     let mut keep_original = sequences.is_empty();
     let mut artifacts = Vec::new();
     let mut errors: Vec<Error> = Vec::new();
+    let steps = sequences.iter().map(Vec::len).sum();
+    let mut before = 0;
     'sequences: for sequence in sequences {
         let mut prior: Option<Artifact> = None;
-        for step in sequence {
+        let first = before + 1;
+        before += sequence.len();
+        for (number, step) in (first..).zip(sequence) {
             let input = prior.as_ref().unwrap_or(&original);
-            let processed = match one(build, step, input, cx, values, owners).await {
+            let processed = match one(build, step, (number, steps), input, cx, values, owners).await {
                 Ok(processed) => processed,
                 Err(error) if cx.is_cancelled() => {
                     // What exists stays, and is named: an image that is finished is not thrown away.
@@ -107,6 +112,7 @@ fn keeps(asked: Keep, user: Option<bool>) -> bool {
 async fn one(
     build: &Build,
     step: &PostProcessStep,
+    (number, steps): (usize, usize),
     input: &Artifact,
     cx: &Context,
     values: &RunValues,
@@ -121,7 +127,9 @@ async fn one(
     });
     let facts = Facts::from_json(&input.generated_data);
     let cx = cx.for_post_processor(&step.kind).with_facts(facts.clone());
-    cx.emit(EventKind::PostProcessorStarted { kind: step.kind.clone(), name: step.name.clone() });
+    let (kind, given) = (|| step.kind.clone(), || step.name.clone());
+    cx.emit(EventKind::PostProcessorStarted { kind: kind(), name: given(), number, steps });
+    let began = Instant::now();
     let values = RunValues { facts, artifacts: values.artifacts.clone() };
     let work = async {
         let post_processor = make(build, step, &cx, &values)?;
@@ -133,11 +141,24 @@ async fn one(
         "" => format!("post-process with {}", step.kind),
         name => format!("post-process with {} {name}", step.kind),
     };
-    let result = cx.timed(&name, work).await;
-    match (result, &step.location) {
-        (Err(error), Some(place)) => Err(error.at(place)),
-        (result, _) => result,
-    }
+    let work = async {
+        cx.timed(&name, work).await.map_err(|error| match &step.location {
+            Some(place) => error.at(place),
+            None => error,
+        })
+    };
+    let finished = |error| {
+        let elapsed = began.elapsed();
+        cx.emit(EventKind::PostProcessorFinished {
+            kind: kind(),
+            name: given(),
+            number,
+            steps,
+            elapsed,
+            error,
+        });
+    };
+    cx.finishing(finished, &name, work).await
 }
 
 fn make(
@@ -151,7 +172,8 @@ fn make(
     })??;
     if step.post_processor.is_deferred() {
         let cx = PrepareContext::new(build.info.clone(), cx.run().host.clone());
-        prepare::post_processor(made.as_ref(), &cx).into_result(())?;
+        let found = prepare::post_processor(made.as_ref(), &cx);
+        step.post_processor.locate(found).into_result(())?;
     }
     Ok(made)
 }

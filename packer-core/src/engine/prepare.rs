@@ -8,7 +8,7 @@ use crate::builder::Builder;
 use crate::context::{Host, PrepareContext};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::engine::guard;
-use crate::pipeline::Build;
+use crate::pipeline::{Build, Late};
 use crate::post_processor::PostProcessor;
 use crate::provisioner::Provisioner;
 
@@ -38,7 +38,8 @@ pub(crate) async fn all(builds: Vec<Build>, host: &Host) -> Vec<Prepared> {
 }
 
 async fn findings(build: &Build, cx: &PrepareContext) -> Diagnostics {
-    let (mut findings, no_commands) = prepared(build.builder.preview(), cx, build.location.as_ref()).await;
+    let (mut findings, no_commands) =
+        prepared(&build.builder, build.builder.preview(), cx, build.location.as_ref()).await;
     let steps = build.provisioners.iter().chain(&build.error_cleanup);
     for step in steps.filter(|s| s.filter.admits(&build.source)) {
         let what = format!("Failed preparing provisioner-block {:?} {:?}", step.kind, step.name);
@@ -47,12 +48,12 @@ async fn findings(build: &Build, cx: &PrepareContext) -> Diagnostics {
         if let Some(reason) = no_commands.as_ref().filter(|_| provisioner.runs_commands()) {
             found.push(Diagnostic::error(reason));
         }
-        findings.append(under(what, found, step.location.as_ref()));
+        findings.append(under(what, step.provisioner.locate(found), step.location.as_ref()));
     }
     for step in build.post_processors.iter().flatten().filter(|s| s.filter.admits(&build.source)) {
         let what = format!("Failed preparing post-processor-block {:?} {:?}", step.kind, step.name);
         let found = post_processor(step.post_processor.preview().as_ref(), cx);
-        findings.append(under(what, found, step.location.as_ref()));
+        findings.append(under(what, step.post_processor.locate(found), step.location.as_ref()));
     }
     match build.rephrase {
         Some(rephrase) => findings.into_iter().map(|finding| rephrase(&build.info, finding)).collect(),
@@ -60,17 +61,19 @@ async fn findings(build: &Build, cx: &PrepareContext) -> Diagnostics {
     }
 }
 
-/// What a builder has to say, at the place of its build.
+/// What a builder has to say, at the arguments it is about, or else at the place of its build.
 pub(crate) async fn builder(
+    late: &Late<dyn Builder>,
     builder: &Arc<dyn Builder>,
     cx: &PrepareContext,
     place: Option<&Location>,
 ) -> Diagnostics {
-    prepared(builder, cx, place).await.0
+    prepared(late, builder, cx, place).await.0
 }
 
 /// The same, and why no command can run in its machine, where that is so.
 async fn prepared(
+    late: &Late<dyn Builder>,
     builder: &Arc<dyn Builder>,
     cx: &PrepareContext,
     place: Option<&Location>,
@@ -80,6 +83,7 @@ async fn prepared(
         Ok(Err(findings)) => (findings, None),
         Err(message) => (panicked("builder", &cx.build.builder_type, &message), None),
     };
+    let found = late.locate(found);
     match place {
         Some(place) => (found.or_at(place), no_commands),
         None => (found, no_commands),

@@ -1,6 +1,6 @@
 //! Provisioning: the steps of a build in order, each with its pause, limit, retries and pardon.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::builder::Machine;
 use crate::context::{Context, PrepareContext};
@@ -8,7 +8,7 @@ use crate::duration::GoDuration;
 use crate::engine::cache::Track;
 use crate::engine::cleanup::{Component, Owners};
 use crate::engine::{guard, prepare};
-use crate::error::{Error, Fault, Result};
+use crate::error::{Error, ErrorInfo, Fault, Result};
 use crate::event::EventKind;
 use crate::ledger::Role;
 use crate::pipeline::{Build, Decoded, ProvisionStep, RunValues};
@@ -30,10 +30,9 @@ pub(crate) async fn all(
     owners: &mut Owners,
     mut track: Option<&mut Track>,
 ) -> Result<(), (usize, Error)> {
-    for (i, step) in build.provisioners.iter().enumerate().skip(from) {
-        if !step.filter.admits(&build.source) {
-            continue;
-        }
+    let admitted = || build.provisioners.iter().enumerate().filter(|(_, s)| s.filter.admits(&build.source));
+    let steps = admitted().count();
+    for (number, (i, step)) in admitted().enumerate().skip_while(|(_, (i, _))| *i < from) {
         if build.info.debug {
             let question =
                 format!("Pausing before the next provisioner {}. Press enter to continue. ", step.name);
@@ -42,7 +41,7 @@ pub(crate) async fn all(
         if let Some(track) = &mut track {
             track.before(cx, i).await.map_err(|e| (i, e))?;
         }
-        let made = one(build, step, cx, machine, values, owners).await;
+        let made = one(build, step, (number + 1, steps), cx, machine, values, owners).await;
         if let Some(track) = &mut track {
             match &made {
                 Ok(Some(made)) => {
@@ -56,16 +55,32 @@ pub(crate) async fn all(
     Ok(())
 }
 
-/// Runs one step with all that belongs to it. `None` where it failed and was pardoned.
-pub(crate) async fn one(
+/// Runs the provisioner that is for builds whose provisioners failed.
+pub(crate) async fn cleanup(
     build: &Build,
     step: &ProvisionStep,
     cx: &Context,
     machine: &dyn Machine,
     values: &RunValues,
     owners: &mut Owners,
+) -> Result<()> {
+    let steps = build.provisioners.iter().filter(|s| s.filter.admits(&build.source)).count();
+    one(build, step, (0, steps), cx, machine, values, owners).await.map(drop)
+}
+
+/// Runs one step with all that belongs to it. `None` where it failed and was pardoned.
+async fn one(
+    build: &Build,
+    step: &ProvisionStep,
+    (number, steps): (usize, usize),
+    cx: &Context,
+    machine: &dyn Machine,
+    values: &RunValues,
+    owners: &mut Owners,
 ) -> Result<Option<Made>> {
-    cx.emit(EventKind::ProvisionerStarted { provisioner: step.kind.clone(), name: step.name.clone() });
+    let (kind, given) = (|| step.kind.clone(), || step.name.clone());
+    cx.emit(EventKind::ProvisionerStarted { provisioner: kind(), name: given(), number, steps });
+    let began = Instant::now();
     let name = match step.name.as_str() {
         "" => format!("provision with {}", step.kind),
         name => format!("provision with {} {name}", step.kind),
@@ -77,17 +92,23 @@ pub(crate) async fn one(
         guard::caught(who, machine.step_done(cx, &name)).await?;
         Ok(made)
     };
-    let result = cx.timed(&name, work).await;
-    let result = match (result, &step.location) {
-        (Err(error), Some(place)) => Err(error.at(place)),
-        (result, _) => result,
+    let work = async {
+        cx.timed(&name, work).await.map_err(|error| match &step.location {
+            Some(place) => error.at(place),
+            None => error,
+        })
     };
-    match result {
+    let finished = |error| {
+        let elapsed = began.elapsed();
+        let (provisioner, name) = (kind(), given());
+        cx.emit(EventKind::ProvisionerFinished { provisioner, name, number, steps, elapsed, error });
+    };
+    match cx.finishing(finished, &name, work).await {
         Err(error) if step.continue_on_error && !cx.is_cancelled() => {
             cx.say(format!(
                 "Warning: Provisioner failed with \"{error}\", but continue_on_error is set; continuing the build."
             ));
-            cx.emit(EventKind::FailureIgnored { error: error.to_string() });
+            cx.emit(EventKind::FailureIgnored { error: ErrorInfo::from(&error) });
             Ok(None)
         }
         result => result.map(Some),
@@ -118,7 +139,7 @@ async fn with_retries(
             break;
         }
         cx.say(format!("Provisioner failed with \"{first}\", retrying with {left} trie(s) left"));
-        cx.emit(EventKind::Retrying { error: first.to_string(), left });
+        cx.emit(EventKind::Retrying { error: ErrorInfo::from(&*first), left });
         left -= 1;
     }
     if step.max_retries > 0 {
@@ -146,21 +167,24 @@ async fn attempt(
     let own = cx.for_component(Role::Provisioner, &step.kind);
     owners.begin(cx, Component::Provisioner(provisioner.clone()));
     let who = format!("the provisioner {:?}", step.kind);
-    let work = guard::caught(&who, provisioner.provision(&own, machine));
-    match step.timeout.filter(|limit| !limit.is_zero()) {
-        None => own.until_cancelled(work).await.map(|()| made),
-        Some(limit) => {
-            cx.say(format!("Setting a {} timeout for the next provisioner...", go(limit)));
-            let limited = tokio::time::timeout(limit, work);
-            match own.until_cancelled(async { Ok(limited.await) }).await? {
-                Ok(result) => result.map(|()| made),
-                Err(_) => {
-                    cx.say_error("Cancelling provisioner after a timeout...");
-                    cx.emit(EventKind::TimedOut { limit });
-                    let message = format!("the provisioner did not end within {}", go(limit));
-                    Err(Error::new(Fault::Guest, message).retryable())
-                }
-            }
+    let Some(limit) = step.timeout.filter(|limit| !limit.is_zero()) else {
+        let work = guard::caught(&who, provisioner.provision(&own, machine));
+        return own.until_cancelled(work).await.map(|()| made);
+    };
+    cx.say(format!("Setting a {} timeout for the next provisioner...", go(limit)));
+    let own = own.within(limit);
+    let limited = tokio::time::timeout(limit, guard::caught(&who, provisioner.provision(&own, machine)));
+    match own.until_cancelled(async { Ok(limited.await) }).await? {
+        Ok(result) => result.map(|()| made),
+        Err(_) => {
+            cx.say_error("Cancelling provisioner after a timeout...");
+            cx.emit(EventKind::TimedOut { limit });
+            let message = format!("the provisioner did not end within {}", go(limit));
+            let error = Error::new(Fault::Guest, message).retryable();
+            Err(match cx.record_of_build().take_hung() {
+                Some(step) => error.in_step(step),
+                None => error,
+            })
         }
     }
 }
@@ -171,7 +195,8 @@ fn make(build: &Build, step: &ProvisionStep, cx: &Context, values: &RunValues) -
     })??;
     if step.provisioner.is_deferred() {
         let cx = PrepareContext::new(build.info.clone(), cx.run().host.clone());
-        prepare::provisioner(made.component.as_ref(), &cx).into_result(())?;
+        let found = prepare::provisioner(made.component.as_ref(), &cx);
+        step.provisioner.locate(found).into_result(())?;
     }
     Ok(made)
 }

@@ -138,11 +138,11 @@ impl BuildReport {
             }
         };
         clean(&mut self.name);
-        self.error = self.error.map(|e| e.map_text(|text| secrets.scrub(text).into_owned()));
+        self.error = self.error.map(|e| e.scrubbed(secrets));
         self.artifacts.iter_mut().for_each(|a| scrub_artifact(a, &clean));
         for step in &mut self.steps {
             clean(&mut step.name);
-            step.error.iter_mut().for_each(clean);
+            step.error.iter_mut().for_each(|error| error.scrub(secrets));
         }
         self.cache.iter_mut().for_each(|cache| cache.scrub(&clean));
         for left in &mut self.left {

@@ -7,7 +7,21 @@ use std::sync::{Mutex, PoisonError};
 use super::{Event, EventSink};
 
 /// A sink that writes each event as a JSON object on a line of its own, for programs that want all there is to know:
-/// `time` (RFC 3339), `sequence`, `build`, `post_processor`, `event` (the kind in snake case) and the kind's fields.
+/// `time` (RFC 3339), `sequence`, `build`, `post_processor`, `event` (the kind in snake case) and the kind's fields. Times
+/// that something took are in `seconds`, an error is an object ([`ErrorInfo`](crate::ErrorInfo)). What is written is read
+/// again as [`Event`]s:
+///
+/// ```
+/// use packer_core::event::{Event, EventKind};
+/// fn failures(lines: impl std::io::BufRead) -> impl Iterator<Item = String> {
+///     let events = lines.lines().filter_map(|line| serde_json::from_str::<Event>(&line.ok()?).ok());
+///     events.filter_map(|event| match event.kind {
+///         EventKind::BuildFailed { error, .. } => Some(format!("{error} ({})", error.fault)),
+///         _ => None,
+///     })
+/// }
+/// # assert_eq!(failures(std::io::Cursor::new("{}\n")).count(), 0);
+/// ```
 ///
 /// A writer that fails is written to no more.
 pub struct JsonLines<W>(Mutex<Option<W>>);

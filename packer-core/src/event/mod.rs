@@ -6,6 +6,8 @@ mod machine_readable;
 mod open_telemetry;
 mod packer_lines;
 mod reason;
+#[cfg(test)]
+mod round_trip;
 mod timeline;
 mod transcript;
 
@@ -15,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 pub use json_lines::JsonLines;
@@ -31,11 +33,24 @@ pub use transcript::{Entry, Transcript, duration_text};
 use crate::artifact::Artifact;
 use crate::clock::Clock;
 use crate::diagnostic::Diagnostic;
+use crate::duration::seconds;
+use crate::error::ErrorInfo;
 use crate::ledger::Resource;
 use crate::secrets::Secrets;
 
 /// Something that happened in a run.
-#[derive(Debug, Clone, Serialize)]
+///
+/// What [`JsonLines`] writes can be read again, also what a later version wrote: a kind of event that this one does not
+/// know is [`EventKind::Other`], and fields that it does not know are left out.
+///
+/// ```
+/// use packer_core::{Event, EventKind};
+/// let line = r#"{"time":"2026-01-02T03:04:05Z","sequence":7,"build":"null.a","event":"say","level":"info","text":"hello"}"#;
+/// let event: Event = serde_json::from_str(line).unwrap();
+/// assert!(matches!(&event.kind, EventKind::Say { text, .. } if text == "hello"));
+/// assert_eq!(serde_json::to_string(&event).unwrap(), line);
+/// ```
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Event {
     /// When.
@@ -43,10 +58,10 @@ pub struct Event {
     /// Its place in the run, from 0 without gaps: two events of one instant keep their order.
     pub sequence: u64,
     /// The display name of the build it belongs to; `None` where it belongs to the run.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<Arc<str>>,
     /// The type of the post-processor it comes from.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub post_processor: Option<Arc<str>>,
     /// What happened.
     #[serde(flatten)]
@@ -54,7 +69,10 @@ pub struct Event {
 }
 
 /// What happened. Texts are scrubbed of secrets before a sink sees them.
-#[derive(Debug, Clone, Serialize)]
+///
+/// Everything that starts finishes: of each `…Started` a run tells the `…Finished` too, also where the work was cancelled,
+/// ran out of time or panicked, unless the process itself dies.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EventKind {
@@ -72,7 +90,7 @@ pub enum EventKind {
         /// Whether it was cancelled.
         cancelled: bool,
         /// How long it took.
-        #[serde(serialize_with = "seconds", rename = "seconds")]
+        #[serde(with = "seconds", rename = "seconds")]
         elapsed: std::time::Duration,
     },
     /// The run's outputs, made when its builds were done; what is sensitive is masked.
@@ -108,7 +126,7 @@ pub enum EventKind {
     /// A build succeeded.
     BuildFinished {
         /// How long it took.
-        #[serde(serialize_with = "seconds", rename = "seconds")]
+        #[serde(with = "seconds", rename = "seconds")]
         elapsed: std::time::Duration,
         /// What it made, in order.
         artifacts: Vec<Artifact>,
@@ -116,13 +134,10 @@ pub enum EventKind {
     /// A build failed.
     BuildFailed {
         /// How long it took.
-        #[serde(serialize_with = "seconds", rename = "seconds")]
+        #[serde(with = "seconds", rename = "seconds")]
         elapsed: std::time::Duration,
-        /// Why.
-        error: String,
-        /// The block of the template that it failed in: `FILE:LINE,COLUMN-COLUMN`.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        location: Option<String>,
+        /// Why; its place is the block of the template that it failed in.
+        error: ErrorInfo,
         /// Artifacts that stay in place although the build failed.
         artifacts: Vec<Artifact>,
     },
@@ -145,11 +160,11 @@ pub enum EventKind {
         /// What it did.
         name: String,
         /// How long it took.
-        #[serde(serialize_with = "seconds", rename = "seconds")]
+        #[serde(with = "seconds", rename = "seconds")]
         elapsed: std::time::Duration,
         /// Why it failed; `None` where it did not.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        error: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<ErrorInfo>,
     },
     /// A line for people, from the engine or a component.
     Say {
@@ -174,7 +189,7 @@ pub enum EventKind {
         /// How much is done, in bytes unless the title says otherwise.
         done: u64,
         /// How much there is, where that is known.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         total: Option<u64>,
         /// Whether this is the last event of the work.
         finished: bool,
@@ -190,23 +205,46 @@ pub enum EventKind {
         provisioner: String,
         /// Its name in the template; may be empty.
         name: String,
+        /// Its number among the provisioners of the build, from 1; 0 for the one that runs when they failed.
+        #[serde(default)]
+        number: usize,
+        /// How many provisioners the build has.
+        #[serde(default)]
+        steps: usize,
+    },
+    /// A provisioner is over, with all its tries.
+    ProvisionerFinished {
+        /// Its type.
+        provisioner: String,
+        /// Its name in the template; may be empty.
+        name: String,
+        /// As it was when it started.
+        number: usize,
+        /// How many provisioners the build has.
+        steps: usize,
+        /// How long it took.
+        #[serde(with = "seconds", rename = "seconds")]
+        elapsed: std::time::Duration,
+        /// Why it failed, also where the build goes on all the same; `None` where it did not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<ErrorInfo>,
     },
     /// A provisioner failed and is tried again.
     Retrying {
         /// Why it failed.
-        error: String,
+        error: ErrorInfo,
         /// How many tries are left.
         left: u32,
     },
     /// A provisioner failed; the build goes on because it was told to.
     FailureIgnored {
         /// Why it failed.
-        error: String,
+        error: ErrorInfo,
     },
     /// A provisioner ran out of time.
     TimedOut {
         /// Its limit.
-        #[serde(serialize_with = "seconds", rename = "seconds")]
+        #[serde(with = "seconds", rename = "seconds")]
         limit: std::time::Duration,
     },
     /// A post-processor begins.
@@ -215,6 +253,29 @@ pub enum EventKind {
         kind: String,
         /// Its name in the template; may be empty.
         name: String,
+        /// Its number among the post-processors of the build, those of all sequences, from 1.
+        #[serde(default)]
+        number: usize,
+        /// How many post-processors the build has.
+        #[serde(default)]
+        steps: usize,
+    },
+    /// A post-processor is over.
+    PostProcessorFinished {
+        /// Its type.
+        kind: String,
+        /// Its name in the template; may be empty.
+        name: String,
+        /// As it was when it started.
+        number: usize,
+        /// How many post-processors the build has.
+        steps: usize,
+        /// How long it took.
+        #[serde(with = "seconds", rename = "seconds")]
+        elapsed: std::time::Duration,
+        /// Why it failed; `None` where it did not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<ErrorInfo>,
     },
     /// A step was taken from the cache: the machine starts from a state that was saved behind it or a later one.
     StepReused {
@@ -288,20 +349,19 @@ pub enum EventKind {
         /// The fields.
         fields: BTreeMap<String, String>,
     },
+    /// A kind that this version does not know, read from what a later one wrote. Never told by a run.
+    #[serde(other)]
+    Other,
 }
 
 /// Whether a text tells of a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// It goes as it should.
     Info,
     /// It does not.
     Error,
-}
-
-fn seconds<S: Serializer>(elapsed: &std::time::Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(elapsed.as_secs_f64())
 }
 
 /// Receives every event of a run.
@@ -416,7 +476,7 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         EventKind::Say { text, .. } => clean(text),
         EventKind::Output { line, .. } => clean(line),
         EventKind::BuildFailed { error, artifacts, .. } => {
-            clean(error);
+            error.scrub(secrets);
             artifacts.iter_mut().for_each(|a| scrub_shown(a, &clean));
         }
         EventKind::BuildFinished { artifacts, .. } => {
@@ -424,16 +484,21 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         }
         EventKind::BuildSkipped { reason } | EventKind::Cancelling { reason } => clean(reason),
         EventKind::StepStarted { name, .. } => clean(name),
-        EventKind::StepFinished { name, error, .. } => {
+        EventKind::StepFinished { name, error, .. }
+        | EventKind::ProvisionerFinished { name, error, .. }
+        | EventKind::PostProcessorFinished { name, error, .. } => {
             clean(name);
-            error.iter_mut().for_each(clean);
+            error.iter_mut().for_each(|error| error.scrub(secrets));
+        }
+        EventKind::ProvisionerStarted { name, .. } | EventKind::PostProcessorStarted { name, .. } => {
+            clean(name);
         }
         EventKind::Outputs { outputs } => outputs.values_mut().for_each(|v| scrub_json(v, &clean)),
         EventKind::PluginProvided { name, source, version } => {
             [name, source, version].into_iter().for_each(clean)
         }
         EventKind::Progress { title, .. } => clean(title),
-        EventKind::Retrying { error, .. } | EventKind::FailureIgnored { error } => clean(error),
+        EventKind::Retrying { error, .. } | EventKind::FailureIgnored { error } => error.scrub(secrets),
         EventKind::Asked { question } => clean(question),
         EventKind::Diagnostic { diagnostic } => diagnostic.scrub(secrets),
         EventKind::Data { fields, .. } => fields.values_mut().for_each(clean),
@@ -455,8 +520,7 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
             left.iter_mut().for_each(|r| clean(&mut r.name))
         }
         EventKind::BuildStarted { .. }
-        | EventKind::PostProcessorStarted { .. }
-        | EventKind::ProvisionerStarted { .. }
+        | EventKind::Other
         | EventKind::RunFinished { .. }
         | EventKind::TimedOut { .. } => {}
     }

@@ -128,7 +128,7 @@ where
             }
             (EventKind::BuildFailed { error, .. }, Some(name)) => {
                 if let Some(mut build) = open.builds.remove(name) {
-                    end(&mut build.span, at, Some(error));
+                    end(&mut build.span, at, Some(&error.message));
                 }
             }
             (EventKind::StepStarted { step, name }, Some(build)) => {
@@ -140,7 +140,8 @@ where
             (EventKind::StepFinished { step, error, .. }, Some(build)) => {
                 let Some(build) = open.builds.get_mut(build) else { return };
                 let Some(place) = build.steps.iter().position(|(number, _)| number == step) else { return };
-                end(&mut build.steps.remove(place).1, at, error.as_deref());
+                let error = error.as_ref().map(|error| error.message.as_str());
+                end(&mut build.steps.remove(place).1, at, error);
             }
             (kind, Some(build)) => {
                 let Some((name, message)) = noteworthy(kind) else { return };
@@ -158,7 +159,7 @@ fn noteworthy(kind: &EventKind) -> Option<(&'static str, String)> {
     match kind {
         EventKind::Retrying { error, left } => Some(("retry", format!("{error} ({left} left)"))),
         EventKind::TimedOut { limit } => Some(("timeout", format!("{limit:?}"))),
-        EventKind::FailureIgnored { error } => Some(("failure ignored", error.clone())),
+        EventKind::FailureIgnored { error } => Some(("failure ignored", error.message.clone())),
         EventKind::StepReused { provisioner, name, .. } => {
             Some(("step reused", step_label(provisioner, name)))
         }

@@ -80,7 +80,7 @@ impl Transcript {
             EventKind::BuildFailed { elapsed, error, .. } => {
                 let text =
                     format!("Build '{}' errored after {}: {error}", name(event), duration_text(*elapsed));
-                self.record(build, Some(error), &[]);
+                self.record(build, Some(&error.message), &[]);
                 vec![say(Level::Error, build, text)]
             }
             EventKind::BuildSkipped { reason } => {
@@ -141,8 +141,11 @@ impl Transcript {
             | EventKind::BuildStarted { .. }
             | EventKind::FailureIgnored { .. }
             | EventKind::PluginProvided { .. }
+            | EventKind::Other
+            | EventKind::PostProcessorFinished { .. }
             | EventKind::PostProcessorStarted { .. }
             | EventKind::Progress { .. }
+            | EventKind::ProvisionerFinished { .. }
             | EventKind::ProvisionerStarted { .. }
             | EventKind::ResourceOwned { .. }
             | EventKind::ResourceReleased { .. }
@@ -327,6 +330,7 @@ pub fn duration_text(duration: Duration) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::diagnostic::Diagnostic;
+    use crate::error::{Error, ErrorInfo};
     use jiff::Timestamp;
 
     /// Events at one-second distances from the beginning of 1970.
@@ -373,8 +377,7 @@ pub(super) mod tests {
                 None,
                 EventKind::BuildFailed {
                     elapsed: second,
-                    error: "E\nF".into(),
-                    location: None,
+                    error: ErrorInfo::from(&Error::guest("E\nF")),
                     artifacts: vec![],
                 },
             ),

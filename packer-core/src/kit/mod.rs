@@ -1,18 +1,22 @@
 //! What components are written with: work off the async threads, files that appear whole, temporary files, `{{ … }}` at
-//! run time, scripts and local programs.
+//! run time, digests of files, free ports, scripts and local programs.
 
 pub mod blocking;
+mod digest;
 #[cfg(feature = "http-client")]
 #[cfg_attr(
     not(all(feature = "functions-aws", feature = "functions-vault")),
     allow(dead_code, reason = "each service needs a part of it")
 )]
 pub(crate) mod http;
+mod port;
 mod render;
 pub mod shell;
 mod temp;
 mod whole_file;
 
+pub use digest::{digest_file, digest_files};
+pub use port::ReservedPort;
 pub use render::render;
 pub use temp::TempFile;
 pub use whole_file::WholeFile;

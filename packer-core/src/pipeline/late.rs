@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::artifact::Artifact;
-use crate::diagnostic::Diagnostics;
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::facts::Facts;
 use crate::value::Value;
 
@@ -19,7 +19,12 @@ pub struct Late<T: ?Sized> {
     config: Option<Value>,
     make: Option<Arc<Make<T>>>,
     reads: Option<Arc<[String]>>,
+    /// Where its arguments stand.
+    places: Option<Places>,
 }
+
+/// Finds where an argument of a component stands, by the path that a finding [is about](Diagnostic::about).
+pub(crate) type Places = Arc<dyn Fn(&str) -> Option<Location> + Send + Sync>;
 
 type Make<T> = dyn Fn(&RunValues) -> Result<Decoded<T>, Diagnostics> + Send + Sync;
 
@@ -33,7 +38,7 @@ pub(crate) struct Decoded<T: ?Sized> {
 impl<T: ?Sized> Late<T> {
     /// A component that is what it will be.
     pub fn ready(component: Arc<T>) -> Self {
-        Self { preview: component, config: None, make: None, reads: None }
+        Self { preview: component, config: None, make: None, reads: None, places: None }
     }
 
     /// A component that is made again just before it is used.
@@ -51,7 +56,24 @@ impl<T: ?Sized> Late<T> {
         make: impl Fn(&RunValues) -> Result<Decoded<T>, Diagnostics> + Send + Sync + 'static,
     ) -> Self {
         let Decoded { component, config } = preview;
-        Self { preview: component, config, make: Some(Arc::new(make)), reads: None }
+        Self { preview: component, config, make: Some(Arc::new(make)), reads: None, places: None }
+    }
+
+    /// The same with places that findings about its arguments get.
+    #[must_use]
+    pub(crate) fn placed(mut self, places: Places) -> Self {
+        self.places = Some(places);
+        self
+    }
+
+    /// Findings of the component with the places of the arguments that they are about; what has one keeps it.
+    pub(crate) fn locate(&self, found: Diagnostics) -> Diagnostics {
+        let Some(places) = &self.places else { return found };
+        let located = |finding: Diagnostic| match finding.about.as_deref().and_then(|path| places(path)) {
+            Some(place) => finding.or_at(&place),
+            None => finding,
+        };
+        found.into_iter().map(located).collect()
     }
 
     /// The same with what its preview was decoded from.
@@ -116,6 +138,7 @@ impl<T: ?Sized> Clone for Late<T> {
             config: self.config.clone(),
             make: self.make.clone(),
             reads: self.reads.clone(),
+            places: self.places.clone(),
         }
     }
 }

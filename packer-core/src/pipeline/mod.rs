@@ -6,7 +6,7 @@ mod late;
 mod output;
 
 pub use ext::{PostProcessorExt, ProvisionerExt};
-pub(crate) use late::Decoded;
+pub(crate) use late::{Decoded, Places};
 pub use late::{Late, RunValues};
 pub use output::{Output, Outputs};
 
@@ -17,7 +17,7 @@ use crate::builder::Builder;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::facts::BuildInfo;
 use crate::post_processor::PostProcessor;
-use crate::provisioner::{Inputs, Provisioner};
+use crate::provisioner::{Provisioner, StepInputs};
 use crate::secrets::Secrets;
 
 /// Builds to run, in the order in which they are listed and, where the host limits how many run at once, started.
@@ -208,7 +208,7 @@ pub struct ProvisionStep {
     /// Whether the build goes on when the step fails.
     pub continue_on_error: bool,
     /// What its outcome depends on, where the user knows better than the provisioner.
-    pub inputs: Option<Inputs>,
+    pub inputs: Option<StepInputs>,
     /// Where the step runs.
     pub filter: SourceFilter,
     /// The block it comes from.
@@ -275,7 +275,7 @@ impl ProvisionStep {
 
     /// Says what the step's outcome depends on, in place of what the provisioner says.
     #[must_use]
-    pub fn inputs(mut self, inputs: Inputs) -> Self {
+    pub fn inputs(mut self, inputs: StepInputs) -> Self {
         self.inputs = Some(inputs);
         self
     }

@@ -93,7 +93,7 @@
 //! Whether the result of a provisioner can be used again in a later run depends on what it reads. Most provisioners know
 //! that; `inputs` says it in their place, as a list of files and folders relative to the template's folder, and
 //! `volatile = true` says that more counts than can be known, so that the step always runs. See
-//! [`Inputs`](crate::Inputs).
+//! [`StepInputs`](crate::StepInputs).
 //!
 //! ```hcl
 //! source "null" "machine" {

@@ -38,11 +38,13 @@ mod locals;
 mod nodes;
 mod outputs;
 mod packer_block;
+mod places;
 mod plan;
 mod schema;
 mod setting;
 mod sources;
 mod suggest;
+mod validate;
 mod variables;
 mod version;
 

@@ -14,7 +14,7 @@ use super::for_each::Instance;
 use super::inputs::Inputs;
 use super::setting::{Setting, build_value, source_value};
 use super::sources::{Definer, Definition, SourceRef, Sources};
-use super::{Template, component, decode, files, hcp, nodes, packer_block};
+use super::{Template, component, decode, files, hcp, nodes, packer_block, places};
 use crate::builder::{Builder, Machine, Prepared};
 use crate::context::{Context, PrepareContext};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -28,7 +28,7 @@ use crate::pipeline::Output;
 use crate::pipeline::{
     Build, Decoded, Late, Pipeline, PostProcessStep, ProvisionStep, RunValues, SourceFilter,
 };
-use crate::provisioner::Inputs as StepInputs;
+use crate::provisioner::StepInputs;
 use crate::registry::{ComponentType, Registry};
 use crate::secrets::Secrets;
 use crate::value::{Type, Value};
@@ -380,18 +380,20 @@ impl<'p> Planner<'p> {
         let needs = artifacts::needed_by(parts.iter().map(|p| &p.body), found);
         if needs.is_empty() {
             let builder = component::decode(kind, &parts, None, scope, interpolation, place, found);
-            return (builder.map(|b| Late::ready(b.component).configured(b.config)), needs);
+            let places = places::of_bodies(&kind.schema, &parts, scope);
+            return (builder.map(|b| Late::ready(b.component).configured(b.config).placed(places)), needs);
         }
         let names: Vec<String> = needs.iter().map(|need| need.build.clone()).collect();
         let early = scope.with_variables([artifacts::unknown(&names)]);
         let preview = component::decode(kind, &parts, None, &early, interpolation, place, found);
+        let places = places::of_bodies(&kind.schema, &parts, &early);
         let (kind, scope, place) = (kind.clone(), scope.clone(), place.clone());
         let interpolation = interpolation.clone();
         let make = move |values: &RunValues| {
             let scope = scope.with_variables([artifacts::known(&names, &values.artifacts)]);
             again(&kind, &parts, None, &scope, &interpolation, &place)
         };
-        (preview.map(|preview| Late::decoded(preview, make)), needs)
+        (preview.map(|preview| Late::decoded(preview, make).placed(places)), needs)
     }
 
     /// A sequence of post-processors: one that `-except` matches ends it.
@@ -518,6 +520,7 @@ impl Steps<'_> {
             &step.location,
             found,
         )?;
+        let places = places::of_bodies(&kind.schema, &parts, &self.scope);
         let interpolation = self.interpolation.clone();
         let (kind, scope, place) = (kind.clone(), self.scope.clone(), step.location.clone());
         let (build_name, own) = (self.build_name.clone(), self.own.clone());
@@ -527,7 +530,7 @@ impl Steps<'_> {
             let scope = scope.with_variables([("build", build)]);
             again(&kind, &parts, overrides.as_ref(), &scope, &interpolation, &place)
         });
-        Some(late.reading(reads))
+        Some(late.reading(reads).placed(places))
     }
 }
 

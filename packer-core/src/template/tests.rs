@@ -1,6 +1,7 @@
 //! Templates from text to pipeline, with components that tell what they were given.
 
 mod extensions;
+mod places;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{FakeProvisioner, Recorder, Trouble};
+use crate::artifact::Artifact;
 use crate::builder::Builder;
 use crate::context::{Host, PrepareContext};
+use crate::engine::cleanup::{self, Gone};
 use crate::engine::{Engine, OnError, Status};
 use crate::event::EventKind;
 use crate::facts::BuildInfo;
@@ -15,7 +17,7 @@ use crate::registry::Registry;
 use crate::testing::Bench;
 
 /// How long a build of the suite may take.
-const LIMIT: Duration = Duration::from_secs(300);
+pub(super) const LIMIT: Duration = Duration::from_secs(300);
 
 /// How many instants of a build are tried out for cancellation at most.
 const INSTANTS: usize = 64;
@@ -23,8 +25,9 @@ const INSTANTS: usize = 64;
 /// Checks every rule of [`Builder`]: the order of calls, that everything is released after success, failure and
 /// cancellation at any instant, and that releasing can be repeated.
 ///
-/// `make` gives the same working builder each time; it is launched some dozens of times. What artifacts own is discarded
-/// at the end.
+/// `make` gives the same working builder each time, except that its outputs may be others; it is launched some dozens of
+/// times. What a build has made is discarded before the next one, so that an output that must not exist does not.
+/// Builders that save states of their machines have a suite of their own beside it, [`checkpoints`](super::checkpoints).
 ///
 /// # Panics
 /// Where a rule is broken.
@@ -77,6 +80,7 @@ async fn prepares(builder: &dyn Builder, host: &Host) {
 struct Tried {
     status: Status,
     error: Option<String>,
+    artifacts: Vec<Artifact>,
     ledger: Arc<MemoryLedger>,
     /// Everything that was in the ledger at any time.
     owned: Vec<Resource>,
@@ -115,11 +119,12 @@ async fn attempt<B: Builder + 'static>(
         EventKind::ResourceOwned { resource } => Some(resource),
         _ => None,
     };
-    let build = &report.builds[0];
+    let build = report.builds.into_iter().next().expect("a report of the build");
     assert!(build.left.is_empty(), "left after the build: {:?}", build.left);
     Tried {
         status: build.status,
         error: build.error.as_ref().map(ToString::to_string),
+        artifacts: build.artifacts,
         ledger,
         owned: recorder.events().into_iter().filter_map(owned).collect(),
         events,
@@ -130,16 +135,34 @@ async fn succeeds<B: Builder + 'static>(make: &impl Fn() -> B, host: &Host) {
     let tried = attempt(make(), host, FakeProvisioner::run(""), None).await;
     assert_eq!(tried.status, Status::Succeeded, "a build without trouble: {:?}", tried.error);
     assert!(tried.ledger.outstanding().is_empty(), "outstanding after success");
-    release_again(&make(), host, tried.owned).await;
+    for artifact in &tried.artifacts {
+        for file in artifact.files.iter().filter(|file| !file.as_os_str().is_empty()) {
+            assert!(file.exists(), "the artifact lists {}, which is not there", file.display());
+        }
+    }
+    discard(&make(), &Bench::with_host(host.clone()), tried.owned, &tried.artifacts).await;
 }
 
-/// Releasing what is gone, or never was, is no error. This also discards the artifact.
-async fn release_again(builder: &dyn Builder, host: &Host, owned: Vec<Resource>) {
-    let bench = Bench::with_host(host.clone());
-    let own: Vec<Resource> = owned.into_iter().filter(|r| !r.is_local()).collect();
+/// Discards what a build has made: everything that it owned at any time, and the files of its artifacts. Releasing what is
+/// gone, or never was, is no error.
+pub(super) async fn discard(
+    builder: &dyn Builder,
+    bench: &Bench,
+    owned: Vec<Resource>,
+    artifacts: &[Artifact],
+) {
+    for file in artifacts.iter().flat_map(|a| &a.files) {
+        match std::fs::remove_file(file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => panic!("{}: {e}", file.display()),
+            _ => {}
+        }
+    }
     for _ in 0..2 {
-        for resource in own.iter().rev() {
-            let released = builder.release(bench.context(), resource).await;
+        for resource in owned.iter().rev() {
+            let released = match resource.is_local() {
+                true => cleanup::remove(resource, Gone::IsFine).await,
+                false => builder.release(bench.context(), resource).await,
+            };
             assert!(released.is_ok(), "releasing {resource} again: {}", released.unwrap_err());
         }
     }
@@ -158,7 +181,7 @@ async fn cleans_up_after_cancellation<B: Builder + 'static>(make: &impl Fn() -> 
         let left = tried.ledger.outstanding();
         assert!(left.is_empty(), "outstanding after a cancellation at instant {instant}: {left:?}");
         if tried.status == Status::Succeeded {
-            release_again(&make(), host, tried.owned).await;
+            discard(&make(), &Bench::with_host(host.clone()), tried.owned, &tried.artifacts).await;
         }
         if tried.events < instant {
             return;
@@ -182,5 +205,14 @@ mod tests {
         registry.builder::<FakeBuilder>("fake-builder");
         super::recovers(make, &registry, &Host::new()).await;
         assert_eq!(make().world(), [] as [&str; 0], "recovery leaves nothing either");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_output_that_must_not_exist_passes_too() {
+        let folder = TempFolder::new();
+        let output = folder.path().join("output");
+        let make = || FakeBuilder::new(folder.path()).output(&output);
+        super::suite(make, &Host::new()).await;
+        assert_eq!(make().world(), [] as [&str; 0], "nothing is left in the world");
     }
 }

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::ledger::Resource;
 use crate::post_processor::{Keep, PostProcessor, Processed};
-use crate::provisioner::{Inputs, Provisioner};
+use crate::provisioner::{Provisioner, StepInputs};
 use crate::secrets::Secret;
 use crate::value::Value;
 
@@ -87,6 +87,11 @@ pub struct FakeBuilder {
     /// What machines start from; its own digest.
     #[serde(default)]
     source: Option<String>,
+    /// A folder that may not exist before, and that images are written into.
+    #[serde(default)]
+    output: Option<PathBuf>,
+    #[serde(default)]
+    captures_checkpoints: bool,
     #[serde(skip)]
     calls: Arc<Mutex<Vec<String>>>,
 }
@@ -118,7 +123,22 @@ impl FakeBuilder {
         self
     }
 
-    /// What was called so far, in order: `launch`, `resume`, `checkpoint`, `capture`, `release KIND`.
+    /// Writes the image into this folder, which may not exist before.
+    #[must_use]
+    pub fn output(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.output = Some(folder.into());
+        self
+    }
+
+    /// Makes images of saved states without starting a machine.
+    #[must_use]
+    pub fn captures_checkpoints(mut self) -> Self {
+        self.captures_checkpoints = true;
+        self
+    }
+
+    /// What was called so far, in order: `launch`, `resume`, `checkpoint`, `capture`, `capture_checkpoint`,
+    /// `release KIND`.
     pub fn calls(&self) -> Vec<String> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -139,6 +159,29 @@ impl FakeBuilder {
     async fn struck(&self, verb: Verb, halfway: bool) -> Result<()> {
         let what = format!("{verb:?}").to_lowercase();
         Trouble::strike(self.trouble.get(&verb).copied(), halfway, &what).await
+    }
+
+    /// Writes an image.
+    async fn image(&self, cx: &Context, number: &str) -> Result<Artifact> {
+        let name = format!("image-{number}");
+        let path = self.output.as_ref().unwrap_or(&self.folder).join(&name);
+        let write = async {
+            std::fs::write(&path, "image").map_err(|e| Error::io("write", &path, e))?;
+            self.struck(Verb::Capture, true).await
+        };
+        let mut artifact = Artifact::new("test.fake", &name).describe(format!("Image: {name}"));
+        if let Some(folder) = &self.output {
+            let make = async { std::fs::create_dir(folder).map_err(|e| Error::io("mkdir", folder, e)) };
+            cx.own(Resource::directory(folder), make).await?;
+            write.await?;
+            artifact = artifact.file(&path);
+        } else {
+            let image = self.resource("image", &name);
+            cx.own(image.clone(), write).await?;
+            artifact = artifact.owning(image);
+        }
+        artifact.generated_data.insert("ID".to_owned(), number.into());
+        Ok(artifact)
     }
 
     fn machine(&self, number: String) -> Box<dyn Machine> {
@@ -167,6 +210,9 @@ impl Builder for FakeBuilder {
     async fn launch(&self, cx: &Context) -> Result<Box<dyn Machine>> {
         self.called("launch");
         self.struck(Verb::Launch, false).await?;
+        if let Some(output) = self.output.as_ref().filter(|output| output.exists()) {
+            return Err(Error::user(format!("{} exists", output.display())));
+        }
         let number = uuid::Uuid::new_v4().simple().to_string();
         let (key, machine) = (format!("key-{number}"), format!("machine-{number}"));
         let (key_path, path) = (self.folder.join(&key), self.folder.join(&machine));
@@ -201,6 +247,17 @@ impl Builder for FakeBuilder {
 
     async fn checkpoint_exists(&self, _: &Context, checkpoint: &Resource) -> Result<bool> {
         Ok(self.folder.join(&checkpoint.name).exists())
+    }
+
+    async fn capture_checkpoint(&self, cx: &Context, checkpoint: &Resource) -> Result<Option<Artifact>> {
+        if !self.captures_checkpoints {
+            return Ok(None);
+        }
+        self.called("capture_checkpoint");
+        self.struck(Verb::Capture, false).await?;
+        let state = self.folder.join(&checkpoint.name);
+        std::fs::metadata(&state).map_err(|e| Error::io("open", &state, e))?;
+        self.image(cx, &uuid::Uuid::new_v4().simple().to_string()).await.map(Some)
     }
 
     async fn source_digest(&self, _: &Context) -> Result<Option<String>> {
@@ -257,17 +314,7 @@ impl Machine for FakeMachine {
         let builder = &self.builder;
         builder.called("capture");
         builder.struck(Verb::Capture, false).await?;
-        let name = format!("image-{}", self.number);
-        let path = builder.folder.join(&name);
-        let image = builder.resource("image", &name);
-        cx.own(image.clone(), async {
-            std::fs::write(&path, "image").map_err(|e| Error::io("write", &path, e))
-        })
-        .await?;
-        builder.struck(Verb::Capture, true).await?;
-        let mut artifact = Artifact::new("test.fake", &name).describe(format!("Image: {name}")).owning(image);
-        artifact.generated_data.insert("ID".to_owned(), self.number.clone().into());
-        Ok(artifact)
+        builder.image(cx, &self.number).await
     }
 
     async fn checkpoint(&self, cx: &Context, key: &CheckpointKey) -> Result<Option<Resource>> {
@@ -378,8 +425,8 @@ impl Provisioner for FakeProvisioner {
         Trouble::strike(trouble, true, &format!("try {number}")).await
     }
 
-    fn inputs(&self) -> Inputs {
-        self.reads.clone().map_or(Inputs::Volatile, Inputs::Files)
+    fn inputs(&self) -> StepInputs {
+        self.reads.clone().map_or(StepInputs::Volatile, StepInputs::Files)
     }
 
     /// What goes wrong is no part of it: a test may mend that between two runs.

@@ -25,6 +25,7 @@ use crate::ledger::{Ledger, MemoryLedger, Resource};
 use crate::secrets::Secrets;
 
 pub mod builder;
+pub mod checkpoints;
 pub mod communicator;
 pub mod data_source;
 #[cfg(unix)]

@@ -10,7 +10,7 @@ use packer_core::kit::render;
 use packer_core::kit::shell;
 use packer_core::{
     Command, Communicator, CommunicatorExt, Context, Diagnostic, Diagnostics, Error, ExitStatus, Fault,
-    Inputs, Machine, PrepareContext, Provisioner, Result, Source, TempFile, Value, async_trait,
+    Machine, PrepareContext, Provisioner, Result, Source, StepInputs, TempFile, Value, async_trait,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -170,8 +170,8 @@ impl Provisioner for Shell {
         true
     }
 
-    fn inputs(&self) -> Inputs {
-        Inputs::Files(self.files().map(PathBuf::from).collect())
+    fn inputs(&self) -> StepInputs {
+        StepInputs::Files(self.files().map(PathBuf::from).collect())
     }
 
     fn config(&self) -> Option<Value> {

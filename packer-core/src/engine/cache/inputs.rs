@@ -11,7 +11,7 @@ use crate::engine::guard;
 use crate::event::Reason;
 use crate::facts::Facts;
 use crate::pipeline::{Build, Decoded, ProvisionStep, RunValues};
-use crate::provisioner::{Inputs, Provisioner};
+use crate::provisioner::{Provisioner, StepInputs};
 use crate::value::Value;
 
 /// What counts of a step beside what was there before it.
@@ -59,9 +59,9 @@ pub(crate) fn describe_made(
 ) -> Result<Described, Reason> {
     let inputs = match &step.inputs {
         Some(declared) => declared.clone(),
-        None => guard::unwound_call(|| provisioner.inputs()).unwrap_or(Inputs::Volatile),
+        None => guard::unwound_call(|| provisioner.inputs()).unwrap_or(StepInputs::Volatile),
     };
-    let Inputs::Files(files) = inputs else {
+    let StepInputs::Files(files) = inputs else {
         return Err(Reason::Volatile { marked: step.inputs.is_some() });
     };
     let config = config.or_else(|| guard::unwound_call(|| provisioner.config()).unwrap_or_default());

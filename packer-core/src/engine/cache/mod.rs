@@ -37,7 +37,7 @@ pub(crate) use imprint::masked;
 pub(crate) use index::{Index, Store};
 pub(crate) use inputs::is_fixed;
 pub(crate) use lookup::Lookup;
-pub(crate) use track::{Track, exists};
+pub(crate) use track::{Resumed, Track, exists};
 
 use crate::context::RunContext;
 use crate::engine::report::StepUse;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::index::{Checkpoint, Outcome};
 use super::lookup::{self, Lookup};
 use super::{Open, is_fixed, now, uses};
+use crate::artifact::Artifact;
 use crate::builder::{Builder, CheckpointKey, Machine};
 use crate::context::Context;
 use crate::engine::cleanup::{self, Owners};
@@ -61,24 +62,23 @@ impl Track {
         }))
     }
 
-    /// Starts the machine from the last saved state that can be used; gives it and the provisioner to go on with.
+    /// Starts from the last saved state that can be used.
     ///
     /// # Errors
     /// Where the work was cancelled.
     pub(crate) async fn resume(
         &mut self,
         cx: &Context,
-        build: &Build,
         builder: &dyn Builder,
         owners: &Owners,
-    ) -> Result<Option<(Box<dyn Machine>, usize)>> {
+    ) -> Result<Option<Resumed>> {
         let mut resumed = None;
         while let Some(last) = self.lookup.reusable().checked_sub(1) {
             let Some(checkpoint) = self.lookup.steps[last].checkpoint.clone() else { break };
-            match start(cx, builder, &checkpoint.resource).await {
-                Ok(machine) => {
-                    let next = self.lookup.steps.get(last + 1);
-                    resumed = Some((machine, next.map_or(build.provisioners.len(), |step| step.at)));
+            let next = self.lookup.steps.get(last + 1).map(|step| step.at);
+            match start(cx, builder, &checkpoint.resource, next, owners).await {
+                Ok(started) => {
+                    resumed = Some(started);
                     break;
                 }
                 Err(error) if cx.is_cancelled() => return Err(error),
@@ -365,14 +365,42 @@ impl Track {
     }
 }
 
-/// Starts a machine from a saved state.
-async fn start(cx: &Context, builder: &dyn Builder, checkpoint: &Resource) -> Result<Box<dyn Machine>> {
-    let who = format!("the builder {:?} during resume", cx.build().builder_type);
-    let work = async {
-        exists(cx, builder, checkpoint).await?;
-        builder.resume(cx, checkpoint).await
-    };
-    cx.timed("resume", guard::caught(&who, work)).await
+/// What became of a saved state.
+pub(crate) enum Resumed {
+    /// A machine, and the provisioner to go on with; `None` where all have run.
+    Machine(Box<dyn Machine>, Option<usize>),
+    /// All that was to be made of it.
+    Artifact(Artifact),
+}
+
+/// Starts a machine from a saved state, in which provisioner `next` has not run; where all have, makes the artifact
+/// without one if the builder can.
+async fn start(
+    cx: &Context,
+    builder: &dyn Builder,
+    checkpoint: &Resource,
+    next: Option<usize>,
+    owners: &Owners,
+) -> Result<Resumed> {
+    let who = |verb| format!("the builder {:?} during {verb}", cx.build().builder_type);
+    let exists = exists(cx, builder, checkpoint);
+    cx.until_cancelled(exists).await?;
+    if next.is_none() && !cx.build().debug {
+        let who = who("capture_checkpoint");
+        let work = guard::caught(&who, builder.capture_checkpoint(cx, checkpoint));
+        match cx.until_cancelled(work).await {
+            Ok(Some(artifact)) => return Ok(Resumed::Artifact(artifact)),
+            Ok(None) => {}
+            Err(error) if cx.is_cancelled() => return Err(error),
+            Err(error) => {
+                trouble(cx, format!("{checkpoint} cannot be captured without a machine: {error}"));
+                cleanup::release_all(cx, owners, &[]).await;
+            }
+        }
+    }
+    let who = who("resume");
+    let machine = cx.timed("resume", guard::caught(&who, builder.resume(cx, checkpoint))).await?;
+    Ok(Resumed::Machine(machine, next))
 }
 
 /// Finds out whether a saved state is still there, as far as the builder can say.

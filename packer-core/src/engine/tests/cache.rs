@@ -8,7 +8,7 @@ use crate::event::EventKind;
 use crate::ledger::{Ledger, MemoryLedger};
 use crate::pipeline::ProvisionerExt;
 use crate::pipeline::{Build, Late, Pipeline, ProvisionStep};
-use crate::provisioner::{Inputs, Provisioner};
+use crate::provisioner::{Provisioner, StepInputs};
 use crate::registry::Registry;
 use crate::testing::{FakeBuilder, FakeProvisioner, Recorder, TempFolder, Trouble, Verb};
 
@@ -136,6 +136,51 @@ async fn a_second_run_reuses_everything_and_goes_straight_to_capture() {
 }
 
 #[tokio::test]
+async fn a_state_with_all_steps_is_captured_without_a_machine_where_the_builder_can() {
+    let place = Place::new();
+    place.run(three(&place, ["1", "2", "3"])).await;
+    let run = async |builder: &FakeBuilder, texts, debug| {
+        let mut build = three(&place, texts);
+        build.builder = Late::ready(Arc::new(builder.clone()) as Arc<dyn crate::Builder>);
+        let out = place.path("out");
+        build = build.post_process(crate::testing::FakePostProcessor::writing(out, crate::Keep::No));
+        place.run_with(&place.engine().debug(debug), build).await
+    };
+    let direct = place.builder().captures_checkpoints();
+    let report = run(&direct, ["1", "2", "3"], false).await;
+    expect(&report, &[]);
+    assert_eq!(direct.calls(), ["capture_checkpoint", "release image"]);
+    assert_eq!(report.artifacts[0].files, [place.path("out")], "post-processors have run");
+
+    // A step that has to run needs a machine, and so does whoever wants to look into it.
+    for (texts, debug, calls) in [(["1", "2", "x"], false, "resume"), (["1", "2", "3"], true, "resume")] {
+        let direct = place.builder().captures_checkpoints();
+        let report = run(&direct, texts, debug).await;
+        assert_eq!(report.status, Status::Succeeded, "{:?}", report.error);
+        assert_eq!(direct.calls().first().map(String::as_str), Some(calls));
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_captured_directly_is_started() {
+    for trouble in [Trouble::Fail, Trouble::FailHalfway, Trouble::Panic] {
+        let place = Place::new();
+        place.run(three(&place, ["1", "2", "3"])).await;
+        // The capture of the machine fails too: the error is its own.
+        let direct = place.builder().captures_checkpoints().trouble(Verb::Capture, trouble);
+        let mut build = three(&place, ["1", "2", "3"]);
+        build.builder = Late::ready(Arc::new(direct.clone()) as Arc<dyn crate::Builder>);
+        let report = place.run(build).await;
+        assert_eq!(report.status, Status::Failed);
+        assert_eq!(direct.calls()[0], "capture_checkpoint");
+        assert!(direct.calls().contains(&"resume".to_owned()), "{:?}", direct.calls());
+        let told = place.trouble();
+        assert!(told.len() == 1 && told[0].contains("cannot be captured without a machine"), "{told:?}");
+        assert_eq!(place.cache().list().unwrap().len(), 4, "the states stay");
+    }
+}
+
+#[tokio::test]
 async fn only_what_a_change_touches_runs_again() {
     for (texts, changed) in [(["1", "2", "x"], 3), (["1", "x", "3"], 2), (["x", "2", "3"], 1)] {
         let place = Place::new();
@@ -250,13 +295,13 @@ async fn a_volatile_step_ends_the_chain() {
     let saved: Vec<bool> = report.cache.unwrap().steps.iter().map(|s| s.saved).collect();
     assert_eq!(saved, [true, false, false]);
     // Whoever writes the step knows better, both ways.
-    let declared = || ProvisionStep::new(Place::step("2").volatile()).inputs(Inputs::Files(Vec::new()));
+    let declared = || ProvisionStep::new(Place::step("2").volatile()).inputs(StepInputs::Files(Vec::new()));
     expect(
         &place.as_planned(build(declared())).await,
         &[(2, "no state of the machine is saved behind it"), (3, BEFORE)],
     );
     expect(&place.as_planned(build(declared())).await, &[]);
-    let marked = ProvisionStep::new(Place::step("2")).inputs(Inputs::Volatile);
+    let marked = ProvisionStep::new(Place::step("2")).inputs(StepInputs::Volatile);
     expect(&place.as_planned(build(marked)).await, &[(2, "it is marked volatile"), (3, BEFORE)]);
 }
 

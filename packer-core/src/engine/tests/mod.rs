@@ -18,6 +18,7 @@ mod post;
 mod provisioning;
 mod recovery;
 mod runs;
+mod steps;
 
 /// A folder as the world, an engine that records what it tells, and its ledger.
 struct World {

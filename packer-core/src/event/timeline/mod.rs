@@ -198,7 +198,7 @@ impl Row {
             }
             EventKind::BuildFailed { error, artifacts, .. } => {
                 self.artifacts = artifacts.iter().map(|a| a.description.clone()).collect();
-                self.end(event.time, State::Failed(error.clone()));
+                self.end(event.time, State::Failed(error.message.clone()));
             }
             EventKind::BuildSkipped { reason } => self.end(event.time, State::Skipped(reason.clone())),
             EventKind::StepStarted { step, name } => {
@@ -222,7 +222,7 @@ impl Row {
                 let end = self.next_line();
                 let bar = &mut self.steps[self.open.remove(place)];
                 bar.ended = Some(event.time);
-                bar.error.clone_from(error);
+                bar.error = error.as_ref().map(|error| error.message.clone());
                 bar.lines.end = end;
             }
             EventKind::StepReused { number, steps, provisioner, name } => {

@@ -270,8 +270,8 @@ impl Exporter<'_> {
         }
         match &step.inputs {
             None => {}
-            Some(provisioner::Inputs::Volatile) => body.push(attribute("volatile", true.into())),
-            Some(provisioner::Inputs::Files(paths)) => {
+            Some(provisioner::StepInputs::Volatile) => body.push(attribute("volatile", true.into())),
+            Some(provisioner::StepInputs::Files(paths)) => {
                 let mut list = Vec::new();
                 for path in paths {
                     match path.to_str() {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile, Span};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, Part, SourceFile, Span};
 use crate::language::syntax::{Node, NodeKind, Property, read_plain};
 use crate::template::suggest::MANY;
 use crate::value::{Type, Value};
@@ -85,6 +85,38 @@ impl Object {
         Value::object(self.items.iter().map(|p| (p.name.text.clone(), value(&p.value))))
     }
 
+    /// The deepest place on a path that can be found. Names may be written in any case; one object may stand for a list of
+    /// them.
+    pub(super) fn place_of(&self, path: &[Part<'_>]) -> Option<Location> {
+        let (first, mut path) = match path {
+            [Part::Name(name), rest @ ..] => (named(&self.items, name)?, rest),
+            _ => return None,
+        };
+        let mut span = first.name.span.to(first.value.span);
+        let mut node = &first.value;
+        while let [part, rest @ ..] = path {
+            match (&node.kind, part) {
+                (NodeKind::Array(nodes), Part::Index(index)) => {
+                    let Some(item) = nodes.get(*index) else { break };
+                    (span, node) = (item.span, item);
+                }
+                (NodeKind::Array(nodes), Part::Name(_)) => {
+                    let Some(item) = nodes.first() else { break };
+                    node = item;
+                    continue;
+                }
+                (NodeKind::Object(items), Part::Name(name)) => {
+                    let Some(item) = named(items, name) else { break };
+                    (span, node) = (item.name.span.to(item.value.span), &item.value);
+                }
+                (NodeKind::Object(_), Part::Index(0)) => {}
+                _ => break,
+            }
+            path = rest;
+        }
+        Some(span.in_source(&self.source))
+    }
+
     /// Finds where items stand.
     pub(super) fn places(&self) -> Places<'_> {
         let mut by_name = HashMap::with_capacity(self.items.len());
@@ -93,6 +125,12 @@ impl Object {
         }
         Places { object: self, by_name, searches: Cell::new(0) }
     }
+}
+
+/// The item of a name, the exact one first.
+fn named<'a>(items: &'a [Property], name: &str) -> Option<&'a Property> {
+    let exact = items.iter().find(|item| &*item.name.text == name);
+    exact.or_else(|| items.iter().find(|item| item.name.text.to_lowercase() == name.to_lowercase()))
 }
 
 /// Where the items of an object stand.

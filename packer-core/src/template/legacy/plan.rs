@@ -10,11 +10,11 @@ use super::steps::{PostProcessor as PostProcessorItem, Provisioner as Provisione
 use super::{Legacy, capped, checks};
 use crate::builder::Builder;
 use crate::config::Config;
-use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, Part, parts};
 use crate::facts::BuildInfo;
 use crate::facts::Facts;
 use crate::language::go_template::{Interpolation, placeholders};
-use crate::pipeline::{Build, Late, Pipeline, PostProcessStep, ProvisionStep};
+use crate::pipeline::{Build, Late, Pipeline, Places, PostProcessStep, ProvisionStep};
 use crate::registry::{ComponentType, Registry};
 use crate::secrets::Secrets;
 use crate::template::component::unknown;
@@ -149,6 +149,7 @@ impl Planner<'_> {
 
         let mut found = Diagnostics::new();
         let made = self.builder(builder, &interpolation, &mut found);
+        let places = places(&builder.config, None);
         let own = made.as_ref().map_or_else(Vec::new, |b| b.variables());
         let names = Facts::COMMON.into_iter().chain(own.iter().map(Cow::as_ref));
         let steps = Steps {
@@ -171,7 +172,7 @@ impl Planner<'_> {
             _ => Arc::new(Rejected(found.clone())) as Arc<dyn Builder>,
         };
         told.extend(found.into_iter().map(|finding| rephrase(&info, finding)));
-        let mut build = Build::with_builder(display_name, kind.to_owned(), Late::ready(made));
+        let mut build = Build::with_builder(display_name, kind.to_owned(), Late::ready(made).placed(places));
         build.info = Arc::new(info);
         build.source = format!("{kind}.{name}");
         build.description.clone_from(&document.description);
@@ -231,7 +232,10 @@ impl Steps<'_> {
         let over =
             step.overrides.iter().find(|(name, _)| &*name.text == self.builder).map(|(_, object)| object);
         let provisioner = decode(known, &step.config, over, &self.interpolation, &step.place, found)?;
-        let mut made = ProvisionStep::with_provisioner(kind, Late::ready(provisioner));
+        let mut made = ProvisionStep::with_provisioner(
+            kind,
+            Late::ready(provisioner).placed(places(&step.config, over)),
+        );
         made.pause_before = step.pause_before;
         made.timeout = step.timeout;
         made.max_retries = max_retries;
@@ -266,12 +270,22 @@ impl Steps<'_> {
             return None;
         };
         let post_processor = decode(known, &step.config, None, &self.interpolation, &step.place, found)?;
-        let made = PostProcessStep::with_post_processor(kind, Late::ready(post_processor));
+        let late = Late::ready(post_processor).placed(places(&step.config, None));
+        let made = PostProcessStep::with_post_processor(kind, late);
         let mut made = made.named(&*step.name.text);
         made.keep_input_artifact = step.keep_input_artifact;
         made.location = Some(step.place.clone());
         Some(made)
     }
+}
+
+/// Where the arguments of a component stand: in what is laid over its object, or in the object.
+fn places(object: &Object, over: Option<&Object>) -> Places {
+    let objects: Vec<Object> = over.into_iter().chain([object]).cloned().collect();
+    Arc::new(move |path| {
+        let path: Vec<Part<'_>> = parts(path).collect();
+        objects.iter().find_map(|object| object.place_of(&path))
+    })
 }
 
 /// Makes a component of its object, with another one laid over it.

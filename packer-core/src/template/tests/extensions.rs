@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::artifact::Artifact;
-use crate::provisioner::Inputs as StepInputs;
+use crate::provisioner::StepInputs;
 
 /// A builder that has an argument of its own with the name of an extension.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
