@@ -1,9 +1,9 @@
 //! `packer validate`: says what is wrong with a template.
 
-use packer_core::{Diagnostics, Engine};
+use packer_core::Diagnostics;
 
 use crate::flags::{self, Flag};
-use crate::template::TemplateFlags;
+use crate::template::{TemplateFlags, apart};
 use crate::ui::Format;
 use crate::{FAILED, OK, Session, registry};
 
@@ -68,7 +68,12 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
     };
     let mut findings = not_portable;
     findings.append(pipeline.notes.clone());
-    findings.append(Engine::new().host(session.host()).prepare(&pipeline).await);
+    let (engine, preparing) = (session.engine(), pipeline.clone());
+    // What components look into may be pipes too.
+    match session.unless_stopped(apart(async move { engine.prepare(&preparing).await })).await {
+        Ok(found) => findings.append(found),
+        Err(code) => return code,
+    }
     findings.scrub(&pipeline.secrets);
     session.ui.diagnostics(&findings);
     if findings.has_errors() {
