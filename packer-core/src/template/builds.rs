@@ -33,6 +33,8 @@ pub(super) struct BuildBlock {
     pub(super) provisioners: Vec<Step>,
     pub(super) error_cleanup: Option<Step>,
     pub(super) post_processors: Vec<Vec<Step>>,
+    /// Whether what it is called and made from is right; if not, it is as if it were not there for who only looks.
+    pub(super) sound: bool,
 }
 
 /// A source that a build uses.
@@ -140,18 +142,33 @@ impl Reader<'_> {
             content.attribute(name).and_then(|a| decode::text(a, self.scope, diagnostics))
         };
         let key = || instance.as_ref().map(|i| i.key.to_string());
-        let name = text("name", diagnostics).or_else(key).unwrap_or_default();
-        let description = text("description", diagnostics).unwrap_or_default();
+        let mut found = Diagnostics::new();
+        let name = text("name", &mut found).or_else(key).unwrap_or_default();
+        let description = text("description", &mut found).unwrap_or_default();
         let registries: Vec<&Block> = content.blocks("hcp_packer_registry").map(|b| &b.block).collect();
         hcp::check_in_build(&registries, self.scope, diagnostics);
-        let sources = self.uses(block, &content, diagnostics);
+        let sources = self.uses(block, &content, &mut found);
+        let sound = !found.has_errors();
+        diagnostics.append(found);
+        for used in &sources {
+            self.check_use(used, block, diagnostics);
+        }
         let build = Value::object([("name", Value::text(&name))]);
         let steps = Steps { registry: self.registry, scope: self.scope.with_variables([("build", build)]) };
         let blocks: Vec<Made> =
             content.blocks.iter().map(|b| Made::new(b, self.scope, &steps.scope, &[])).collect();
         let (provisioners, post_processors) = steps.read(&blocks, diagnostics);
         let error_cleanup = steps.error_cleanup(&blocks, diagnostics);
-        BuildBlock { name, description, instance, sources, provisioners, error_cleanup, post_processors }
+        BuildBlock {
+            name,
+            description,
+            instance,
+            sources,
+            provisioners,
+            error_cleanup,
+            post_processors,
+            sound,
+        }
     }
 
     /// The sources of `sources`, then those of `source` blocks.
@@ -190,9 +207,6 @@ impl Reader<'_> {
                     .detail("A build needs at least one source to be made from.")
                     .at(block.location()),
             );
-        }
-        for used in &uses {
-            self.check_use(used, block, diagnostics);
         }
         uses
     }

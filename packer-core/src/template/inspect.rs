@@ -20,9 +20,9 @@ use crate::value::quote::quote;
 pub struct Inspection {
     /// Variables and their values, by name; one without a value is unknown.
     pub variables: Vec<(String, Value)>,
-    /// Locals and their values, by name.
+    /// Locals and their values, by name; without those that fail and what needs them.
     pub locals: Vec<(String, Value)>,
-    /// Build blocks, in order.
+    /// Build blocks, in order; without those of which it is not known what they are called or made from.
     pub builds: Vec<InspectedBuild>,
     /// What went wrong on the way; the rest is as good as it could be made.
     pub diagnostics: Diagnostics,
@@ -81,7 +81,8 @@ impl Template {
             "" => step.kind.to_string(),
             name => format!("{}.{name}", step.kind),
         };
-        let builds = evaluated.builds.iter().map(|(_, build)| InspectedBuild {
+        let sound = evaluated.builds.iter().filter(|(_, build)| build.sound);
+        let builds = sound.map(|(_, build)| InspectedBuild {
             name: build.name.clone(),
             description: build.description.clone(),
             sources: build.sources.iter().map(|s| format!("{}.{}", s.source.kind, s.name)).collect(),
@@ -90,7 +91,10 @@ impl Template {
         });
         let inspection = Inspection {
             variables: pairs(&evaluated.variables),
-            locals: pairs(&evaluated.locals),
+            locals: pairs(&evaluated.locals)
+                .into_iter()
+                .filter(|(name, _)| !evaluated.failed.contains(&**name))
+                .collect(),
             builds: builds.collect(),
             diagnostics,
             secrets: evaluated.secrets.clone(),

@@ -1,7 +1,7 @@
 //! Evaluation of locals and data sources: in the order in which they need each other, each once, independent data
 //! sources side by side.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -21,6 +21,8 @@ use crate::value::{Type, Value};
 pub(super) struct Values {
     /// `local`.
     pub(super) locals: Value,
+    /// Names of the locals that could not be evaluated; they are unknown.
+    pub(super) failed: BTreeSet<Arc<str>>,
     /// `data`.
     pub(super) data: Value,
 }
@@ -43,14 +45,22 @@ pub(super) async fn evaluate_all(
     let mut missing: Vec<usize> = (0..nodes.count()).map(|i| graph.needs(i).len()).collect();
     let mut ready: Vec<usize> = (0..nodes.count()).rev().filter(|i| missing[*i] == 0).collect();
     let mut results: Vec<Option<Value>> = vec![None; nodes.count()];
+    let mut failed = vec![false; nodes.count()];
     let mut reading = JoinSet::new();
     loop {
         let (node, value) = match ready.pop() {
-            Some(node) if broken[node] => (node, Value::unknown(Type::Dynamic)),
+            Some(node) if broken[node] => {
+                failed[node] = true;
+                (node, Value::unknown(Type::Dynamic))
+            }
             Some(node) => {
                 let scope = nodes.scope_of(node, &graph, &results, base);
                 match nodes.kind(node) {
-                    Node::Local(local) => (node, evaluate_local(local, &scope, setting, diagnostics)),
+                    Node::Local(local) => {
+                        let value = evaluate_local(local, &scope, setting, diagnostics);
+                        failed[node] = value.is_none() || graph.needs(node).iter().any(|need| failed[*need]);
+                        (node, value.unwrap_or_else(|| Value::unknown(Type::Dynamic)))
+                    }
                     Node::Data(block) => match block.prepare(&scope, setting, registry, read, diagnostics) {
                         Read::Done(value) => (node, value),
                         Read::Pending(source, cx) => {
@@ -81,24 +91,25 @@ pub(super) async fn evaluate_all(
         }
     }
     setting.clean_up();
-    nodes.all(results)
+    nodes.all(results, &failed)
 }
 
+/// The value of a local; `None` where it has none.
 fn evaluate_local(
     local: &Local,
     scope: &Scope,
     setting: &Setting<'_>,
     diagnostics: &mut Diagnostics,
-) -> Value {
+) -> Option<Value> {
     let before = diagnostics.len();
     let value = local.expression.evaluate(scope, diagnostics);
     if diagnostics.len() > before {
-        return Value::unknown(Type::Dynamic);
+        return None;
     }
     if local.sensitive {
         decode::register_secrets(&value, &setting.secrets);
     }
-    value.sensitive_if(local.sensitive)
+    Some(value.sensitive_if(local.sensitive))
 }
 
 enum Node<'a> {
@@ -275,7 +286,7 @@ impl<'a> Nodes<'a> {
         base.with_variables([("local", Value::object(locals)), ("data", Value::object(data))])
     }
 
-    fn all(&self, results: Vec<Option<Value>>) -> Values {
+    fn all(&self, results: Vec<Option<Value>>, failed: &[bool]) -> Values {
         let mut results = results.into_iter().map(|v| v.unwrap_or_else(|| Value::unknown(Type::Dynamic)));
         let mut data: BTreeMap<&str, Vec<(&str, Value)>> = BTreeMap::new();
         for (block, value) in self.blocks.iter().zip(&mut results) {
@@ -283,7 +294,8 @@ impl<'a> Nodes<'a> {
         }
         let locals = Value::object(self.locals.iter().map(|l| l.name.clone()).zip(results));
         let data = Value::object(data.into_iter().map(|(kind, of_kind)| (kind, of_one_kind(of_kind))));
-        Values { locals, data }
+        let failed = self.locals.iter().zip(&failed[self.blocks.len()..]).filter(|(_, failed)| **failed);
+        Values { locals, data, failed: failed.map(|(local, _)| local.name.clone()).collect() }
     }
 }
 

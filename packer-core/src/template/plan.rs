@@ -39,6 +39,8 @@ pub(super) struct Evaluated<'t> {
     pub(super) scope: Scope,
     pub(super) variables: Value,
     pub(super) locals: Value,
+    /// Names of locals that could not be evaluated.
+    pub(super) failed: BTreeSet<Arc<str>>,
     pub(super) sources: Sources<'t>,
     /// Each build block, or each of those that one with `for_each` stands for.
     pub(super) builds: Vec<(&'t Block, BuildBlock)>,
@@ -130,6 +132,7 @@ impl Template {
             scope,
             variables,
             locals: found.locals,
+            failed: found.failed,
             sources,
             builds,
             secrets: setting.secrets.clone(),

@@ -228,10 +228,26 @@ fn one_type(values: Vec<Value>, element: &Type, empty: &Type, kind: &str) -> Res
         let element = if *element == Type::Dynamic { empty } else { element };
         return Ok((element.without_optional(), values));
     }
+    if *element == Type::Dynamic && stays_open(&values, kind) {
+        return Err(ConversionError::new(format!("all {kind} elements must have the same type")));
+    }
     match unify::convert_all(&values) {
         Some(converted) => converted,
         None => Err(ConversionError::new(format!("all {kind} elements must have the same type"))),
     }
+}
+
+/// Whether values without a type keep the others from having one: beside structures a bare null does. In a map it does not
+/// where the others have one type anyhow.
+fn stays_open(values: &[Value], kind: &str) -> bool {
+    let untyped = |v: &Value| matches!(v.data(), Data::Null(Type::Dynamic) | Data::Unknown(Type::Dynamic));
+    if !values.iter().any(untyped) {
+        return false;
+    }
+    let types: Vec<Type> = values.iter().map(Value::ty).collect();
+    let mut known = types.iter().filter(|t| **t != Type::Dynamic);
+    let Some(first) = known.next() else { return false };
+    unify(&types) == Some(Type::Dynamic) && (kind != "map" || known.any(|t| t != first))
 }
 
 fn require_attributes<'o>(
@@ -395,6 +411,16 @@ mod tests {
                 Value::tuple([Value::from(1), Value::null(Type::Dynamic)]),
                 Type::list(Type::Dynamic),
                 "list(number)[1, null(number)]",
+            ),
+            (
+                Value::tuple([Value::tuple([s("x")]), Value::null(Type::Dynamic)]),
+                Type::list(Type::Dynamic),
+                "all list elements must have the same type",
+            ),
+            (
+                Value::object([("a", Value::tuple([s("x")])), ("b", Value::null(Type::Dynamic))]),
+                Type::map(Type::Dynamic),
+                r#"map(tuple([string])){"a": ["x"], "b": null(tuple([string]))}"#,
             ),
             (
                 Value::object([("a", Value::from(1)), ("z", s("dropped"))]),

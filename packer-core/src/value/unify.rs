@@ -1,51 +1,144 @@
 //! The one type that several types can all be converted to.
 
-use std::collections::BTreeSet;
+use std::cmp::Ordering;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::convert::converted_type;
 use super::{ConversionError, Type, Value, convert};
 
-/// The type that values of all the types can be converted to without loss, or `None`.
+/// The type that values of all the types can be converted to, or `None`.
 ///
-/// String is above number and bool; objects with the same attributes unify attribute by attribute, others to a
-/// map; tuples of one length element by element, others to a list. A type that is not known yet becomes that of the
-/// primitives beside it; beside structures the result is not known either.
+/// Collections of one kind become one of what their elements have in common; objects with the same attributes are united
+/// attribute by attribute, others as a map; tuples of one length element by element, others as a list; objects beside maps
+/// are maps, and tuples beside lists lists. Whatever else there is takes the most general of the types as it stands: string
+/// above number and bool, lists and tuples above sets. A type that is not known yet becomes that of the primitives beside
+/// it; beside structures the result is not known either.
 pub fn unify(types: &[Type]) -> Option<Type> {
-    let Some(first) = types.first() else { return Some(Type::Dynamic) };
+    if types.is_empty() { Some(Type::Dynamic) } else { common(types) }
+}
+
+/// The same, but nothing has no type in common.
+fn common(types: &[Type]) -> Option<Type> {
+    let first = types.first()?;
     if types.iter().all(|t| t == first) {
         return Some(first.clone());
     }
-    if types.contains(&Type::Dynamic) {
-        return unify_with_dynamic(types);
-    }
-    let all = |f: fn(&Type) -> bool| types.iter().all(f);
+    let types = &distinct(types)[..];
     let any = |f: fn(&Type) -> bool| types.iter().any(f);
-    if all(is_object) {
-        return unify_objects(types);
+    let only = |f: fn(&Type) -> bool, g: fn(&Type) -> bool| {
+        types.iter().all(|t| f(t) || g(t) || *t == Type::Dynamic)
+    };
+    for (kind, in_disguise, of) in [
+        (is_map as fn(&Type) -> bool, is_object as fn(&Type) -> bool, Type::map as fn(Type) -> Type),
+        (is_list, is_tuple, Type::list),
+    ] {
+        if any(kind) && only(kind, kind) {
+            return collection(types, of);
+        }
+        if any(kind)
+            && only(kind, in_disguise)
+            && let Some(united) = united_as(types, in_disguise, of)
+        {
+            return Some(united);
+        }
     }
-    if all(is_tuple) {
-        return unify_tuples(types);
+    match () {
+        () if any(is_set) && only(is_set, is_set) => collection(types, Type::set),
+        () if any(is_object) && only(is_object, is_object) => unless_dynamic(types, unify_objects),
+        () if any(is_tuple) && only(is_tuple, is_tuple) => unless_dynamic(types, unify_tuples),
+        () if any(is_object) && any(is_tuple) => None,
+        () => most_general(types),
     }
-    if any(is_object) && any(is_tuple) {
+}
+
+/// Each of the types once, in order.
+fn distinct(types: &[Type]) -> Vec<Type> {
+    let mut seen = HashSet::new();
+    types.iter().filter(|t| seen.insert(*t)).cloned().collect()
+}
+
+/// What types have in common cannot be told before all of them are known.
+fn unless_dynamic(types: &[Type], unite: fn(&[Type]) -> Option<Type>) -> Option<Type> {
+    if types.contains(&Type::Dynamic) { Some(Type::Dynamic) } else { unite(types) }
+}
+
+/// A collection of what the elements of collections have in common.
+fn collection(types: &[Type], of: fn(Type) -> Type) -> Option<Type> {
+    if types.contains(&Type::Dynamic) {
+        return Some(Type::Dynamic);
+    }
+    common(&types.iter().filter_map(|t| t.element().cloned()).collect::<Vec<_>>()).map(of)
+}
+
+/// Tuples beside lists as lists, objects beside maps as maps; `None` where not all of them are.
+fn united_as(types: &[Type], in_disguise: fn(&Type) -> bool, of: fn(Type) -> Type) -> Option<Type> {
+    let (hidden, mut plain): (Vec<Type>, Vec<Type>) = types.iter().cloned().partition(in_disguise);
+    plain.push(as_collection(&hidden, of)?);
+    common(&plain).filter(|t| *t != Type::Dynamic)
+}
+
+/// The first of the types, the more general ones before others, that all the others can be converted to.
+fn most_general(types: &[Type]) -> Option<Type> {
+    // Beyond any use, and the work grows with the square.
+    const MOST: usize = 1 << 10;
+    if types.len() > MOST {
         return None;
     }
-    if all(|t| is_map(t) || is_object(t)) {
-        return unify_elements(types).map(Type::map);
+    let above = |a: &Type, b: &Type| generality(a, b) == Ordering::Less;
+    let mut more_general: Vec<usize> =
+        types.iter().map(|t| types.iter().filter(|other| above(other, t)).count()).collect();
+    let mut queue: VecDeque<usize> = (0..types.len()).filter(|i| more_general[*i] == 0).collect();
+    while let Some(i) = queue.pop_front() {
+        let candidate = &types[i];
+        if types.iter().all(|t| t == candidate || converted_type(t, candidate).is_ok()) {
+            return Some(candidate.clone());
+        }
+        for j in (0..types.len()).filter(|j| above(candidate, &types[*j])) {
+            more_general[j] -= 1;
+            if more_general[j] == 0 {
+                queue.push_back(j);
+            }
+        }
     }
-    if all(|t| is_list(t) || is_tuple(t)) {
-        return unify_elements(types).map(Type::list);
+    None
+}
+
+/// `Less` where the first type looks like the more general one. Whether the other can be converted to it is another question.
+fn generality(a: &Type, b: &Type) -> Ordering {
+    match (a, b) {
+        (Type::Dynamic, Type::Dynamic) => Ordering::Equal,
+        (_, Type::Dynamic) => Ordering::Less,
+        (Type::String, Type::Number | Type::Bool) => Ordering::Less,
+        (Type::List(a), Type::List(b)) | (Type::Set(a), Type::Set(b)) | (Type::Map(a), Type::Map(b)) => {
+            generality(a, b)
+        }
+        (Type::List(_), Type::Set(_) | Type::Tuple(_))
+        | (Type::Tuple(_), Type::Set(_))
+        | (Type::Map(_), Type::Object(_)) => Ordering::Less,
+        (Type::Object(a), Type::Object(b)) if a.attributes.keys().eq(b.attributes.keys()) => {
+            all_as_general(a.attributes.values().zip(b.attributes.values()))
+        }
+        (Type::Tuple(a), Type::Tuple(b)) if a.len() == b.len() => all_as_general(a.iter().zip(b.iter())),
+        (Type::Dynamic, _)
+        | (Type::Number | Type::Bool, Type::String)
+        | (Type::Set(_) | Type::Tuple(_), Type::List(_))
+        | (Type::Set(_), Type::Tuple(_))
+        | (Type::Object(_), Type::Map(_)) => Ordering::Greater,
+        _ => Ordering::Equal,
     }
-    if all(is_set) {
-        return unify_elements(types).map(Type::set);
-    }
-    if all(|t| is_set(t) || is_list(t) || is_tuple(t)) {
-        let element = unify_elements(types)?;
-        return Some(if any(is_list) { Type::list(element) } else { Type::set(element) });
-    }
-    // Primitives: two different ones meet in string, except number and bool.
-    let string = types.contains(&Type::String) && all(Type::is_primitive);
-    string.then_some(Type::String)
+}
+
+/// `Less` where none of the second types is the more general one and one of the first is.
+fn all_as_general<'t>(mut pairs: impl Iterator<Item = (&'t Type, &'t Type)>) -> Ordering {
+    let mut all = Ordering::Equal;
+    let contradiction = pairs.any(|(a, b)| {
+        let one = generality(a, b);
+        let contrary = one != Ordering::Equal && one == all.reverse();
+        all = all.then(one);
+        contrary
+    });
+    if contradiction { Ordering::Equal } else { all }
 }
 
 /// Converts all values to the type they unify to; `None` where there is no such type.
@@ -81,39 +174,17 @@ fn is_set(t: &Type) -> bool {
     matches!(t, Type::Set(_))
 }
 
-/// A type that is not known yet can become any of the others, if all the others can; but what structures have in common
-/// cannot be told before it is known.
-fn unify_with_dynamic(types: &[Type]) -> Option<Type> {
-    let any = |f: fn(&Type) -> bool| types.iter().any(f);
-    if any(is_object) && any(is_tuple) {
-        return None;
-    }
-    let known: Vec<Type> = types.iter().filter(|t| **t != Type::Dynamic).cloned().collect();
-    let kinds = [is_object, is_tuple, is_map, is_list, is_set];
-    let of_one_kind = kinds.iter().any(|kind| known.iter().all(kind));
-    let common = unify(&known).filter(|t| !of_one_kind && known.contains(t));
-    Some(common.unwrap_or(Type::Dynamic))
-}
-
-/// One type for the elements of all the collections, tuples and objects.
-fn unify_elements(types: &[Type]) -> Option<Type> {
-    let mut elements: BTreeSet<Type> = BTreeSet::new();
+/// All the attributes of objects as one map, all the elements of tuples as one list.
+fn as_collection(types: &[Type], of: fn(Type) -> Type) -> Option<Type> {
+    let mut elements = Vec::new();
     for t in types {
         match t {
-            Type::List(t) | Type::Set(t) | Type::Map(t) => {
-                elements.insert((**t).clone());
-            }
             Type::Tuple(ts) => elements.extend(ts.iter().cloned()),
             Type::Object(o) => elements.extend(o.attributes.values().cloned()),
             _ => return None,
         }
     }
-    unify(&elements.into_iter().collect::<Vec<_>>())
-}
-
-/// A collection of what the elements unify to; where that is not known, each of the types must be able to become one.
-fn collection(types: &[Type], of: fn(Type) -> Type) -> Option<Type> {
-    let ty = of(unify_elements(types)?);
+    let ty = of(common(&elements)?);
     types.iter().all(|t| converted_type(t, &ty).is_ok()).then_some(ty)
 }
 
@@ -122,14 +193,14 @@ fn unify_objects(types: &[Type]) -> Option<Type> {
         types.iter().filter_map(|t| if let Type::Object(o) = t { Some(o) } else { None }).collect();
     let first = objects.first()?;
     if !objects.iter().all(|o| o.attributes.keys().eq(first.attributes.keys())) {
-        return collection(types, Type::map);
+        return as_collection(types, Type::map);
     }
     let attributes: Option<Vec<(Arc<str>, Type)>> = first
         .attributes
         .keys()
         .map(|name| {
             let types: Vec<Type> = objects.iter().filter_map(|o| o.attributes.get(name).cloned()).collect();
-            Some((name.clone(), unify(&types)?))
+            Some((name.clone(), common(&types)?))
         })
         .collect();
     attributes.map(Type::object)
@@ -140,10 +211,10 @@ fn unify_tuples(types: &[Type]) -> Option<Type> {
         types.iter().filter_map(|t| if let Type::Tuple(t) = t { Some(t) } else { None }).collect();
     let length = tuples.first()?.len();
     if !tuples.iter().all(|t| t.len() == length) {
-        return collection(types, Type::list);
+        return as_collection(types, Type::list);
     }
     let elements: Option<Vec<Type>> = (0..length)
-        .map(|i| unify(&tuples.iter().filter_map(|t| t.get(i).cloned()).collect::<Vec<_>>()))
+        .map(|i| common(&tuples.iter().filter_map(|t| t.get(i).cloned()).collect::<Vec<_>>()))
         .collect();
     elements.map(Type::tuple)
 }
@@ -171,7 +242,12 @@ mod tests {
             (vec![Type::tuple([Dynamic, Type::tuple([Number])]), Type::tuple([])], None),
             (vec![Type::list(Number), Type::tuple([String])], Some(Type::list(String))),
             (vec![Type::set(Number), Type::list(String)], Some(Type::list(String))),
-            (vec![Type::set(Number), Type::tuple([String])], Some(Type::set(String))),
+            (vec![Type::set(String), Type::list(Number)], Some(Type::list(Number))),
+            (vec![Type::set(Number), Type::tuple([String])], Some(Type::set(Number))),
+            (vec![Type::set(Number), Type::tuple([object(&[("c", String)]), Dynamic])], None),
+            (vec![Type::list(Number), Type::tuple([String]), Type::set(Bool)], None),
+            (vec![Type::map(Number), object(&[("a", String)]), Dynamic], Some(Type::map(Number))),
+            (vec![String, Dynamic, Type::tuple([Number])], Some(Dynamic)),
             (vec![Type::tuple([Number]), Type::tuple([String])], Some(Type::tuple([String]))),
             (vec![Type::tuple([Number]), Type::tuple([])], Some(Type::list(Number))),
             (vec![Type::tuple([Number, Bool]), Type::tuple([])], None),

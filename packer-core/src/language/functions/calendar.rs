@@ -150,8 +150,18 @@ impl Moment {
         if self.offset == 0 { "Z".to_owned() } else { self.zone() }
     }
 
-    /// Reads RFC 3339 strictly: two digits everywhere, a `T`, a point before the fraction.
+    /// Reads RFC 3339 strictly: two digits everywhere, a `T`, a point before the fraction, less than a day of offset.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
+        Self::read(text, (23, 59))
+    }
+
+    /// Reads RFC 3339 with a little more offset.
+    pub(super) fn parse_lenient(text: &str) -> Result<Self, String> {
+        Self::read(text, (24, 60))
+    }
+
+    /// The same with so many hours and minutes of offset at most.
+    fn read(text: &str, most_offset: (u32, u32)) -> Result<Self, String> {
         let mut reader = Reader { text, at: 0 };
         let year = reader.digits(4, "year")?;
         reader.expect('-')?;
@@ -183,18 +193,18 @@ impl Moment {
             return Err("second must be between 0 and 59 inclusive".to_owned());
         }
         let nanos = if reader.take('.') { reader.fraction()? } else { 0 };
-        let offset = reader.offset()?;
+        let offset = reader.offset(most_offset)?;
         Ok(Self { date, hour, minute, second, nanos, offset })
     }
 
-    /// Reads RFC 3339 as `rfc3339_parse` does: also with a space for the `T`, one digit for the hour and a comma
-    /// before the fraction.
+    /// Reads RFC 3339 as `rfc3339_parse` does: also with a space for the `T`, one digit for the hour, a comma
+    /// before the fraction and a little more offset.
     pub(super) fn parse_loosely(text: &str) -> Option<Self> {
         let (date, time) = text.split_at_checked(10)?;
         let time = time.strip_prefix(['T', ' '])?;
         let hour = if time.as_bytes().get(1) == Some(&b':') { "0" } else { "" };
         let strict = format!("{date}T{hour}{}", time.replacen(',', ".", 1));
-        Self::parse(&strict).ok()
+        Self::parse_lenient(&strict).ok()
     }
 }
 
@@ -267,7 +277,7 @@ impl Reader<'_> {
         nanos.parse().map_err(|_| "a fraction of a second needs digits".to_owned())
     }
 
-    fn offset(&mut self) -> Result<i64, String> {
+    fn offset(&mut self, (most_hours, most_minutes): (u32, u32)) -> Result<i64, String> {
         let sign = match self.rest().chars().next() {
             None => return Err("end of string before UTC offset".to_owned()),
             Some('Z') => {
@@ -282,7 +292,7 @@ impl Reader<'_> {
         let hours = self.digits(2, "UTC offset hours")?;
         self.expect(':')?;
         let minutes = self.digits(2, "UTC offset minutes")?;
-        if hours > 24 || minutes > 60 {
+        if hours > most_hours || minutes > most_minutes {
             return Err("UTC offset out of range".to_owned());
         }
         self.end()?;
@@ -349,12 +359,14 @@ mod tests {
             "2024-13-05T06:07:08Z",
             "2024-03-05T06:07:08Zx",
             "2024-03-05T06:07:08.Z",
+            "2024-03-05T06:07:08+24:00",
+            "2024-03-05T06:07:08-23:60",
             "é",
             "",
         ] {
             assert!(Moment::parse(text).is_err(), "{text}");
         }
-        for text in ["2024-03-05 6:07:08,5+01:00", "2024-03-05T06:07:08Z"] {
+        for text in ["2024-03-05 6:07:08,5+01:00", "2024-03-05T06:07:08Z", "2024-03-05T06:07:08+24:60"] {
             assert!(Moment::parse_loosely(text).is_some(), "{text}");
         }
         assert!(Moment::parse_loosely("1700000000").is_none());

@@ -12,6 +12,8 @@ pub(super) enum Charset {
         mark: bool,
     },
     Table(&'static Table),
+    /// Chinese in seven bits: characters of GB 2312 stand between `~{` and `~}`.
+    Hz,
     /// One that takes several bytes for a character.
     Multi(&'static encoding_rs::Encoding, &'static str),
 }
@@ -42,6 +44,7 @@ const NAMED: &[(&str, &[&str])] = &[
     ("UTF-16LE", &["csUTF16LE"]),
     ("GBK", &["CP936", "MS936", "windows-936", "csGBK"]),
     ("GB18030", &["csGB18030"]),
+    ("HZ-GB-2312", &[]),
     ("Big5", &["csBig5"]),
     ("EUC-JP", &["Extended_UNIX_Code_Packed_Format_for_Japanese", "csEUCPkdFmtJapanese"]),
     ("Shift_JIS", &["MS_Kanji", "csShiftJIS"]),
@@ -66,6 +69,7 @@ impl Charset {
             "UTF-16" => Self::Utf16 { little: false, mark: true },
             "UTF-16BE" => Self::Utf16 { little: false, mark: false },
             "UTF-16LE" => Self::Utf16 { little: true, mark: false },
+            "HZ-GB-2312" => Self::Hz,
             _ => Self::Multi(encoding_rs::Encoding::for_label(name.as_bytes())?, name),
         })
     }
@@ -80,6 +84,7 @@ impl Charset {
             Self::Utf16 { little: true, .. } => "UTF-16LE",
             Self::Utf16 { .. } => "UTF-16BE",
             Self::Table(table) => table.name,
+            Self::Hz => "HZ-GB-2312",
             Self::Multi(_, name) => name,
         }
     }
@@ -104,6 +109,7 @@ impl Charset {
                     })
                     .collect()
             }
+            Self::Hz => encode_hz(text),
             Self::Multi(encoding, _) => {
                 let (bytes, _, failed) = encoding.encode(text);
                 (!failed).then(|| bytes.into_owned())
@@ -127,6 +133,7 @@ impl Charset {
                     })
                     .collect()
             }
+            Self::Hz => decode_hz(bytes),
             Self::Multi(encoding, _) => {
                 encoding.decode_without_bom_handling_and_without_replacement(bytes).map(|s| s.into_owned())
             }
@@ -140,6 +147,74 @@ impl Table {
         let upper: Vec<char> = self.chars.chars().collect();
         let ascii = (0..=127u8).map(char::from).take(256 - upper.len());
         ascii.chain(upper.iter().copied()).collect()
+    }
+}
+
+/// What is above a byte of GB 2312 within eight bits.
+const HIGH: u8 = 0x80;
+
+fn encode_hz(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut chinese = false;
+    for c in text.chars() {
+        match u8::try_from(c) {
+            // It stands in either state, as Packer's encoder has it.
+            Ok(b'~') => out.extend(b"~~"),
+            Ok(b) if b.is_ascii() => {
+                if std::mem::take(&mut chinese) {
+                    out.extend(b"~}");
+                }
+                out.push(b);
+            }
+            _ => {
+                let mut utf8 = [0; 4];
+                let (bytes, _, failed) = encoding_rs::GB18030.encode(c.encode_utf8(&mut utf8));
+                let [a @ 0xa1..=0xfd, b @ 0xa1..=0xfe] = *bytes else { return None };
+                if failed {
+                    return None;
+                }
+                if !std::mem::replace(&mut chinese, true) {
+                    out.extend(b"~{");
+                }
+                out.extend([a - HIGH, b - HIGH]);
+            }
+        }
+    }
+    Some(out)
+}
+
+fn decode_hz(bytes: &[u8]) -> Option<String> {
+    let mut out = String::with_capacity(bytes.len());
+    let mut chinese = false;
+    let mut rest = bytes;
+    loop {
+        rest = match rest {
+            [] => return Some(out),
+            [b'~', b'{', rest @ ..] => {
+                chinese = true;
+                rest
+            }
+            [b'~', b'}', rest @ ..] => {
+                chinese = false;
+                rest
+            }
+            [b'~', b'\n', rest @ ..] => rest,
+            [b'~', b'~', rest @ ..] => {
+                out.push('~');
+                rest
+            }
+            [b'~', ..] => return None,
+            [a @ 0x21..=0x7d, b @ 0x21..=0x7e, rest @ ..] if chinese => {
+                let pair = [a + HIGH, b + HIGH];
+                out.push_str(&encoding_rs::GBK.decode_without_bom_handling_and_without_replacement(&pair)?);
+                rest
+            }
+            [b @ 0..=0x7f, rest @ ..] if !chinese => {
+                out.push(char::from(*b));
+                rest
+            }
+            _ => return None,
+        };
     }
 }
 
@@ -188,6 +263,12 @@ mod tests {
             ("IBM437", "é", Some(&[0x82])),
             ("GBK", "中文", Some(&[0xd6, 0xd0, 0xce, 0xc4])),
             ("utf-16le", "😀", Some(&[0x3d, 0xd8, 0, 0xde])),
+            ("hz-gb-2312", "a~中文b", Some(b"a~~~{VPND~}b")),
+            ("HZ-GB-2312", "中~", Some(b"~{VP~~")),
+            ("HZ-GB-2312", "é€", Some(b"~{(&\"c")),
+            ("HZ-GB-2312", "Ā", None),
+            ("IBM1047", "[]", Some(&[0xad, 0xbd])),
+            ("iso-8859-8-i", "א", Some(&[0xe0])),
             ("UTF-16", "", Some(&[0xfe, 0xff])),
             ("IBM037", "A", Some(&[0xc1])),
             ("ISO-8859-1", "日", None),
@@ -197,6 +278,11 @@ mod tests {
         }
         assert!(Charset::find("utf-9").is_none());
         assert_eq!(Charset::find("windows-1252").unwrap().decode(&[0x81]), None);
+        let hz = Charset::find("HZ-GB-2312").unwrap();
+        assert_eq!(hz.decode(b"a~~~{VPND~}~\nb").as_deref(), Some("a~中文b"));
+        for bytes in [&b"~x"[..], b"~", b"~{V", b"~{\nV", b"\xd6\xd0"] {
+            assert_eq!(hz.decode(bytes), None, "{bytes:?}");
+        }
         assert_eq!(Charset::find("UTF-8").unwrap().decode(&[0xff]), None);
         assert_eq!(Charset::find("UTF-16LE").unwrap().decode(&[0x48]), None);
         assert_eq!(Charset::find("UTF-16").unwrap().decode(&[0xff, 0xfe, 0x48, 0]).as_deref(), Some("H"));

@@ -152,18 +152,17 @@ fn coalesce(args: &[Value]) -> FunctionResult {
     if args.is_empty() {
         return Err("at least one argument is required".into());
     }
-    // A bare `null` has no type, and says nothing about the type of the others.
-    let untyped_null = |v: &&Value| matches!(v.data(), Data::Null(Type::Dynamic));
-    let types: Vec<Type> = args.iter().filter(|v| !untyped_null(v)).map(Value::ty).collect();
-    let Some(ty) = unify(&types) else { return Err("all arguments must have the same type".into()) };
+    // A bare `null` has a type too, one that is not known: beside it the others need not agree.
+    let Some(ty) = element_type(args) else { return Err("all arguments must have the same type".into()) };
     for value in args {
+        // What cannot be converted after all is passed over, as Packer does.
+        let Ok(value) = convert(value, &ty) else { continue };
         if !value.is_known() {
             return Ok(Value::unknown(ty));
         }
         if value.is_null() {
             continue;
         }
-        let value = convert(value, &ty).map_err(|e| FunctionError::from(e.to_string()))?;
         if ty == Type::String && value.as_str() == Some("") {
             continue;
         }
@@ -331,23 +330,33 @@ fn lookup(args: &[Value]) -> FunctionResult {
 }
 
 fn merge(args: &[Value]) -> FunctionResult {
+    // Types are checked up to the first argument that has none: a bare `null`.
+    let typed = args.iter().position(|arg| arg.ty() == Type::Dynamic).unwrap_or(args.len());
+    for (i, arg) in args[..typed].iter().enumerate() {
+        if !matches!(arg.ty(), Type::Map(_) | Type::Object(_)) {
+            return wrong(i, format!("arguments must be maps or objects, got {}", quoted(arg)));
+        }
+    }
     let mut merged: BTreeMap<Arc<str>, Value> = BTreeMap::new();
-    let mut elements: Vec<&Type> = Vec::new();
-    let mut objects = false;
-    for (i, arg) in args.iter().enumerate() {
+    for (i, arg) in args.iter().enumerate().filter(|(_, arg)| !arg.is_null()) {
         match arg.data() {
-            Data::Null(Type::Dynamic | Type::Map(_) | Type::Object(_)) => continue,
-            Data::Map(element, _) => elements.push(element),
-            Data::Object(_) => objects = true,
+            Data::Map(_, entries) | Data::Object(entries) => {
+                merged.extend(entries.iter().map(|(k, v)| (k.clone(), v.clone())));
+            }
+            // A set is gone through as a map from each of its elements to itself, so texts do as keys.
+            Data::Set(_, values) if values.iter().all(|v| v.as_str().is_some()) => {
+                merged.extend(values.iter().map(|v| (Arc::from(text(v)), v.clone())));
+            }
+            Data::List(_, values) | Data::Tuple(values) if values.is_empty() => {}
             _ => return wrong(i, format!("arguments must be maps or objects, got {}", quoted(arg))),
         }
-        let entries = arg.as_map().into_iter().flatten();
-        merged.extend(entries.map(|(k, v)| (k.clone(), v.clone())));
     }
-    let same = elements.first().filter(|first| !objects && elements.iter().all(|e| e == *first));
-    Ok(match same {
-        Some(element) => Value::map((*element).clone(), merged),
-        None => Value::object(merged),
+    let first = args.first().map(Value::ty);
+    Ok(match first {
+        Some(Type::Map(element)) if args.iter().all(|arg| Some(arg.ty()) == first) => {
+            Value::map((*element).clone(), merged)
+        }
+        _ => Value::object(merged),
     })
 }
 
@@ -367,9 +376,7 @@ fn range(args: &[Value]) -> FunctionResult {
         3 => (number(0), number(1), number(2)),
         _ => return Err("must have one, two, or three arguments".into()),
     };
-    if step.is_zero() {
-        return wrong(2, "step must not be zero");
-    }
+    // A step of zero is one upwards that never arrives.
     let down = step < zero;
     if down && end > start {
         return wrong(1, "end must be less than start when step is negative");
@@ -527,4 +534,50 @@ fn zipmap(args: &[Value]) -> FunctionResult {
         Data::List(element, _) => Value::map(element.clone(), entries),
         _ => Value::object(entries),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn null() -> Value {
+        Value::null(Type::Dynamic)
+    }
+
+    /// Beside what cty's functions give for the same.
+    #[test]
+    fn a_bare_null_ends_checks_of_types() {
+        let list = || Value::tuple([Value::from("x")]);
+        let none = || Value::tuple([]);
+        let object = || Value::object([("a", Value::from(1))]);
+        let texts = Value::set(Type::String, [Value::from("x")]);
+        for (args, want) in [
+            (vec![Value::from("a"), null(), list()], Some(Value::from("a"))),
+            (vec![null(), Value::from("a"), list()], Some(Value::from("a"))),
+            (vec![Value::from("a"), list()], None),
+            (vec![null(), null()], None),
+            (vec![Value::from(""), Value::from(2)], Some(Value::from("2"))),
+            (vec![Value::set(Type::Number, [Value::from(1)]), Value::tuple([object(), null()])], None),
+        ] {
+            assert_eq!(coalesce(&args).ok(), want, "{args:?}");
+        }
+        for (args, want) in [
+            (vec![null(), none()], Some(Value::object::<&str>([]))),
+            (vec![object(), null(), none()], Some(object())),
+            (vec![none(), null()], None),
+            (vec![null(), list()], None),
+            (vec![null(), Value::from("a")], None),
+            (vec![null(), texts], Some(Value::object([("x", Value::from("x"))]))),
+            (vec![Value::null(Type::map(Type::String))], Some(Value::map::<&str>(Type::String, []))),
+        ] {
+            assert_eq!(merge(&args).ok(), want, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_of_zero_never_arrives() {
+        let call = |numbers: [i64; 3]| range(&numbers.map(Value::from));
+        assert_eq!(call([2, 2, 0]), Ok(Value::list(Type::Number, [])));
+        assert!(call([0, 1, 0]).is_err() && call([1, 0, 0]).is_err());
+    }
 }

@@ -1,14 +1,12 @@
 //! Functions that write and read text in other forms: Base64, URLs, JSON, YAML, CSV.
 
-use std::io::Write;
-
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
 
 use super::charset::Charset;
-use super::{Add, Function, FunctionError, FunctionResult, Param, csv, text, yaml_decode, yaml_encode};
+use super::{Add, Function, FunctionError, FunctionResult, Param, csv, gzip, text, yaml_decode, yaml_encode};
 use crate::value::{Type, Value, from_json_str};
 
 /// Reads what Go's decoder reads: the bits that a last, partial group leaves over may be set.
@@ -21,7 +19,12 @@ pub(super) fn add(add: Add<'_>) {
     };
     add("base64decode", of_text("str", Type::String, decode_text));
     add("base64encode", of_text("str", Type::String, |s| Ok(Value::from(BASE64_STANDARD.encode(s)))));
-    add("base64gzip", of_text("str", Type::String, gzip));
+    add(
+        "base64gzip",
+        of_text("str", Type::String, |s| {
+            Ok(Value::from(BASE64_STANDARD.encode(gzip::compress(s.as_bytes()))))
+        }),
+    );
     add("csvdecode", of_text("str", Type::Dynamic, csv::decode));
     add("jsondecode", of_text("str", Type::Dynamic, |s| from_json_str(s).map_err(|e| e.to_string().into())));
     add(
@@ -49,7 +52,7 @@ pub(super) fn add(add: Add<'_>) {
 }
 
 /// Decodes Base64 that may be broken into lines.
-fn decode(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
+pub(super) fn decode(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     LENIENT.decode(text.bytes().filter(|b| !matches!(b, b'\r' | b'\n')).collect::<Vec<u8>>())
 }
 
@@ -59,14 +62,6 @@ fn decode_text(text: &str) -> FunctionResult {
         Ok(text) => Ok(Value::text(&text)),
         Err(_) => Err("the result of decoding the provided string is not valid UTF-8".into()),
     }
-}
-
-fn gzip(text: &str) -> FunctionResult {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    // Flushed before it is closed, as Packer's is.
-    let done = encoder.write_all(text.as_bytes()).and_then(|()| encoder.flush());
-    let bytes = done.and_then(|()| encoder.finish()).map_err(|e| format!("failed to compress: {e}"))?;
-    Ok(Value::from(BASE64_STANDARD.encode(bytes)))
 }
 
 fn charset(args: &[Value]) -> Result<Charset, FunctionError> {

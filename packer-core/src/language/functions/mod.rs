@@ -14,6 +14,7 @@ mod encoding;
 mod files;
 mod format;
 mod glob;
+mod gzip;
 mod hash;
 mod network;
 mod numbers;
@@ -21,6 +22,7 @@ mod re2;
 mod services;
 mod strings;
 mod time;
+mod yaml;
 mod yaml_decode;
 mod yaml_encode;
 

@@ -43,7 +43,16 @@ fn extreme(better: fn(&Number, &Number) -> bool) -> Function {
 /// A function that is computed in doubles, as its results show in the last digits.
 fn doubles(names: [&'static str; 2], body: fn(f64, f64) -> f64) -> Function {
     Function::new(names.map(Param::number), Type::Number, move |args, _| {
-        let result = body(get(args, 0).to_f64(), get(args, 1).to_f64());
+        let double = |index| {
+            let number = get(args, index);
+            let double = number.to_f64();
+            if double.is_infinite() && !number.is_infinite() {
+                let message = format!("value must be between {:e} and {:e} inclusive", f64::MIN, f64::MAX);
+                return Err(FunctionError::argument(index, message));
+            }
+            Ok(double)
+        };
+        let result = body(double(0)?, double(1)?);
         Ok(Value::number(Number::from_f64(result).ok_or("the result is not a number")?))
     })
 }

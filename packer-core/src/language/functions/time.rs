@@ -154,6 +154,10 @@ fn quoted<'t>(mut rest: &'t str, out: &mut String) -> Result<&'t str, String> {
             Some(after) => {
                 out.push('\'');
                 rest = after;
+                // A doubled quote that ends the format closes the text as well.
+                if rest.is_empty() {
+                    return Ok(rest);
+                }
             }
             None => return Ok(rest),
         }
@@ -222,6 +226,7 @@ mod tests {
             ("hh h HH H AA aa mm ss", "00 0 12 12 AM am 07 08"),
             ("Z ZZZ ZZZZ ZZZZZ", "+05:30 +0530 +0530 +05:30"),
             ("'it''s' ''hh é", "it's '00 é"),
+            ("hh'x''", "00x'"),
         ] {
             assert_eq!(format_date(format, &m).as_deref(), Ok(want), "{format}");
         }

@@ -75,6 +75,8 @@ pub(crate) struct Number {
     pub(crate) text: Arc<str>,
     pub(crate) int: Option<i64>,
     pub(crate) float: Option<f64>,
+    /// Real and imaginary part of one that is written with an `i`.
+    pub(crate) complex: Option<(f64, f64)>,
     /// Written with a point or an exponent: a float wherever any value will do.
     pub(crate) fractional: bool,
 }

@@ -88,8 +88,9 @@ fn same(a: &Data, b: &Data) -> Result<bool, String> {
         (Data::Nil, Data::Nil) => Ok(true),
         (Data::Nil, _) | (_, Data::Nil) => Ok(false),
         (Data::Bool(a), Data::Bool(b)) => Ok(a == b),
-        (Data::Int(a), Data::Int(b)) => Ok(a == b),
+        (Data::Int(_) | Data::Byte(_), Data::Int(_) | Data::Byte(_)) => Ok(a.whole() == b.whole()),
         (Data::Float(a), Data::Float(b)) => Ok(a == b),
+        (Data::Complex(..), Data::Complex(..)) => Ok(a == b),
         (Data::String(a), Data::String(b)) => Ok(a == b),
         (Data::List(_), Data::List(_)) | (Data::Map(_), Data::Map(_)) => {
             Err(format!("non-comparable type {}: {}", printf::print(a), a.type_name()))
@@ -104,13 +105,17 @@ fn incompatible(a: &Data, b: &Data) -> String {
 
 fn order(arguments: &[Data]) -> Result<Option<Ordering>, String> {
     match (first(arguments), second(arguments)) {
-        (Data::Int(a), Data::Int(b)) => Ok(Some(a.cmp(b))),
+        (a @ (Data::Int(_) | Data::Byte(_)), b @ (Data::Int(_) | Data::Byte(_))) => {
+            Ok(Some(a.whole().cmp(&b.whole())))
+        }
         (Data::Float(a), Data::Float(b)) => Ok(a.partial_cmp(b)),
         (Data::String(a), Data::String(b)) => Ok(Some(a.as_bytes().cmp(b.as_bytes()))),
         (Data::Nil | Data::List(_) | Data::Map(_), _) | (_, Data::Nil | Data::List(_) | Data::Map(_)) => {
             Err("invalid type for comparison".into())
         }
-        (Data::Bool(_), Data::Bool(_)) => Err("invalid type for comparison".into()),
+        (Data::Bool(_), Data::Bool(_)) | (Data::Complex(..), Data::Complex(..)) => {
+            Err("invalid type for comparison".into())
+        }
         (a, b) => Err(incompatible(a, b)),
     }
 }
@@ -128,11 +133,11 @@ fn len(arguments: &[Data]) -> Result<Data, String> {
 
 /// A position in a list or text, checked.
 fn position(index: &Data, limit: usize) -> Result<usize, String> {
+    if let Some(n) = index.whole() {
+        let position = usize::try_from(n).ok().filter(|n| *n < limit);
+        return position.ok_or_else(|| format!("index out of range: {n}"));
+    }
     match index {
-        Data::Int(n) => match usize::try_from(*n) {
-            Ok(n) if n < limit => Ok(n),
-            _ => Err(format!("index out of range: {n}")),
-        },
         Data::Nil => Err("cannot index slice/array with nil".into()),
         other => Err(format!("cannot index slice/array with type {}", other.type_name())),
     }
@@ -149,7 +154,7 @@ fn index(arguments: &[Data]) -> Result<Data, String> {
             Data::Nil => return Err("index of nil pointer".into()),
             Data::String(text) => {
                 let at = position(at, text.len())?;
-                Data::Int(text.as_bytes().get(at).copied().unwrap_or_default().into())
+                Data::Byte(text.as_bytes().get(at).copied().unwrap_or_default())
             }
             Data::List(items) => items.get(position(at, items.len())?).cloned().unwrap_or_default(),
             Data::Map(entries) => match at {

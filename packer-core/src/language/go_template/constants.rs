@@ -1,7 +1,5 @@
 //! Go's constants: quoted text, characters, numbers.
 
-use std::sync::Arc;
-
 use super::ast::Number;
 
 /// The text of a constant in double quotes, quotes included; `None` where an escape is wrong. Bytes that escapes
@@ -72,15 +70,23 @@ pub(super) fn character(text: &str) -> Result<Number, String> {
         Unit::Char(c) => i64::from(c as u32),
         Unit::Byte(b) => i64::from(b),
     };
-    Ok(Number { text: text.into(), int: Some(code), float: Some(code as f64), fractional: false })
+    Ok(Number { int: Some(code), float: Some(code as f64), ..constant(text) })
+}
+
+/// A constant of which only the text is known.
+fn constant(text: &str) -> Number {
+    Number { text: text.into(), int: None, float: None, complex: None, fractional: false }
 }
 
 /// A numeric constant.
 pub(super) fn number(text: &str) -> Result<Number, String> {
-    let shared: Arc<str> = text.into();
     if let Some(int) = integer(text) {
-        let float = Some(int as f64);
-        return Ok(Number { text: shared, int: i64::try_from(int).ok(), float, fractional: false });
+        return Ok(Number { int: i64::try_from(int).ok(), float: Some(int as f64), ..constant(text) });
+    }
+    if let Some((real, imaginary)) = text.strip_suffix('i').and_then(complex) {
+        let float = (imaginary == 0.0).then_some(real);
+        let complex = Some((real, imaginary));
+        return Ok(Number { int: float.and_then(whole), float, complex, ..constant(text) });
     }
     let Some(float) = float(text) else {
         return Err(format!("illegal number syntax: {}", super::printf::quote(text)));
@@ -89,10 +95,26 @@ pub(super) fn number(text: &str) -> Result<Number, String> {
         return Err(format!("integer overflow: {}", super::printf::quote(text)));
     }
     let hex = text.trim_start_matches(['+', '-']).starts_with(['0']) && text.contains(['x', 'X']);
-    // A float that is whole may stand where an integer is asked.
-    let int = (float.fract() == 0.0 && float.abs() < 9.2e18).then_some(float as i64);
     let fractional = !hex || text.contains(['p', 'P']);
-    Ok(Number { text: shared, int, float: Some(float), fractional })
+    Ok(Number { int: whole(float), float: Some(float), fractional, ..constant(text) })
+}
+
+/// A float that is whole may stand where an integer is asked.
+fn whole(float: f64) -> Option<i64> {
+    (float.fract() == 0.0 && float.abs() < 9.2e18).then_some(float as i64)
+}
+
+/// The parts of `1.5-2` (an `i` stood behind it), or of an imaginary part alone.
+fn complex(text: &str) -> Option<(f64, f64)> {
+    // A sign that is not that of the text or of an exponent begins the imaginary part.
+    let exponent: &[u8] = if text.contains(['x', 'X']) { b"pP" } else { b"eE" };
+    let bytes = text.as_bytes();
+    let sign = (1..bytes.len())
+        .rev()
+        .find(|i| matches!(bytes[*i], b'+' | b'-') && !exponent.contains(&bytes[i - 1]));
+    let (real, imaginary) = text.split_at(sign.unwrap_or(0));
+    let real = if real.is_empty() { 0.0 } else { float(real)? };
+    Some((real, float(imaginary)?))
 }
 
 /// Digits with the sign and base prefix; what exceeds 64 bits is no integer.

@@ -16,8 +16,12 @@ pub enum Data {
     Bool(bool),
     /// A whole number.
     Int(i64),
+    /// A byte of a text.
+    Byte(u8),
     /// A number with a fraction.
     Float(f64),
+    /// A complex number: its real and its imaginary part.
+    Complex(f64, f64),
     /// A text.
     String(Arc<str>),
     /// Values in order.
@@ -48,7 +52,9 @@ impl Data {
             Self::Nil => false,
             Self::Bool(b) => *b,
             Self::Int(n) => *n != 0,
+            Self::Byte(n) => *n != 0,
             Self::Float(n) => *n != 0.0,
+            Self::Complex(real, imaginary) => *real != 0.0 || *imaginary != 0.0,
             Self::String(s) => !s.is_empty(),
             Self::List(items) => !items.is_empty(),
             Self::Map(entries) => !entries.is_empty(),
@@ -63,13 +69,24 @@ impl Data {
         }
     }
 
+    /// A whole number of either kind.
+    pub(super) fn whole(&self) -> Option<i64> {
+        match self {
+            Self::Int(n) => Some(*n),
+            Self::Byte(n) => Some((*n).into()),
+            _ => None,
+        }
+    }
+
     /// The name of its type as messages and `%T` show it.
     pub(crate) fn type_name(&self) -> &'static str {
         match self {
             Self::Nil => "<nil>",
             Self::Bool(_) => "bool",
             Self::Int(_) => "int",
+            Self::Byte(_) => "uint8",
             Self::Float(_) => "float64",
+            Self::Complex(..) => "complex128",
             Self::String(_) => "string",
             Self::List(_) => "[]interface {}",
             Self::Map(_) => "map[string]interface {}",

@@ -196,7 +196,7 @@ impl<'a> State<'a> {
         let flow = self.nested(|state| {
             let over = state.pipeline(dot, pipe)?;
             let inside = state.variables.len();
-            if matches!(over, Data::Int(_)) && pipe.variables.len() > 1 {
+            if over.whole().is_some() && pipe.variables.len() > 1 {
                 let value = printf::print(&over);
                 return state.error(format!("can't use {value} to iterate over more than one variable"));
             }
@@ -214,6 +214,13 @@ impl<'a> State<'a> {
                 Data::Int(n) => {
                     for i in 0..*n {
                         if !once(Data::Int(i), &Data::Int(i))? {
+                            break;
+                        }
+                    }
+                }
+                Data::Byte(n) => {
+                    for i in 0..*n {
+                        if !once(Data::Byte(i), &Data::Byte(i))? {
                             break;
                         }
                     }
@@ -363,6 +370,7 @@ impl<'a> State<'a> {
             (OperandKind::String(text, _), Kind::Any | Kind::String) => Ok(Data::String(text.clone())),
             (OperandKind::Number(Number { int: Some(n), .. }), Kind::Int) => Ok(Data::Int(*n)),
             (OperandKind::Number(n), Kind::Any) => match n {
+                Number { complex: Some((real, imaginary)), .. } => Ok(Data::Complex(*real, *imaginary)),
                 Number { float: Some(float), fractional: true, .. } => Ok(Data::Float(*float)),
                 Number { int: Some(int), .. } => Ok(Data::Int(*int)),
                 n => self.error(format!("{} overflows int", n.text)),

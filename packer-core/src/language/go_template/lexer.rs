@@ -326,23 +326,14 @@ impl Lexer<'_> {
 
     /// Takes what looks like a number; whether it is one the parser finds out.
     fn number(&mut self) -> Step {
-        let good = self.scan_number();
-        // `1+2` would be a complex number.
-        let complex = good && matches!(self.peek(), Some('+' | '-'));
-        let imaginary = self.text[self.start..self.at].ends_with('i');
-        if !good || complex {
-            if complex {
-                self.next();
-                self.scan_number();
-            }
+        let mut good = self.scan_number();
+        // `1+2i` is one complex number.
+        if good && matches!(self.peek(), Some('+' | '-')) {
+            good = self.scan_number() && self.text[self.start..self.at].ends_with('i');
+        }
+        if !good {
             return Err(format!(
                 "bad number syntax: {}",
-                super::printf::quote(&self.text[self.start..self.at])
-            ));
-        }
-        if imaginary {
-            return Err(format!(
-                "imaginary numbers are not supported: {}",
                 super::printf::quote(&self.text[self.start..self.at])
             ));
         }

@@ -261,10 +261,7 @@ impl Spec<'_> {
             self.next += 1;
         }
         self.reordered = false;
-        match value {
-            Some(Data::Int(n)) if n.unsigned_abs() <= MAX_NUMBER => Some(*n),
-            _ => None,
-        }
+        value.and_then(Data::whole).filter(|n| n.unsigned_abs() <= MAX_NUMBER)
     }
 }
 
@@ -311,8 +308,25 @@ impl Printer<'_> {
             Data::Nil if go_syntax => self.out.push_str("interface {}(nil)"),
             Data::Nil => self.out.push_str("<nil>"),
             Data::Bool(b) if matches!(verb, 't' | 'v') => self.pad(if *b { "true" } else { "false" }),
-            Data::Int(n) => self.int(*n, verb),
+            Data::Int(n) => {
+                if !self.int(*n, verb) {
+                    self.bad(value, verb);
+                }
+            }
+            Data::Byte(n) if go_syntax && verb == 'v' => self.pad(&format!("{n:#x}")),
+            Data::Byte(n) if !self.int((*n).into(), verb) => self.bad(value, verb),
+            Data::Byte(_) => {}
             Data::Float(n) => self.float(*n, verb),
+            Data::Complex(real, imaginary)
+                if matches!(verb, 'v' | 'b' | 'g' | 'G' | 'x' | 'X' | 'f' | 'F' | 'e' | 'E') =>
+            {
+                self.out.push('(');
+                self.float(*real, verb);
+                let plus = std::mem::replace(&mut self.flags.plus, true);
+                self.float(*imaginary, verb);
+                self.flags.plus = plus;
+                self.out.push_str("i)");
+            }
             Data::String(text) => self.text(text, if go_syntax { 'q' } else { verb }),
             Data::List(items) => {
                 let (open, between, close) =
@@ -340,7 +354,7 @@ impl Printer<'_> {
                 }
                 self.out.push_str(close);
             }
-            Data::Bool(_) => self.bad(value, verb),
+            Data::Bool(_) | Data::Complex(..) => self.bad(value, verb),
         }
     }
 
@@ -414,7 +428,8 @@ impl Printer<'_> {
         text.char_indices().nth(precision).map_or(text, |(end, _)| &text[..end])
     }
 
-    fn int(&mut self, n: i64, verb: char) {
+    /// Writes a whole number; says whether the verb is one for it.
+    fn int(&mut self, n: i64, verb: char) -> bool {
         let flags = self.flags;
         let magnitude = n.unsigned_abs();
         let (digits, prefix) = match verb {
@@ -428,7 +443,8 @@ impl Printer<'_> {
                 let c = u32::try_from(n).ok().and_then(char::from_u32).unwrap_or('\u{fffd}');
                 let text = c.to_string();
                 let text = if verb == 'c' { text } else { quote_with(&text, '\'', flags.plus) };
-                return self.pad(&text);
+                self.pad(&text);
+                return true;
             }
             'U' => {
                 let digits = format!("{:04X}", n as u64);
@@ -439,9 +455,10 @@ impl Printer<'_> {
                 {
                     let _ = write!(text, " '{c}'");
                 }
-                return self.pad_number(&text);
+                self.pad_number(&text);
+                return true;
             }
-            verb => return self.bad(&Data::Int(n), verb),
+            _ => return false,
         };
         let sign = match (n < 0, flags.plus, flags.space) {
             (true, ..) => "-",
@@ -454,7 +471,8 @@ impl Printer<'_> {
         if let Some(precision) = flags.precision {
             if precision == 0 && n == 0 {
                 // Go prints nothing but the padding here.
-                return self.pad_number("");
+                self.pad_number("");
+                return true;
             }
             least = precision;
         } else if flags.zero && !flags.minus {
@@ -466,6 +484,7 @@ impl Printer<'_> {
         }
         let prefix = if prefix == "0" && digits.starts_with('0') { "" } else { prefix };
         self.pad_number(&format!("{sign}{prefix}{digits}"));
+        true
     }
 
     fn float(&mut self, n: f64, verb: char) {

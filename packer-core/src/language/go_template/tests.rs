@@ -645,3 +645,52 @@ fn a_fixpoint_is_found_or_refused() {
     let error = render_fixpoint("{{.again}}", &data, &NoFunctions).unwrap_err().to_string();
     assert!(error.contains("still changes"), "{error}");
 }
+
+#[test]
+fn bytes_and_complex_numbers() {
+    let text = |template: &str| {
+        GoTemplate::parse(template, &Functions)
+            .and_then(|t| t.render(&data(), &Functions))
+            .map_err(|e| e.to_string())
+    };
+    for (template, want) in [
+        ("{{print 1i 2.5i}}", "(0+1i) (0+2.5i)"),
+        ("{{index `a,b` 1 | printf \"%s\"}}", "%!s(uint8=44)"),
+        (
+            "{{print 1+2i}} {{print -1-2.5e+1i}} {{print 0i}} {{print 0x1p4i}}",
+            "(1+2i) (-1-25i) (0+0i) (0+16i)",
+        ),
+        (
+            "{{printf \"%.1f %+v %d %08.2f|%8.1f|%#v|%x|%T\" 2i 3i 4i 5i 6i 7i 8i 9i}}",
+            "(0.0+2.0i) (0+3i) %!d(complex128=(0+4i)) (00000.00+0005.00i)|(     0.0    +6.0i)|(0+7i)|(0x0p+00+0x1p+03i)|complex128",
+        ),
+        (
+            "{{with index `abc` 0}}{{printf \"%d %c %x %q %#v %T %5d|%05d %t\" . . . . . . . . .}}{{end}}",
+            "97 a 61 'a' 0x61 uint8    97|00097 %!t(uint8=97)",
+        ),
+        ("{{eq (index `a` 0) 97}} {{lt (index `a` 0) 98}} {{eq 1i 1i}} {{ne 1i 2i}}", "true true true true"),
+        ("{{index `abc` (index \"\\x01\" 0)}}{{if 0i}}y{{else}}n{{end}}{{if 1i}}y{{end}}", "98ny"),
+        ("{{range (index \"\\x03\" 0)}}[{{printf \"%T%v\" . .}}]{{end}}", "[uint80][uint81][uint82]"),
+        (
+            "{{print 1_0i 010i}} {{print 1i `a` 2i}} {{urlquery 1i}}",
+            "(0+10i) (0+10i) (0+1i)a(0+2i) %280%2B1i%29",
+        ),
+    ] {
+        assert_eq!(text(template).as_deref(), Ok(want), "{template}");
+    }
+    for (template, want) in [
+        ("{{lt 1i 2i}}", "invalid type for comparison"),
+        ("{{eq 1i 1}}", "incompatible types for comparison: complex128 and int"),
+        ("{{eq (index `a` 0) 97.0}}", "incompatible types for comparison: uint8 and float64"),
+        ("{{upper (index `a` 0)}}", "wrong type for value; expected string; got uint8"),
+        ("{{index `abc` 0i}}", "cannot index slice/array with type complex128"),
+        ("{{print 1+2i3}}", "bad number syntax: \"1+2i3\""),
+        ("{{print 1i2}}", "bad number syntax: \"1i2\""),
+        ("{{print 9i-9}}", "bad number syntax: \"9i-9\""),
+        ("{{print 0b1i}}", "illegal number syntax: \"0b1i\""),
+        ("{{print 1e400i}}", "illegal number syntax: \"1e400i\""),
+    ] {
+        let found = text(template).unwrap_err();
+        assert!(found.contains(want), "{template}: {found}");
+    }
+}

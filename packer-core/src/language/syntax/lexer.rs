@@ -283,17 +283,23 @@ impl<'a> Lexer<'a> {
         TokenKind::Ident
     }
 
-    /// Digits with any number of fractions and exponents: what is too many of them is one wrong number
-    /// rather than two right ones.
+    /// Digits with any number of points and exponents, up to the last digit: what is too many of them is one wrong
+    /// number rather than two right ones.
     fn number(&mut self) -> TokenKind {
         loop {
-            match (self.peek(0), self.peek(1), self.peek(2)) {
-                (b'0'..=b'9', ..) => self.at += 1,
-                (b'.' | b'e' | b'E', b'0'..=b'9', _) => self.at += 2,
-                (b'e' | b'E', b'+' | b'-', b'0'..=b'9') => self.at += 3,
+            let points = if self.peek(0) == b'.' { self.points() } else { 0 };
+            match (self.peek(points), self.peek(points + 1), self.peek(points + 2)) {
+                (b'0'..=b'9', ..) => self.at += points + 1,
+                (b'e' | b'E', b'0'..=b'9', _) => self.at += points + 2,
+                (b'e' | b'E', b'+' | b'-', b'0'..=b'9') => self.at += points + 3,
                 _ => return TokenKind::Number,
             }
         }
+    }
+
+    /// How many points stand here.
+    fn points(&self) -> usize {
+        self.bytes[self.at..].iter().take_while(|b| **b == b'.').count()
     }
 
     fn ends_sequence(&self) -> bool {
@@ -516,6 +522,12 @@ mod tests {
         use TokenKind as T;
         assert_eq!(kinds("5.")[..2], [(T::Number, "5"), (T::Dot, ".")]);
         assert_eq!(kinds("1.1.5e+3")[0], (T::Number, "1.1.5e+3"));
+        for text in ["1.E+2", "1.5.e+2", "1..2", "1.e5", "1e5e5"] {
+            assert_eq!(kinds(text)[0], (T::Number, text));
+        }
+        assert_eq!(kinds("1..e+2+3")[..2], [(T::Number, "1..e+2"), (T::Plus, "+")]);
+        assert_eq!(kinds("1.e-x")[..3], [(T::Number, "1"), (T::Dot, "."), (T::Ident, "e-x")]);
+        assert_eq!(kinds("1...")[..2], [(T::Number, "1"), (T::Ellipsis, "...")]);
         assert_eq!(kinds("\"$$${a}%\"")[1], (T::QuotedText, "$$${a}%"));
         assert_eq!(kinds("\"%${a}\"")[1..3], [(T::QuotedText, "%"), (T::Interpolation, "${")]);
         assert_eq!(kinds("<<A.B\n")[..2], [(T::Less, "<"), (T::Less, "<")]);

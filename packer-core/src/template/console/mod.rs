@@ -110,7 +110,8 @@ impl Console {
         self.inspection.secrets.scrub(lines).into_owned()
     }
 
-    /// The value of an expression; of a text with `{{ … }}` where the template is a legacy JSON template. It is in clear even where it is made of secrets; [`answer`](Self::answer) is for
+    /// The value of an expression; of a text with `{{ … }}`, rendered until nothing changes any more,
+    /// where the template is a legacy JSON template. It is in clear even where it is made of secrets; [`answer`](Self::answer) is for
     /// showing.
     ///
     /// # Errors
@@ -118,7 +119,7 @@ impl Console {
     pub fn evaluate(&self, expression: &str) -> Result<Value, Diagnostics> {
         if let Some(interpolation) = &self.legacy {
             let wrong = |e: TemplateError| Diagnostic::error("Interpolation error").detail(e.to_string());
-            return Ok(Value::from(interpolation.render(expression).map_err(wrong)?));
+            return Ok(Value::from(interpolation.render_fixpoint(expression).map_err(wrong)?));
         }
         let source = SourceFile::new("<console-input>", expression);
         let (parsed, mut diagnostics) = parse_expression(&source);

@@ -47,12 +47,16 @@ pub(super) fn names(document: &Document, diagnostics: &mut Diagnostics) {
     for (i, step) in document.provisioners.iter().enumerate() {
         let what = format!("provisioner {}", i + 1);
         checks.filter(&what, &step.filter, diagnostics);
+        diagnostics.extend(step.unfit_overrides.iter().cloned());
         for (name, _) in &step.overrides {
             if !checks.is_builder(name) {
                 let summary = format!("{what}: override '{}' doesn't exist", name.text);
                 diagnostics.push(checks.unknown(summary, name, diagnostics));
             }
         }
+    }
+    if let Some(step) = &document.error_cleanup {
+        diagnostics.extend(step.unfit_overrides.iter().cloned());
     }
     for (i, sequence) in document.post_processors.iter().enumerate() {
         for (j, step) in sequence.iter().enumerate() {

@@ -207,9 +207,7 @@ impl Reader<'_> {
 
     /// Says that an item should be something else.
     pub(super) fn wrong(&mut self, item: &Item, wanted: &str) {
-        let detail = format!("{:?} must be {wanted}, not {}.", item.name.text, kind(&item.node));
-        let d = Diagnostic::error("Wrong kind of value").detail(detail).at(item.value_place.clone());
-        self.found.push(d);
+        self.found.push(wrong(item, wanted));
     }
 
     /// The items of a list, each with its number from 1; null is no list.
@@ -331,4 +329,10 @@ impl Reader<'_> {
         };
         Some(Text { text, place: item.value_place })
     }
+}
+
+/// What is said of an item that should be something else.
+pub(super) fn wrong(item: &Item, wanted: &str) -> Diagnostic {
+    let detail = format!("{:?} must be {wanted}, not {}.", item.name.text, kind(&item.node));
+    Diagnostic::error("Wrong kind of value").detail(detail).at(item.value_place.clone())
 }

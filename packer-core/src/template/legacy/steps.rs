@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::document::Reader;
+use super::document::{Reader, wrong};
 use super::object::{Item, Object, Text, kind};
-use crate::diagnostic::{Diagnostic, Location};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::duration::GoDuration;
 use crate::language::syntax::{Node, NodeKind};
 
@@ -15,6 +15,8 @@ pub(super) struct Provisioner {
     pub(super) filter: Filter,
     /// By the builder's name as it is written.
     pub(super) overrides: Vec<(Text, Object)>,
+    /// What is wrong with other overrides, which matters only to who wants the builds.
+    pub(super) unfit_overrides: Diagnostics,
     pub(super) pause_before: Duration,
     pub(super) timeout: Option<Duration>,
     /// May hold `{{ … }}`.
@@ -70,7 +72,9 @@ impl Reader<'_> {
         let kind = self.weak_text(kind).filter(|kind| !kind.text.is_empty());
         let (only, except) = (config.take("only"), config.take("except"));
         let filter = Filter { only: self.weak_texts(only), except: self.weak_texts(except) };
-        let overrides = config.take("override").map_or_else(Vec::new, |item| self.overrides(&item));
+        let mut unfit_overrides = Diagnostics::new();
+        let overrides = config.take("override");
+        let overrides = overrides.map_or_else(Vec::new, |item| self.overrides(&item, &mut unfit_overrides));
         let (pause, limit) = (config.take("pause_before"), config.take("timeout"));
         let pause_before = self.duration(pause).unwrap_or_default();
         let timeout = self.duration(limit).filter(|limit| !limit.is_zero());
@@ -84,7 +88,17 @@ impl Reader<'_> {
         };
         // Packer has never limited a provisioner that waits before it starts, so templates that say both rely on that.
         let timeout = timeout.filter(|_| pause_before.is_zero());
-        Some(Provisioner { kind, filter, overrides, pause_before, timeout, max_retries, config, place })
+        Some(Provisioner {
+            kind,
+            filter,
+            overrides,
+            unfit_overrides,
+            pause_before,
+            timeout,
+            max_retries,
+            config,
+            place,
+        })
     }
 
     /// Reads an item of `post-processors`: one post-processor or a sequence.
@@ -175,14 +189,14 @@ impl Reader<'_> {
         }
     }
 
-    fn overrides(&mut self, item: &Item) -> Vec<(Text, Object)> {
+    fn overrides(&mut self, item: &Item, unfit: &mut Diagnostics) -> Vec<(Text, Object)> {
         let Some(object) = Object::of(self.source, &item.node) else {
             self.wrong(item, "an object with an object for each builder");
             return Vec::new();
         };
         let each = |item: Item| {
             let Some(object) = Object::of(self.source, &item.node) else {
-                self.wrong(&item, "an object with configuration for the builder");
+                unfit.push(wrong(&item, "an object with configuration for the builder"));
                 return None;
             };
             Some((item.name, object))

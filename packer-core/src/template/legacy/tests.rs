@@ -217,6 +217,10 @@ async fn what_does_not_hold_together_is_told_at_once() {
             ],
         ),
         (
+            "{\"builders\": [{\"type\": \"b\"}], \"provisioners\": [{\"type\": \"p\",\n\"override\": {\"b\": 1}}]}",
+            vec!["2: Wrong kind of value"],
+        ),
+        (
             "{\"builders\": [{\"type\": \"b\",\n\"nope\": 1}], \"provisioners\": [{\"type\": \"p\",\n\"only\": \"c\"}]}",
             vec![
                 "2: Failed to prepare build: \"b\"",
@@ -533,6 +537,7 @@ async fn the_console_renders_texts() {
         ("{{user `a` | upper}}-{{len `abc`}}", Ok("X-3")),
         ("plain", Ok("plain")),
         ("{{user `b`}} {{user `pw`}} {{user `nope`}}", Ok("xy <sensitive> ")),
+        ("{{`{{upper \"k\"}}`}}", Ok("K")),
         ("{{nope}}", Err("Interpolation error; template: root:1: function \"nope\" not defined")),
         ("{{env `HOME`}}", Err("env vars are not allowed here")),
     ] {

@@ -276,19 +276,30 @@ impl Number {
     #[must_use]
     pub fn floor(&self) -> Self {
         let whole = self.trunc();
-        if self < &whole { whole.step(-1) } else { whole.step(0) }
+        self.whole(&whole, if self < &whole { -1 } else { 0 })
     }
 
     /// The smallest whole number that is not smaller.
     #[must_use]
     pub fn ceil(&self) -> Self {
         let whole = self.trunc();
-        if self > &whole { whole.step(1) } else { whole.step(0) }
+        self.whole(&whole, i64::from(self > &whole))
     }
 
-    /// A whole number plus `by`, at the precision of a whole number; infinity stays.
-    fn step(&self, by: i64) -> Self {
-        self.to_bigint().map_or_else(|| self.clone(), |i| Self::from_bigint(&(i + by)))
+    /// A whole number plus `by`, at the precision of this one; infinity stays.
+    fn whole(&self, whole: &Self, by: i64) -> Self {
+        let (precision, Some(i)) = (self.precision(), whole.to_bigint()) else { return self.clone() };
+        let i = i + by;
+        Self::rounded(i.sign() == Sign::Minus, i.magnitude().clone(), 0, precision)
+    }
+
+    /// Mantissa bits that it may have.
+    fn precision(&self) -> u32 {
+        match &self.0 {
+            Repr::Int(_, precision) => *precision,
+            Repr::Float(f) => f.precision,
+            Repr::Infinite(_) => DOUBLE,
+        }
     }
 
     /// Whether it has no fraction; infinity is not whole.
@@ -690,6 +701,10 @@ mod tests {
         assert_eq!(n("0").neg(), n("0"));
         assert_eq!(Number::from(3), n("3.0"));
         assert_ne!(Number::from_f64(0.1).unwrap(), n("0.1"));
+        // Rounding keeps the precision, and with it the digits that are shown.
+        let double = Number::from_f64(12_157_665_459_056_929_000.0).unwrap();
+        assert_eq!(double.ceil().to_string(), double.to_string());
+        assert_eq!(double.floor().to_string(), double.to_string());
     }
 
     proptest::proptest! {

@@ -282,7 +282,12 @@ pub(super) fn parse(text: &str) -> Option<Number> {
     if trimmed.is_empty() {
         return Some(Number::rounded(negative, BigUint::ZERO, 0, FULL));
     }
-    let tens = if binary { -(fraction.len() as i64) } else { exponent - fraction.len() as i64 };
+    let tens = (if binary { 0 } else { exponent }).saturating_sub_unsigned(fraction.len() as u64);
+    let twos = if binary { exponent } else { 0 };
+    // Beyond this cty's reader takes no exponent for one, be the number that is meant zero or infinite to it or not.
+    if i32::try_from(tens.saturating_add(twos).saturating_add(bit_length(trimmed))).is_err() {
+        return None;
+    }
     let magnitude = trimmed.len() as i64 + tens;
     if magnitude > super::MAX_EXPONENT || (binary && exponent > super::MAX_EXPONENT) {
         return Some(Number(Repr::Infinite(sign_of(negative))));
@@ -294,8 +299,7 @@ pub(super) fn parse(text: &str) -> Option<Number> {
     // does; so the last bit is the same one.
     let (value, dropped) = read_digits(trimmed)?;
     let tens = tens + dropped;
-    let twos = tens + if binary { exponent } else { 0 };
-    let value = Number::rounded(negative, value, twos, FULL);
+    let value = Number::rounded(negative, value, tens + twos, FULL);
     if tens == 0 {
         return Some(value);
     }
@@ -307,6 +311,14 @@ pub(super) fn parse(text: &str) -> Option<Number> {
 fn multiply(a: &Float, b: &Float, precision: u32) -> Number {
     let negative = a.negative != b.negative;
     Number::rounded(negative, &a.mantissa * &b.mantissa, a.exponent + b.exponent, precision)
+}
+
+/// How many bits a whole number of so many digits has; of very long ones about so many.
+fn bit_length(digits: &str) -> i64 {
+    const EXACT: usize = 64;
+    let (kept, rest) = digits.split_at_checked(EXACT).unwrap_or((digits, ""));
+    let bits = BigUint::parse_bytes(kept.as_bytes(), 10).map_or(0, |value| value.bits());
+    bits as i64 + (rest.len() as f64 * std::f64::consts::LOG2_10) as i64
 }
 
 /// Decimal digits (and nothing else) as a number times a power of ten. Far beyond what can matter, digits only
@@ -321,14 +333,13 @@ fn read_digits(digits: &str) -> Option<(BigUint, i64)> {
     Some((value * 10u32 + 1u32, rest.len() as i64 - 1))
 }
 
-/// The exponent; one beyond any limit where it does not fit.
+/// The exponent; `None` too where it does not fit in 64 bits.
 fn parse_exponent(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let value = digits.parse::<i64>().unwrap_or(i64::MAX).min(1 << 40);
-    Some(if text.starts_with('-') { -value } else { value })
+    text.parse().ok()
 }
 
 /// `5^n`, by squaring; exact up to 5^27 and then rounded to `precision` at each step.
@@ -392,9 +403,20 @@ mod tests {
             ("-Inf", "-Inf"),
             ("inf", "+Inf"),
             ("1p3", "8"),
-            ("1e99999999999999999999", "+Inf"),
-            ("1e-99999999999999999999", "0"),
-            ("0e99999999999", "0"),
+            ("1e99999999999999999999", "error"),
+            ("1e-99999999999999999999", "error"),
+            ("0e99999999999999999999", "error"),
+            ("0e9223372036854775807", "0"),
+            ("1e2147483646", "+Inf"),
+            ("1e2147483647", "error"),
+            ("3e2147483645", "+Inf"),
+            ("4e2147483645", "error"),
+            ("0.0004e2147483648", "+Inf"),
+            ("0.0004e2147483649", "error"),
+            ("1e-2147483649", "0"),
+            ("1e-2147483650", "error"),
+            ("1p2147483646", "+Inf"),
+            ("1.5p2147483647", "error"),
             ("-0", "-0"),
         ] {
             let got = text.parse::<Number>().map_or("error".to_owned(), |n| n.to_string());
