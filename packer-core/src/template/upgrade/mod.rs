@@ -11,6 +11,7 @@ mod fixes;
 mod hcl;
 mod names;
 mod plugins;
+mod steps;
 mod template;
 mod text;
 
