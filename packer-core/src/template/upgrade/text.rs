@@ -131,13 +131,13 @@ impl References {
         let mut out = String::new();
         for node in &nodes {
             match node {
-                Node::Text(text) => out.push_str(&escape(text)),
+                Node::Text(text) => push_text(&mut out, text),
                 Node::Action(pipe) => match self.pipe(pipe, place)? {
-                    Piece::Hcl(expression) => out.push_str(&format!("${{{expression}}}")),
-                    Piece::Said(text) => out.push_str(&escape(&text)),
-                    Piece::Kept(inside) => out.push_str(&format!("{{{{ {inside} }}}}")),
-                    Piece::Text(text) => out.push_str(&format!("{{{{ {} }}}}", escape(&go_text(&text)))),
-                    Piece::Constant(text) => out.push_str(&format!("{{{{ {} }}}}", escape(&text))),
+                    Piece::Hcl(expression) => push_interpolation(&mut out, &expression),
+                    Piece::Said(text) => push_text(&mut out, &text),
+                    Piece::Kept(inside) => push_kept(&mut out, &inside),
+                    Piece::Text(text) => push_kept(&mut out, &escape(&go_text(&text))),
+                    Piece::Constant(text) => push_kept(&mut out, &escape(&text)),
                 },
                 Node::If { .. } => return Err("{{if}} has no counterpart".into()),
                 Node::With { .. } => return Err("{{with}} has no counterpart".into()),
@@ -181,6 +181,8 @@ impl References {
         let (mut out, mut at) = (String::new(), 0);
         for (start, end, piece) in calls {
             let constant = match &piece {
+                // Defaults of variables call nothing but env.
+                Piece::Hcl(expression) if place == Place::Variable => format!("`${{{expression}}}`"),
                 Piece::Hcl(expression) => format!("${{jsonencode({expression})}}"),
                 Piece::Said(text) => escape(&go_text(text)),
                 Piece::Text(_) | Piece::Constant(_) | Piece::Kept(_) => continue,
@@ -455,6 +457,27 @@ fn for_each_in(pipe: &Pipe, each: &mut dyn FnMut(&Command)) {
             }
         }
     }
+}
+
+/// Adds `${ … }` to the inside of a quoted text. What stands before it must not look like its escape.
+fn push_interpolation(out: &mut String, expression: &str) {
+    if out.ends_with('$') {
+        out.pop();
+        out.push_str("\\u0024");
+    }
+    out.push_str(&format!("${{{expression}}}"));
+}
+
+/// Adds a text to the inside of a quoted text. With what stands before it, it must not look like `${` or `%{`.
+fn push_text(out: &mut String, text: &str) {
+    let marks = out.split_off(out.trim_end_matches(['$', '%']).len());
+    out.push_str(&escape(&format!("{marks}{text}")));
+}
+
+/// Adds `{{ … }}` to the inside of a quoted text.
+fn push_kept(out: &mut String, inside: &str) {
+    push_text(out, "{{ ");
+    out.push_str(&format!("{inside} }}}}"));
 }
 
 /// A text as a constant of Go's templates.
