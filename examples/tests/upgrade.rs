@@ -124,14 +124,15 @@ async fn texts_mean_what_they_meant() {
         "chosen": "{{if eq (user `my var`) `spaced`}}yes{{else}}no{{end}}"
       },
       "builders": [
-        {"type": "file", "target": "$DIR/a", "content": "{{user `both`}} $ $$ $${x} $$${y} %%{z} \\ \t {{upper `up`}} {{user `plain` | lower}}"},
+        {"type": "file", "target": "$DIR/a", "content": "{{user `both`}} $ $$ $${x} $$${y} %%{z} \\ \t {{upper `up`}} {{user `plain` | lower}} ${{user `my var`}} $$%{{user `my var`}} %{{packer_version}}${{`x`}} $%{{`y`}}%%{{`z`}}"},
         {"type": "file", "name": "16.04 b", "target": "$DIR/b", "content": "{{if eq build_name `16.04 b`}}{{user `my var`}}{{end}} {{ `{{` }}"},
         {"type": "file", "name": "c", "target": "$DIR/c", "content": "{{build_name}} {{build_type}} {{user `chosen`}} {{split `a-b` `-` 1}} {{replace `a` `b` -1 `aa`}}"}
       ]
     }"#;
     let (made, _, text) = run(template, &[]).await;
     assert_eq!(
-        made["a"], "a \"b\" ${c} %{d}-spaced $ $$ $${x} $$${y} %%{z} \\ \t UP a \"b\" ${c} %{d}",
+        made["a"],
+        "a \"b\" ${c} %{d}-spaced $ $$ $${x} $$${y} %%{z} \\ \t UP a \"b\" ${c} %{d} $spaced $$%spaced %1.16.0$x $%y%%z",
         "{text}"
     );
     assert_eq!(made["b"], "spaced {{", "{text}");

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::document::{Object, number_text, sorted};
+use super::document::{Object, plain_number, sorted};
 use super::text::{Place, References, escape, quoted};
 use crate::config::{Field, FieldKind, Kind, Schema};
 use crate::duration::GoDuration;
@@ -90,8 +90,10 @@ impl Body<'_> {
         };
         match value {
             Value::Array(items) if items.is_empty() => {}
-            // Of a step alone, and always an object of objects.
-            Value::Object(overrides) if name == "override" && self.place == Place::Step => {
+            Value::Object(overrides)
+                if name == "override" && self.place == Place::Provisioner && overrides.is_empty() => {}
+            // Of a provisioner alone, and always an object of objects.
+            Value::Object(overrides) if name == "override" && self.place == Place::Provisioner => {
                 let value = self.overrides(overrides);
                 self.argument(name, &value);
             }
@@ -117,7 +119,7 @@ impl Body<'_> {
             let key = if is_identifier(name) { name.clone() } else { quoted(name) };
             out.push_str(&format!("{key} = {}\n", self.expression(settings)));
         }
-        self.place = Place::Step;
+        self.place = Place::Provisioner;
         out + "}"
     }
 
@@ -128,7 +130,7 @@ impl Body<'_> {
     }
 
     /// A value as the template language has to say it for what JSON made of it: there a text stood for a list, a bool
-    /// for a text.
+    /// for a text. What the template language takes for the same stays as it is.
     fn fitted(&mut self, value: &Value, kind: &Kind) -> String {
         match (kind, value) {
             (Kind::List(_), Value::String(text)) if text.is_empty() => "[]".into(),
@@ -158,8 +160,8 @@ impl Body<'_> {
                 "0".into()
             }
             (Kind::Plain(Type::Bool), Value::String(text)) => match text.as_str() {
-                "1" | "t" | "T" | "true" | "TRUE" | "True" => "true".into(),
-                "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => "false".into(),
+                "t" | "T" | "TRUE" | "True" => "true".into(),
+                "" | "f" | "F" | "FALSE" | "False" => "false".into(),
                 _ => self.text(text),
             },
             (Kind::Plain(Type::Bool), Value::Number(n)) => (n.as_f64() != Some(0.0)).to_string(),
@@ -185,7 +187,7 @@ impl Body<'_> {
                 }
                 out + "}"
             }
-            Value::Number(number) => number_text(number),
+            Value::Number(number) => plain_number(number),
             Value::Bool(_) | Value::Null => value.to_string(),
         }
     }

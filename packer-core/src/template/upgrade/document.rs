@@ -127,6 +127,12 @@ pub(super) fn number_text(number: &Number) -> String {
     float.to_string()
 }
 
+/// A number without an exponent, as the template language writes one. JSON's numbers are doubles, so only so many of
+/// the digits count.
+pub(super) fn plain_number(number: &Number) -> String {
+    number.as_f64().map_or_else(|| number.to_string(), |float| float.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +164,14 @@ mod tests {
         let root = read_text("{\"a\": 1, \"a\": 2} more").unwrap();
         assert_eq!(root["a"], 2);
         assert_eq!(read_text("{\"a\": 1}\n{]").unwrap()["a"], 1);
+    }
+
+    #[test]
+    fn plain_numbers_have_no_exponent() {
+        let root = read_text(r#"{"n": [0, -0.0, 1.0, 1.50, 1e3, 1e25, 2.5e-7, 9007199254740993]}"#).unwrap();
+        let numbers = root["n"].as_array().unwrap().iter().filter_map(Value::as_number);
+        let expected = "0 -0 1 1.5 1000 10000000000000000000000000 0.00000025 9007199254740992";
+        assert_eq!(numbers.map(plain_number).collect::<Vec<_>>().join(" "), expected);
     }
 
     #[test]

@@ -18,8 +18,7 @@ const PLUGINS: [(&str, &str); 10] = [
 
 /// Name and source of the plugin that components of a type belong to.
 pub(super) fn of(kind: &str) -> Option<(&'static str, &'static str)> {
-    let (name, _) = kind.split_once('-').unwrap_or((kind, ""));
-    PLUGINS.iter().copied().find(|(plugin, _)| *plugin == name)
+    PLUGINS.iter().copied().find(|(plugin, _)| kind.starts_with(plugin))
 }
 
 /// Settings that say how to reach the cloud: a data source needs them as much as the builder does.
@@ -48,6 +47,8 @@ pub(super) fn image_filter(kind: &str, config: &mut Object) -> Option<Object> {
         return None;
     }
     let mut filter = config.shift_remove("source_ami_filter")?.as_object()?.clone();
+    // The filter counts where both are there.
+    config.shift_remove("source_ami");
     for name in ACCESS {
         if let Some(value) = config.get(name) {
             filter.entry(name).or_insert_with(|| value.clone());

@@ -24,7 +24,7 @@ pub(super) struct Template {
 #[derive(Debug)]
 pub(super) struct Builder {
     pub(super) component: Component,
-    /// `None` where it is called as its type.
+    /// `None` where it is called as its type, whether that is written down or not.
     pub(super) name: Option<String>,
 }
 
@@ -95,6 +95,7 @@ fn weak_text(value: &Value) -> Option<String> {
 fn builder(value: &Value) -> Option<Builder> {
     let mut component = component(value)?;
     let name = take(&mut component.config, "name").and_then(|name| weak_text(&name));
+    let name = name.filter(|name| *name != component.kind);
     Some(Builder { component, name })
 }
 

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::unique_identifier;
 use crate::language::go_template::{Command, Node, Operand, OperandKind, Pipe, parse_nodes};
+use crate::language::syntax::is_identifier;
+use crate::value::quote::is_printable;
 
 /// Where a text stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +20,10 @@ pub(super) enum Place {
     Local,
     /// In a source or a data source.
     Source,
-    /// In a provisioner or a post-processor.
-    Step,
+    /// In a provisioner.
+    Provisioner,
+    /// In a post-processor.
+    PostProcessor,
     /// In what a provisioner does for one source only, which is evaluated before there is a build.
     Override,
 }
@@ -127,13 +131,13 @@ impl References {
         let mut out = String::new();
         for node in &nodes {
             match node {
-                Node::Text(text) => out.push_str(&escape(text)),
+                Node::Text(text) => push_text(&mut out, text),
                 Node::Action(pipe) => match self.pipe(pipe, place)? {
-                    Piece::Hcl(expression) => out.push_str(&format!("${{{expression}}}")),
-                    Piece::Said(text) => out.push_str(&escape(&text)),
-                    Piece::Kept(inside) => out.push_str(&format!("{{{{ {inside} }}}}")),
-                    Piece::Text(text) => out.push_str(&format!("{{{{ {} }}}}", escape(&go_text(&text)))),
-                    Piece::Constant(text) => out.push_str(&format!("{{{{ {} }}}}", escape(&text))),
+                    Piece::Hcl(expression) => push_interpolation(&mut out, &expression),
+                    Piece::Said(text) => push_text(&mut out, &text),
+                    Piece::Kept(inside) => push_kept(&mut out, &inside),
+                    Piece::Text(text) => push_kept(&mut out, &escape(&go_text(&text))),
+                    Piece::Constant(text) => push_kept(&mut out, &escape(&text)),
                 },
                 Node::If { .. } => return Err("{{if}} has no counterpart".into()),
                 Node::With { .. } => return Err("{{with}} has no counterpart".into()),
@@ -147,8 +151,15 @@ impl References {
     }
 
     /// The inside of a quoted text that holds the text as it is, but for calls of what only the first generation knows:
-    /// their values are put in as constants.
+    /// a text with those is converted, and where it cannot be their values are put in as constants.
     pub(super) fn kept(&mut self, text: &str, place: Place) -> String {
+        if self.holds_what_is_gone(text) {
+            let before = self.mark();
+            match self.converted(text, place) {
+                Ok(converted) => return converted,
+                Err(_) => self.back_to(before),
+            }
+        }
         let mut calls: Vec<(usize, usize, Piece)> = Vec::new();
         if let Ok(Some(nodes)) = nodes(text) {
             for_each_command(&nodes, &mut |command| {
@@ -170,6 +181,8 @@ impl References {
         let (mut out, mut at) = (String::new(), 0);
         for (start, end, piece) in calls {
             let constant = match &piece {
+                // Defaults of variables call nothing but env.
+                Piece::Hcl(expression) if place == Place::Variable => format!("`${{{expression}}}`"),
                 Piece::Hcl(expression) => format!("${{jsonencode({expression})}}"),
                 Piece::Said(text) => escape(&go_text(text)),
                 Piece::Text(_) | Piece::Constant(_) | Piece::Kept(_) => continue,
@@ -182,6 +195,18 @@ impl References {
         }
         out.push_str(&escape(text.get(at..).unwrap_or_default()));
         out
+    }
+
+    fn holds_what_is_gone(&mut self, text: &str) -> bool {
+        let mut found = false;
+        if let Ok(Some(nodes)) = nodes(text) {
+            for_each_command(&nodes, &mut |command| {
+                for operand in &command.operands {
+                    found |= matches!(&operand.kind, OperandKind::Function(name) if self.is_gone(name));
+                }
+            });
+        }
+        found
     }
 
     /// Whether a function of the first generation does not mean the same between braces any more.
@@ -250,7 +275,13 @@ impl References {
             ("user", Some([name])) => self.variable(name),
             ("env", Some([name])) if place == Place::Variable => format!("env({})", quoted(name)),
             ("env", Some([name])) if place == Place::Local => self.environment(name),
-            ("build", Some([key])) if place == Place::Step && crate::language::syntax::is_identifier(key) => {
+            ("env", Some([name])) => {
+                self.note("env(…) can only be used in the default of a variable.".into());
+                format!("env({})", quoted(name))
+            }
+            ("build", Some([key]))
+                if matches!(place, Place::Provisioner | Place::PostProcessor) && is_identifier(key) =>
+            {
                 format!("build.{key}")
             }
             ("timestamp", Some([])) => format!("local.{}", self.timestamp()),
@@ -428,6 +459,27 @@ fn for_each_in(pipe: &Pipe, each: &mut dyn FnMut(&Command)) {
     }
 }
 
+/// Adds `${ … }` to the inside of a quoted text. What stands before it must not look like its escape.
+fn push_interpolation(out: &mut String, expression: &str) {
+    if out.ends_with('$') {
+        out.pop();
+        out.push_str("\\u0024");
+    }
+    out.push_str(&format!("${{{expression}}}"));
+}
+
+/// Adds a text to the inside of a quoted text. With what stands before it, it must not look like `${` or `%{`.
+fn push_text(out: &mut String, text: &str) {
+    let marks = out.split_off(out.trim_end_matches(['$', '%']).len());
+    out.push_str(&escape(&format!("{marks}{text}")));
+}
+
+/// Adds `{{ … }}` to the inside of a quoted text.
+fn push_kept(out: &mut String, inside: &str) {
+    push_text(out, "{{ ");
+    out.push_str(&format!("{inside} }}}}"));
+}
+
 /// A text as a constant of Go's templates.
 fn go_text(text: &str) -> String {
     if text.contains(['`', '\r']) { serde_json::Value::from(text).to_string() } else { format!("`{text}`") }
@@ -457,8 +509,9 @@ pub(super) fn escape(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", c as u32)),
-            _ => out.push_str(here),
+            c if is_printable(c) => out.push_str(here),
+            c if (c as u32) < 0x10000 => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push_str(&format!("\\U{:08x}", c as u32)),
         }
         rest = behind;
     }
