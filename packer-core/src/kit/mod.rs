@@ -1,5 +1,5 @@
 //! What components are written with: work off the async threads, files that appear whole, temporary files, `{{ … }}` at
-//! run time, scripts and local programs.
+//! run time, scripts, local programs that never outlive the work.
 
 pub mod blocking;
 #[cfg(feature = "http-client")]
@@ -8,10 +8,11 @@ pub mod blocking;
     allow(dead_code, reason = "each service needs a part of it")
 )]
 pub(crate) mod http;
+pub mod process;
 mod render;
 pub mod shell;
 mod temp;
-mod whole_file;
+pub(crate) mod whole_file;
 
 pub use render::render;
 pub use temp::TempFile;
