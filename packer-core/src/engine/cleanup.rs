@@ -130,7 +130,10 @@ async fn wait_for_threads(cx: &Context) {
 /// Releases one resource and strikes it out of the ledger.
 pub(crate) async fn release(cx: &Context, owners: &Owners, resource: &Resource) -> Result<()> {
     let cx = &cx.for_cleanup().for_component(resource.role, &resource.component);
-    if resource.is_local() {
+    if resource.is_process() {
+        // A matter of milliseconds, and bounded: whoever abandons cleanup wants no script to go on either.
+        remove(resource, Gone::IsFine).await?;
+    } else if resource.is_local() {
         limited(cx, remove(resource, Gone::IsFine)).await.map_err(abandoned)?;
     } else {
         let owner = owners.of(resource)?;
