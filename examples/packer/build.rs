@@ -12,7 +12,7 @@ use crate::cache::CacheFlags;
 use crate::flags::{self, Flag};
 use crate::template::TemplateFlags;
 use crate::ui::{Format, Look};
-use crate::{FAILED, OK, Session};
+use crate::{FAILED, OK, Session, registry};
 
 pub(crate) const USAGE: &str = "Usage: packer build [options] TEMPLATE
 
@@ -150,7 +150,8 @@ async fn run_pipeline(mut session: Session, flags: BuildFlags, pipeline: Pipelin
         .parallel(usize::try_from(flags.parallel).unwrap_or(0))
         .on_error(on_error)
         .force(flags.force)
-        .debug(flags.debug);
+        .debug(flags.debug)
+        .registry(registry());
     if flags.use_cache {
         engine = engine.cache(flags.cache.cache(&session));
     }
@@ -168,8 +169,9 @@ async fn run_pipeline(mut session: Session, flags: BuildFlags, pipeline: Pipelin
     if let Some(page) = timeline.clone() {
         engine = engine.events(move |event: &Event| page.event(event));
     }
-    let ledger = match new_ledger(&session) {
+    let ledger = match session.ledgers().create() {
         Ok(ledger) => {
+            let ledger = Arc::new(ledger);
             engine = engine.ledger(ledger.clone());
             Some(ledger)
         }
@@ -182,7 +184,7 @@ async fn run_pipeline(mut session: Session, flags: BuildFlags, pipeline: Pipelin
     };
     let result = watch(&mut session, &engine, pipeline).await;
     drop(engine);
-    if let Some(left) = ledger.and_then(close) {
+    if let Some(left) = ledger.and_then(|ledger| close(&ledger)) {
         session.ui.error(&left);
     }
     if let Some(error) = timeline.and_then(|page| page.failure()) {
@@ -213,26 +215,17 @@ async fn watch(session: &mut Session, engine: &Engine, pipeline: Pipeline) -> Re
     }
 }
 
-/// A ledger of its own for each run, beside those of others.
-fn new_ledger(session: &Session) -> packer_core::Result<Arc<FileLedger>> {
-    let folder = session.ledger_folder();
-    std::fs::create_dir_all(&folder).map_err(|e| packer_core::Error::io("mkdir", &folder, e))?;
-    let now = jiff::Timestamp::now();
-    let name = format!("{}-{}.jsonl", now.strftime("%Y%m%dT%H%M%S%.fZ"), std::process::id());
-    Ok(Arc::new(FileLedger::open(folder.join(name))?))
-}
-
 /// Removes a ledger in which nothing is left; else how to remove what is.
-fn close(ledger: Arc<FileLedger>) -> Option<String> {
-    let (left, path) = (ledger.outstanding(), ledger.path().to_owned());
-    drop(ledger);
-    if left.is_empty() {
+fn close(ledger: &FileLedger) -> Option<String> {
+    let left = ledger.outstanding().len();
+    if left == 0 {
         // One that cannot be removed is found empty by the next recovery.
-        let _ = std::fs::remove_file(path);
+        let _ = ledger.finish();
         return None;
     }
-    let things = if left.len() == 1 { "1 thing is" } else { &format!("{} things are", left.len()) };
-    Some(format!("{things} left behind. To remove what is: packer recover {}", path.display()))
+    let things = if left == 1 { "1 thing is" } else { &format!("{left} things are") };
+    let path = ledger.path().display();
+    Some(format!("{things} left behind. To remove what is: packer recover {path}"))
 }
 
 #[cfg(test)]
@@ -244,13 +237,12 @@ mod tests {
     fn a_ledger_is_removed_when_nothing_is_left_in_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.jsonl");
-        let ledger = Arc::new(FileLedger::open(&path).unwrap());
+        let ledger = FileLedger::open(&path).unwrap();
         let container = Resource::new("container", "c");
         ledger.record(&container).unwrap();
         let hint = format!("1 thing is left behind. To remove what is: packer recover {}", path.display());
-        assert_eq!(close(ledger), Some(hint));
-        let ledger = Arc::new(FileLedger::open(&path).unwrap());
+        assert_eq!(close(&ledger), Some(hint));
         ledger.released(container.id).unwrap();
-        assert_eq!((close(ledger), path.exists()), (None, false));
+        assert_eq!((close(&ledger), path.exists()), (None, false));
     }
 }

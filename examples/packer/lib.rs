@@ -34,7 +34,7 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use packer_core::template::LARGEST_FILE;
-use packer_core::{Diagnostic, Engine, Host, Registry};
+use packer_core::{Diagnostic, Engine, Host, LedgerFolder, Registry};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
@@ -58,7 +58,7 @@ pub struct Process {
     pub stderr: Box<dyn Write + Send>,
     /// Whether a person looks at the output: long work then shows bars.
     pub terminal: bool,
-    /// What asked the process to stop, each time something does: `interrupt`, `terminated`.
+    /// What asked the process to stop, each time something does: `interrupt`, `terminated`, `hangup`, `quit`.
     pub signals: UnboundedReceiver<&'static str>,
 }
 
@@ -228,8 +228,8 @@ impl Session {
     }
 
     /// Where the ledgers of runs are.
-    fn ledger_folder(&self) -> PathBuf {
-        self.cache_dir().join("ledger")
+    fn ledgers(&self) -> LedgerFolder {
+        LedgerFolder::at(self.cache_dir().join("ledger"))
     }
 }
 

@@ -55,13 +55,34 @@ fn input() -> Input {
 fn signals() -> mpsc::UnboundedReceiver<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let (sender, receiver) = mpsc::unbounded_channel();
-    for (kind, name) in [(SignalKind::interrupt(), "interrupt"), (SignalKind::terminate(), "terminated")] {
+    let ignored = ignored();
+    let kinds = [
+        (SignalKind::interrupt(), "interrupt", true),
+        (SignalKind::terminate(), "terminated", true),
+        // The terminal is gone, or the connection to it. Who started this with `nohup` wants it to go on.
+        (SignalKind::hangup(), "hangup", false),
+        (SignalKind::quit(), "quit", false),
+    ];
+    for (kind, name, always) in kinds {
+        let number = kind.as_raw_value();
+        // Where it cannot be told what is ignored, nothing is changed.
+        if !always && ignored.is_none_or(|ignored| ignored >> (number - 1) & 1 == 1) {
+            continue;
+        }
         // A process that cannot be told of a signal is ended by it.
         let Ok(mut stream) = signal(kind) else { continue };
         let sender = sender.clone();
         tokio::spawn(async move { while stream.recv().await.is_some() && sender.send(name).is_ok() {} });
     }
     receiver
+}
+
+/// The signals that this process was started to ignore, a bit each; `None` where the system does not say.
+#[cfg(unix)]
+fn ignored() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
 }
 
 /// Interrupts, as they come.

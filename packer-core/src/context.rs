@@ -1,6 +1,6 @@
 //! The context: the only thing through which a component reaches the world around its build.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,9 @@ pub(crate) use crate::duration::seconds::serialize as seconds;
 use crate::error::{Error, ErrorInfo, Fault, Result};
 use crate::event::{EventKind, Events, Level};
 use crate::facts::{BuildInfo, Facts};
-use crate::ledger::{Ledger, MemoryLedger, Resource, Role};
+use crate::ledger::{Ledger, MemoryLedger, Resource, ResourceId, Role};
 use crate::secrets::Secrets;
+use crate::value::Value;
 
 /// What a running component knows and may do. Cheap to clone.
 ///
@@ -44,15 +45,28 @@ struct Inner {
 }
 
 /// What is remembered of one build while it runs.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct BuildRecord {
     /// What the build has brought into the world: its part of the ledger.
     pub(crate) owned: MemoryLedger,
+    /// What is out of the ledger although the build still holds it: finished artifacts own it.
+    pub(crate) complete: Mutex<HashSet<ResourceId>>,
+    /// How the components that work are configured, each role's last one.
+    configs: Mutex<Vec<(Role, Config)>>,
     steps: Mutex<Vec<StepTime>>,
     /// The innermost step of the work that was last dropped because of a cancellation or a limit.
     hung: Mutex<Option<String>>,
     /// How many threads do blocking work of the build.
     busy: tokio::sync::watch::Sender<usize>,
+}
+
+/// Says the configuration of a component, where the component does.
+pub(crate) type Config = Arc<dyn Fn() -> Option<Value> + Send + Sync>;
+
+impl fmt::Debug for BuildRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BuildRecord").field("owned", &self.owned).finish_non_exhaustive()
+    }
 }
 
 /// A thread that does blocking work.
@@ -89,6 +103,20 @@ impl BuildRecord {
     pub(crate) async fn quiet(&self) {
         // It fails only where the counter is gone, and that is here.
         let _ = self.busy.subscribe().wait_for(|busy| *busy == 0).await;
+    }
+
+    /// From now on this is how the component of a role is configured.
+    pub(crate) fn configured(&self, role: Role, config: Config) {
+        let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        configs.retain(|(other, _)| *other != role);
+        configs.push((role, config));
+    }
+
+    fn config_of(&self, role: Role) -> Option<Value> {
+        let configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = configs.iter().find(|(other, _)| *other == role).map(|(_, config)| config.clone());
+        drop(configs);
+        config?()
     }
 
     /// The finished steps, in the order in which they ended.
@@ -132,7 +160,27 @@ pub(crate) struct RunContext {
     pub(crate) began: Instant,
     /// Ends the second scope: cleanup.
     pub(crate) abandon: CancellationToken,
+    /// How long the release of one resource may take; zero is for ever.
+    pub(crate) release_limit: Duration,
+    /// Sees to it that a later process could release what is recorded; `None` where nobody knows what that has.
+    pub(crate) recoverable: Option<Recoverable>,
 }
+
+/// Completes a resource before it is recorded, or says why a later process could not release it. The second argument gives
+/// the configuration of the component that makes it, where the component says it.
+#[derive(Clone)]
+pub(crate) struct Recoverable(pub(crate) Arc<Complete>);
+
+type Complete = dyn Fn(&mut Resource, &dyn Fn() -> Option<Value>, &Secrets) -> Result<()> + Send + Sync;
+
+impl fmt::Debug for Recoverable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recoverable")
+    }
+}
+
+/// How long the release of one resource may take unless the host says otherwise.
+pub(crate) const RELEASE_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 impl RunContext {
     /// A run that begins now.
@@ -157,6 +205,8 @@ impl RunContext {
             started,
             began: Instant::now(),
             abandon: CancellationToken::new(),
+            release_limit: RELEASE_LIMIT,
+            recoverable: None,
         }
     }
 }
@@ -500,15 +550,22 @@ impl Context {
     }
 
     /// Writes a resource into the ledger, or what became known of it since.
+    ///
+    /// # Errors
+    /// Where it cannot be written; where the engine knows the [registry](crate::Engine::registry) of later processes and one
+    /// of those could not make the component that releases it.
     pub fn record(&self, mut resource: Resource) -> Result<()> {
-        if resource.is_local() {
+        if resource.is_path() {
             // A later process may have another working folder.
             if let Ok(path) = std::path::absolute(&resource.name) {
                 resource.name = path.to_string_lossy().into_owned();
             }
-        } else {
+        } else if !resource.is_process() {
             resource.component = self.0.component.to_string();
             resource.role = self.0.role;
+            if let Some(Recoverable(complete)) = &self.0.run.recoverable {
+                complete(&mut resource, &|| self.0.record.config_of(self.0.role), &self.0.run.secrets)?;
+            }
         }
         resource.build = self.0.build.display_name.to_string();
         self.0.run.ledger.record(&resource)?;

@@ -138,7 +138,7 @@ pub use error::{Error, ErrorInfo, Fault, Result};
 pub use event::{Event, EventKind, EventSink, Level};
 pub use facts::{BuildInfo, Facts};
 pub use kit::{TempFile, WholeFile};
-pub use ledger::{FileLedger, Ledger, MemoryLedger, Resource, ResourceId};
+pub use ledger::{FileLedger, Ledger, LedgerFolder, MemoryLedger, Resource, ResourceId};
 pub use pipeline::{
     Build, Late, Output, Outputs, Pipeline, PostProcessStep, PostProcessorExt, ProvidedPlugin, ProvisionStep,
     ProvisionerExt, RunValues, SourceFilter,

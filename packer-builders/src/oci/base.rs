@@ -16,6 +16,7 @@ use super::config::ImageConfig;
 use super::image::{Document, Platform, understand};
 use super::layer::{Budget, Compression, Hashing, Layer, digest_of, hex, unpack};
 use super::layout::{Layout, read_short};
+use super::machine::private_folder;
 use super::name::{BaseName, ImageName};
 use super::registry::{Repository, wrong_digest};
 use super::rootfs::{Attributes, Device, Last, Rootfs, xattrs};
@@ -181,7 +182,7 @@ impl Request {
         let config = repository.document(manifest.config().digest().as_ref()).await?;
         let config = ImageConfig::parse(&config, &place)?;
         let cache = cx.cache_dir().join("oci/blobs");
-        let (folder, cached) = match fs::create_dir_all(&cache) {
+        let (folder, cached) = match private_folder(&cache) {
             Ok(()) => (cache, true),
             // Nothing stays between runs where nothing can be written.
             Err(_) => (work.to_owned(), false),
@@ -248,6 +249,10 @@ impl Request {
         let mut layers = Vec::new();
         for (number, (blob, diff_id)) in blobs.into_iter().zip(&config.rootfs.diff_ids).enumerate() {
             cx.say(format!("Unpacking layer {} of {}", number + 1, config.rootfs.diff_ids.len()));
+            // Opening a pipe would wait for somebody to write into it.
+            if !fs::metadata(&blob.file).map_err(|e| Error::io("open", &blob.file, e))?.is_file() {
+                return Err(Error::user(format!("{} is no regular file", blob.file.display())));
+            }
             let unpacked = unpack(rootfs, &blob.file, true, &mut budget, stop)?;
             let place = format!("layer {} of the base", number + 1);
             if let Some(digest) = blob.digest.as_ref().filter(|digest| **digest != unpacked.digest) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use packer_core::kit::blocking::Stop;
@@ -38,7 +38,17 @@ struct Written {
     new: bool,
     /// What had the tag before.
     previous: Option<Descriptor>,
+    /// The time of the manifest's file when the image got its name. Whoever gives an image of the same content a name sets
+    /// that time anew; from then on it is not this one's to take out. `None` as long as it has no name.
+    #[serde(default)]
+    claim: Option<Claim>,
+    /// That time before.
+    #[serde(default)]
+    previous_claim: Option<Claim>,
 }
+
+/// When a file was changed last: seconds since 1970 and billionths.
+type Claim = (u64, u32);
 
 impl Layout {
     pub(super) fn at(folder: impl Into<PathBuf>) -> Self {
@@ -104,7 +114,16 @@ impl Layout {
             image.layers.iter().map(|layer| &layer.digest).chain([&image.config_digest, &image.digest]);
         let blobs = digests.filter(|digest| !self.blob(digest).exists()).cloned().collect();
         let digest = image.digest.clone();
-        let written = Written { folder, tag: tag.map(str::to_owned), digest, blobs, new, previous: None };
+        let written = Written {
+            folder,
+            tag: tag.map(str::to_owned),
+            digest,
+            blobs,
+            new,
+            previous: None,
+            claim: None,
+            previous_claim: None,
+        };
         let name = format!("oci:{}{}", self.place(), tag.map(|tag| format!(":{tag}")).unwrap_or_default());
         let resource = Resource::new("image", name);
         cx.record(resource.clone().with_details(details(&written)?))?;
@@ -140,6 +159,7 @@ impl Layout {
             None => tag_of(other).is_none() && other.digest() == descriptor.digest(),
         };
         written.previous = images.iter().find(|other| same(other)).cloned();
+        (written.previous_claim, written.claim) = self.claim(cx, image)?;
         images.retain(|other| !same(other));
         images.push(descriptor);
         index.set_manifests(images);
@@ -147,6 +167,20 @@ impl Layout {
         cx.record(resource.clone())?;
         self.write_index(cx, &index)?;
         Ok(resource)
+    }
+
+    /// Makes the manifest's file anew; its time before and now.
+    fn claim(&self, cx: &Context, image: &Image) -> Result<(Option<Claim>, Option<Claim>)> {
+        let path = self.blob(&image.digest);
+        let before = claim_of(&path);
+        let mut file = WholeFile::create(cx, &path, 0o644)?;
+        let written = file.write_all(&image.manifest);
+        // Set by hand: the system's own times may be the same for some milliseconds.
+        written
+            .and_then(|()| file.file().set_modified(SystemTime::now()))
+            .map_err(|e| Error::io("write", &path, e))?;
+        file.commit()?;
+        Ok((before, claim_of(&path)))
     }
 
     fn write_index(&self, cx: &Context, index: &ImageIndex) -> Result<()> {
@@ -195,7 +229,7 @@ impl Layout {
 
 fn lock(path: &Path, stop: &Stop) -> Result<File> {
     let failed = |e| Error::io("lock", path, e);
-    let file = File::open(path).map_err(failed)?;
+    let file = open_file(path).map_err(failed)?;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -212,6 +246,9 @@ fn lock(path: &Path, stop: &Stop) -> Result<File> {
 /// image and nothing refers to are removed.
 pub(super) fn release(cx: &Context, resource: &Resource, stop: &Stop) -> Result<()> {
     let written = written(resource)?;
+    if !is_digest(&written.digest) {
+        return Err(Error::internal(format!("{resource} is not removed: {:?} is no digest", written.digest)));
+    }
     let layout = Layout::at(&written.folder);
     let marker = written.folder.join("oci-layout");
     if !marker.exists() {
@@ -224,7 +261,16 @@ pub(super) fn release(cx: &Context, resource: &Resource, stop: &Stop) -> Result<
     let own = |image: &Descriptor| {
         tag_of(image) == written.tag.as_deref() && image.digest().to_string() == written.digest
     };
-    if let Some(at) = images.iter().position(own) {
+    let manifest = layout.blob(&written.digest);
+    let claimed = written.claim.is_some() && written.claim == claim_of(&manifest);
+    if let Some(at) = images.iter().position(own).filter(|_| claimed) {
+        let same = |previous: &Descriptor| previous.digest().to_string() == written.digest;
+        if let (Some(true), Some(claim)) = (written.previous.as_ref().map(same), written.previous_claim) {
+            // It is whose it was again.
+            let file = fs::OpenOptions::new().write(true).open(&manifest);
+            let set = file.and_then(|file| file.set_modified(time_of(claim)));
+            set.map_err(|e| Error::io("write", &manifest, e))?;
+        }
         match &written.previous {
             Some(previous) => images[at] = previous.clone(),
             None => drop(images.remove(at)),
@@ -295,6 +341,17 @@ fn written(resource: &Resource) -> Result<Written> {
     Written::deserialize(&resource.details).map_err(|e| Error::internal(format!("{resource}: {e}")))
 }
 
+fn claim_of(manifest: &Path) -> Option<Claim> {
+    let changed = fs::symlink_metadata(manifest).ok()?.modified().ok()?;
+    let changed = changed.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some((changed.as_secs(), changed.subsec_nanos()))
+}
+
+fn time_of((seconds, nanos): Claim) -> SystemTime {
+    let since = Duration::new(seconds, nanos);
+    SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
 fn write_whole(cx: &Context, path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = WholeFile::create(cx, path, 0o644)?;
     file.write_all(bytes).map_err(|e| Error::io("write", path, e))?;
@@ -305,11 +362,22 @@ pub(super) fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io("sync", folder, e))
 }
 
+/// Opens a file of an image for reading. What is no file, a pipe that nobody writes into, is an error at once.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+    }
+}
+
 /// A file that cannot be long.
 pub(super) fn read_short(path: &Path) -> Result<Vec<u8>> {
     let failed = |e| Error::io("open", path, e);
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
+    let file = open_file(path).map_err(failed)?;
     file.take(LONGEST_DOCUMENT as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > LONGEST_DOCUMENT {
         return Err(Error::user(format!("{} is longer than {LONGEST_DOCUMENT} bytes", path.display())));

@@ -172,7 +172,7 @@ impl OciMachine {
             for staged in staged {
                 match staged {
                     Staged::Pushed => {}
-                    Staged::File(file) => file.commit()?,
+                    Staged::File(file) => file.commit_for_artifact()?,
                     Staged::Layout(layout, resource) => {
                         owned.push(layout.name(&inner, &image, &resource, stop)?)
                     }
@@ -316,8 +316,15 @@ impl Machine for OciMachine {
     }
 }
 
+/// Makes a folder that nobody but its owner may look into, and those above it.
+pub(super) fn private_folder(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|e| Error::io("mkdir", folder, e))
+}
+
 fn save(folder: &Path, base: String, made: &[Made], stop: &Stop) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|e| Error::io("mkdir", folder, e))?;
+    private_folder(folder)?;
     let mut account = Saved { base, made: Vec::new() };
     for made in made {
         stop.check()?;
@@ -335,7 +342,10 @@ fn save(folder: &Path, base: String, made: &[Made], stop: &Stop) -> Result<()> {
     }
     let path = folder.join(ACCOUNT);
     let text = serde_json::to_vec(&account).map_err(|e| Error::internal(format!("a checkpoint: {e}")))?;
-    let written = fs::File::create(&path).and_then(|mut file| {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let written = options.open(&path).and_then(|mut file| {
         std::io::Write::write_all(&mut file, &text)?;
         file.sync_all()
     });

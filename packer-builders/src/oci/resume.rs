@@ -165,6 +165,8 @@ fn remove(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        // What could not even be made: something on the way is no folder.
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             open_up(folder).map_err(failed)?;
             fs::remove_dir_all(folder).map_err(failed)

@@ -38,6 +38,9 @@ const CAPABILITIES: [&str; 14] = [
     "CAP_SYS_CHROOT",
 ];
 
+/// How long a runtime may take to start a command: what it reads of the image may be anything.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
 /// Where programs are, for an image that does not say.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -134,6 +137,7 @@ impl Runner {
     }
 
     async fn run(&self, runtime: &Runtime, command: Command<'_>) -> Result<ExitStatus> {
+        self.check_accounts()?;
         let name = runtime.program.display();
         let failed = |e| Error::io("exec", &runtime.program, e);
         let mounts = self.mounts().map_err(|e| Error::io("mkdir", self.rootfs.path(), e))?;
@@ -168,7 +172,13 @@ impl Runner {
         let mut running =
             Running { bundle: bundle.clone(), rootfs: self.rootfs.path().to_owned(), done: false };
         let mut last_words = Vec::new();
-        let status = streamed(&mut child, command, &mut last_words).await.map_err(failed)?;
+        let status = tokio::select! {
+            status = streamed(&mut child, command, &mut last_words) => status.map_err(failed)?,
+            () = running.never_starts() => {
+                let limit = START_LIMIT.as_secs();
+                return Err(Error::provider(format!("{name} did not start the command within {limit} seconds")));
+            }
+        };
         let started = running.pid().is_some();
         let finished = started && (runtime.kind != Kind::Bwrap || running.told("exit-code").is_some());
         running.done = true;
@@ -184,6 +194,19 @@ impl Runner {
             "{name} did not start the command: {}",
             if words.is_empty() { "it does not say why" } else { words }
         )))
+    }
+
+    /// Runtimes read who there is in the image, and would wait for a pipe for ever.
+    fn check_accounts(&self) -> Result<()> {
+        for file in ["/etc/passwd", "/etc/group"] {
+            if let Ok(Some((_, there))) = self.rootfs.look(Path::new(file))
+                && !there.is_file()
+            {
+                let message = format!("commands cannot run in the image: its {file} is no regular file");
+                return Err(Error::user(message));
+            }
+        }
+        Ok(())
     }
 
     /// What is mounted: where in the image, and what of this computer.
@@ -330,6 +353,17 @@ impl Running {
         status
             .lines()
             .find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?.get(name)?.as_i64())
+    }
+
+    /// Returns where the command has not been started in time.
+    async fn never_starts(&self) {
+        let end = tokio::time::Instant::now() + START_LIMIT;
+        while tokio::time::Instant::now() < end {
+            tokio::time::sleep(START_LIMIT / 1000).await;
+            if self.pid().is_some() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// The first process inside, as this computer knows it.

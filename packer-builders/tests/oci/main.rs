@@ -11,4 +11,5 @@ mod bases;
 mod behaviour;
 mod images;
 mod peers;
+mod recovery;
 mod support;

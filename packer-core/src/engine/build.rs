@@ -158,7 +158,7 @@ impl Life<'_> {
         self.provision(&provisioning, machine, first).await?;
         self.debug_pause("after run of", "StepProvision").await?;
         let artifact = loop {
-            match guarded(cx, "capture", machine.capture(cx)).await {
+            match guarded(cx, "capture", captured(cx, machine)).await {
                 Ok(artifact) => break artifact,
                 Err(error) => match self.failed(&error, Phase::Capture, Some(machine)).await {
                     Decision::Retry | Decision::RetryProvisioner => {}
@@ -166,8 +166,6 @@ impl Life<'_> {
                 },
             }
         };
-        let mut artifact = artifact;
-        cleanup::adopt(cx, &mut artifact);
         self.debug_pause("before cleanup of", "StepProvision").await?;
         self.debug_pause("before cleanup of", "StepConnect").await?;
         Ok(artifact)
@@ -316,6 +314,13 @@ impl Stop {
 async fn guarded<T>(cx: &Context, verb: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
     let who = format!("the builder {:?} during {verb}", cx.build().builder_type);
     cx.timed(verb, guard::caught(&who, work)).await
+}
+
+/// The machine's artifact, which is complete and stays from here on.
+async fn captured(cx: &Context, machine: &dyn Machine) -> Result<Artifact> {
+    let mut artifact = machine.capture(cx).await?;
+    cleanup::complete(cx, &mut artifact)?;
+    Ok(artifact)
 }
 
 /// The name of a failed step as Packer's output has it.

@@ -3,18 +3,21 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::artifact::Artifact;
 use crate::builder::Builder;
 use crate::context::Context;
+use crate::duration::GoDuration;
 use crate::engine::guard;
 use crate::engine::report::Left;
 use crate::error::{Error, Result};
+use crate::kit::{process, whole_file};
 use crate::ledger::{Ledger, Resource, ResourceId, Role};
 use crate::post_processor::PostProcessor;
 use crate::provisioner::Provisioner;
+use crate::value::Value;
 
 /// A component that can release what it made.
 #[derive(Clone)]
@@ -25,6 +28,16 @@ pub(crate) enum Component {
 }
 
 impl Component {
+    /// Its configuration, where it says it.
+    fn config(&self) -> Option<Value> {
+        guard::unwound_call(|| match self {
+            Self::Builder(builder) => builder.config(),
+            Self::Provisioner(provisioner) => provisioner.config(),
+            Self::PostProcessor(post_processor) => post_processor.config(),
+        })
+        .ok()?
+    }
+
     fn role(&self) -> Role {
         match self {
             Self::Builder(_) => Role::Builder,
@@ -60,6 +73,8 @@ impl Owners {
     /// own. Said before the work, since that may be dropped at any await point.
     pub(crate) fn begin(&mut self, cx: &Context, component: Component) {
         let role = component.role();
+        let itself = component.clone();
+        cx.record_of_build().configured(role, Arc::new(move || itself.config()));
         if let Some(at) = self.latest.iter().position(|c| c.role() == role) {
             let before = std::mem::replace(&mut self.latest[at], component);
             for resource in cx.record_of_build().owned.outstanding() {
@@ -90,7 +105,11 @@ pub(crate) async fn release_all(cx: &Context, owners: &Owners, artifacts: &[&Art
         if owned.contains(&resource) {
             continue;
         }
-        if let Err(error) = release(cx, owners, &resource).await {
+        let released = match retake(cx, [&resource]) {
+            Ok(()) => release(cx, owners, &resource).await,
+            error => error,
+        };
+        if let Err(error) = released {
             left.push(Left { resource, reason: error.to_string() });
         }
     }
@@ -111,8 +130,11 @@ async fn wait_for_threads(cx: &Context) {
 /// Releases one resource and strikes it out of the ledger.
 pub(crate) async fn release(cx: &Context, owners: &Owners, resource: &Resource) -> Result<()> {
     let cx = &cx.for_cleanup().for_component(resource.role, &resource.component);
-    if resource.is_local() {
-        cx.until_cancelled(remove(resource, Gone::IsFine)).await.map_err(abandoned)?;
+    if resource.is_process() {
+        // A matter of milliseconds, and bounded: whoever abandons cleanup wants no script to go on either.
+        remove(resource, Gone::IsFine).await?;
+    } else if resource.is_local() {
+        limited(cx, remove(resource, Gone::IsFine)).await.map_err(abandoned)?;
     } else {
         let owner = owners.of(resource)?;
         with_patience(cx, || owner.release(cx, resource)).await.map_err(abandoned)?;
@@ -127,31 +149,79 @@ fn abandoned(error: Error) -> Error {
 /// How long to wait before a release that failed is tried again, where the error says that this is worth it.
 const WAITS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
 
-/// Releases, several times if need be; ended by the context's scope.
+/// Releases, several times if need be; ended by the context's scope, and by the limit for one resource.
 pub(crate) async fn with_patience<F: Future<Output = Result<()>>>(
     cx: &Context,
     mut release: impl FnMut() -> F,
 ) -> Result<()> {
-    for wait in WAITS {
-        match cx.until_cancelled(release()).await {
-            Err(error) if error.is_retryable() => cx.sleep(wait).await?,
-            result => return result,
+    let work = async {
+        for wait in WAITS {
+            match release().await {
+                Err(error) if error.is_retryable() => tokio::time::sleep(wait).await,
+                result => return result,
+            }
+        }
+        release().await
+    };
+    limited(cx, work).await
+}
+
+/// The work within the limit for one resource; ended by the context's scope. What hangs keeps nobody from going on.
+pub(crate) async fn limited(cx: &Context, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let limit = cx.run().release_limit;
+    if limit.is_zero() {
+        return cx.until_cancelled(work).await;
+    }
+    match cx.until_cancelled(async { Ok(tokio::time::timeout(limit, work).await) }).await? {
+        Ok(result) => result,
+        Err(_) => {
+            let limit = GoDuration::from(limit);
+            Err(Error::provider(format!("its release did not end within {limit}")))
         }
     }
-    cx.until_cancelled(release()).await
+}
+
+/// A component has made an artifact, which stays from here on, whatever becomes of this process: the ledger lets go of
+/// what it owns, all at once. The build goes on holding it, since a later step may use it up.
+pub(crate) fn complete(cx: &Context, artifact: &mut Artifact) -> Result<()> {
+    adopt(cx, artifact);
+    let record = cx.record_of_build();
+    let owned = Owned::by(&[artifact]);
+    let mut done = record.complete.lock().unwrap_or_else(PoisonError::into_inner);
+    let held = record.owned.outstanding();
+    let ids = held.iter().filter(|r| owned.contains(r) && !done.contains(&r.id)).map(|r| r.id);
+    let ids: Vec<ResourceId> = ids.collect();
+    if !ids.is_empty() {
+        cx.run().ledger.kept_all(&ids)?;
+        done.extend(ids);
+    }
+    Ok(())
+}
+
+/// Takes up into the ledger again what an artifact owned, before it is destroyed: what was begun is ended by recovery.
+fn retake<'a>(cx: &Context, resources: impl IntoIterator<Item = &'a Resource>) -> Result<()> {
+    let record = cx.record_of_build();
+    for resource in resources {
+        let mut done = record.complete.lock().unwrap_or_else(PoisonError::into_inner);
+        if done.contains(&resource.id) {
+            cx.run().ledger.record(resource)?;
+            done.remove(&resource.id);
+        }
+    }
+    Ok(())
 }
 
 /// Strikes out of the ledger what the artifacts of a finished build own.
 pub(crate) fn keep_all(cx: &Context, artifacts: &[Artifact]) -> Result<()> {
     let owned = Owned::by(&artifacts.iter().collect::<Vec<_>>());
     let record = cx.record_of_build();
-    for resource in record.owned.outstanding() {
-        if owned.contains(&resource) {
-            cx.run().ledger.kept(resource.id)?;
-            record.owned.kept(resource.id)?;
-        }
+    let held = record.owned.outstanding();
+    let ids: Vec<ResourceId> = held.iter().filter(|r| owned.contains(r)).map(|r| r.id).collect();
+    let done = record.complete.lock().unwrap_or_else(PoisonError::into_inner);
+    if ids.iter().any(|id| !done.contains(id)) {
+        cx.run().ledger.kept_all(&ids)?;
     }
-    Ok(())
+    record.owned.kept_all(&ids)
 }
 
 /// Destroys what an artifact owns; what artifacts in `kept` own too stays, other than files.
@@ -168,17 +238,34 @@ pub(crate) async fn discard(
     let cx = &cx.for_cleanup();
     let record = cx.record_of_build();
     let held = record.owned.outstanding();
-    let mut result = Ok(());
-    for file in &artifact.files {
-        let outcome = tokio::fs::remove_file(file).await.map_err(|e| Error::io("remove", file, e));
+    let kept: HashSet<ResourceId> = kept.iter().flat_map(|a| &a.resources).map(|r| r.id).collect();
+    let going: Vec<&Resource> = artifact.resources.iter().rev().filter(|r| !kept.contains(&r.id)).collect();
+    let of_file = |file: &Path| -> Vec<&Resource> {
         let path = absolute(file);
-        for resource in held.iter().filter(|r| r.is_local() && Path::new(&r.name) == path) {
-            result = result.and(cx.released(resource));
+        held.iter().filter(|r| r.is_path() && Path::new(&r.name) == path).collect()
+    };
+    let mut files = Vec::with_capacity(artifact.files.len());
+    for file in &artifact.files {
+        let known = of_file(file);
+        retake(cx, known.iter().copied())?;
+        let mut entries: Vec<Resource> = known.into_iter().cloned().collect();
+        if entries.is_empty() {
+            let entry = Resource::file(absolute(file));
+            cx.record(entry.clone())?;
+            entries.push(entry);
+        }
+        files.push((file, entries));
+    }
+    retake(cx, going.iter().copied())?;
+    let mut result = Ok(());
+    for (file, entries) in files {
+        let outcome = tokio::fs::remove_file(file).await.map_err(|e| Error::io("remove", file, e));
+        for entry in &entries {
+            result = result.and(cx.released(entry));
         }
         result = result.and(outcome);
     }
-    let kept: HashSet<ResourceId> = kept.iter().flat_map(|a| &a.resources).map(|r| r.id).collect();
-    for resource in artifact.resources.iter().rev().filter(|r| !kept.contains(&r.id)) {
+    for resource in going {
         let outcome = if resource.is_local() {
             match remove(resource, Gone::IsAnError).await {
                 Ok(()) => cx.released(resource),
@@ -224,7 +311,7 @@ impl Owned {
             return true;
         }
         let path = Path::new(&resource.name);
-        resource.is_local()
+        resource.is_path()
             && match resource.kind.as_str() {
                 "directory" => self.files.iter().any(|f| f.starts_with(path)),
                 _ => self.files.contains(path),
@@ -243,18 +330,40 @@ pub(crate) enum Gone {
     IsAnError,
 }
 
-/// Removes a local file or folder.
+/// Removes a local file or folder, or ends a local process.
+///
+/// A file whose entry says which one it was (its [`identity`](whole_file::identity)) is removed only where it still is that
+/// one.
 pub(crate) async fn remove(resource: &Resource, gone: Gone) -> Result<()> {
+    if resource.is_process() {
+        let resource = resource.clone();
+        let ended = tokio::task::spawn_blocking(move || process::end(&resource)).await;
+        return ended.map_err(|e| Error::internal(format!("ending a process: {e}")))?;
+    }
     let path = Path::new(&resource.name);
     if path.file_name().is_none() {
         return Err(Error::internal(format!("{resource} is not removed: it names no file of its own")));
+    }
+    if let Some(identity) = resource.details.get("identity") {
+        let there = tokio::fs::symlink_metadata(path).await.ok();
+        if there.is_none_or(|there| whole_file::identity(&there) != *identity) {
+            return Ok(());
+        }
     }
     let removed = match resource.kind.as_str() {
         "directory" => tokio::fs::remove_dir_all(path).await,
         _ => tokio::fs::remove_file(path).await,
     };
     match removed {
-        Err(e) if e.kind() == io::ErrorKind::NotFound && gone == Gone::IsFine => Ok(()),
+        Err(_) if gone == Gone::IsFine && is_nowhere(path).await => Ok(()),
         removed => removed.map_err(|e| Error::io("remove", path, e)),
     }
+}
+
+/// Whether nothing can be at a path: it is missing, or it is none (its name is too long, a file is on the way).
+async fn is_nowhere(path: &Path) -> bool {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
+    tokio::fs::symlink_metadata(path)
+        .await
+        .is_err_and(|e| matches!(e.kind(), NotFound | NotADirectory | InvalidFilename | InvalidInput))
 }

@@ -3,18 +3,20 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::context::{Host, RunContext};
+use crate::context::{Host, RELEASE_LIMIT, RunContext};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::event::{Event, EventKind, EventSink, Events};
 use crate::facts::BuildInfo;
-use crate::ledger::{Ledger, MemoryLedger};
+use crate::ledger::{Ledger, LedgerFolder, MemoryLedger};
 use crate::pipeline::Pipeline;
+use crate::registry::Registry;
 use crate::secrets::Secrets;
 
 mod build;
@@ -38,7 +40,7 @@ pub use crate::event::{FileChange, Reason};
 pub use cache::{Cache, Checkpoint, Prune, Pruned};
 pub use on_error::{Decision, Failure, FailureHandler, OnError, Phase};
 pub use plan::{Plan, PlannedBuild, PlannedPostProcessor, PlannedStep};
-pub use recover::RecoveryReport;
+pub use recover::{FolderReport, LedgerReport, LedgerState, Recovery, RecoveryControl, RecoveryReport};
 pub use report::{BuildReport, CacheUse, Left, Report, Status, StepUse};
 
 /// Runs pipelines. An engine is settings; every run stands by itself.
@@ -57,6 +59,9 @@ pub use report::{BuildReport, CacheUse, Left, Report, Status, StepUse};
 pub struct Engine {
     sinks: Vec<Arc<dyn EventSink>>,
     ledger: Option<Arc<dyn Ledger>>,
+    ledger_folder: Option<LedgerFolder>,
+    registry: Option<Arc<Registry>>,
+    release_limit: Duration,
     parallel: usize,
     on_error: OnError,
     handler: Option<Arc<dyn FailureHandler>>,
@@ -75,6 +80,9 @@ impl Engine {
         Self {
             sinks: Vec::new(),
             ledger: None,
+            ledger_folder: None,
+            registry: None,
+            release_limit: RELEASE_LIMIT,
             parallel: 0,
             on_error: OnError::default(),
             handler: None,
@@ -99,6 +107,37 @@ impl Engine {
     #[must_use]
     pub fn ledger(mut self, ledger: Arc<dyn Ledger>) -> Self {
         self.ledger = Some(ledger);
+        self
+    }
+
+    /// Says where the ledgers of runs lie: each run of this engine gets one of its own there, and removes it when nothing is left
+    /// in it. What a killed run leaves [`recover_all`](Self::recover_all) releases later. A [`ledger`](Self::ledger) given
+    /// goes before.
+    #[must_use]
+    pub fn ledger_folder(mut self, folder: LedgerFolder) -> Self {
+        self.ledger_folder = Some(folder);
+        self
+    }
+
+    /// Says what later processes will have to release what a killed run leaves. With it every resource is checked when it
+    /// is recorded, before it is created: a component that such a process could not make is an error then, and not when it is
+    /// too late.
+    ///
+    /// A resource that says no [`config`](crate::Resource::config), of a component that cannot be made of an empty block, gets
+    /// the arguments that the component requires from its own `config()`. It is an error where the component does not say
+    /// them, and where one of them is secret: a secret is never written to a ledger.
+    #[must_use]
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = Some(Arc::new(registry));
+        self
+    }
+
+    /// Limits how long the release of one resource may take, tries and waits included: 15 minutes unless said otherwise, for
+    /// ever where it is zero. What takes longer is listed among what is [left](Report::left), stays in the ledger, and the
+    /// next one is released. (A release that blocks its thread cannot be ended.)
+    #[must_use]
+    pub fn release_limit(mut self, limit: Duration) -> Self {
+        self.release_limit = limit;
         self
     }
 
@@ -193,13 +232,24 @@ impl Engine {
     /// Starts a pipeline in the background.
     ///
     /// # Errors
-    /// Where builds need ones that are not there, or each other, or where no tokio runtime is running.
+    /// Where builds need ones that are not there, or each other, where no tokio runtime is running, or where no ledger can be
+    /// made in the [ledger folder](Self::ledger_folder).
     pub fn start(&self, pipeline: Pipeline) -> Result<Run, Diagnostics> {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|e| Diagnostic::error("No async runtime").detail(e.to_string()))?;
         let pipeline = self.settled(&pipeline);
         let graph = graph::Graph::of(&pipeline.builds)?;
-        let run = Arc::new(self.run_context(pipeline.secrets.clone()));
+        let ledger = match (&self.ledger, &self.ledger_folder) {
+            (None, Some(folder)) => Some(Arc::new(folder.create().map_err(|e| {
+                Diagnostic::error("No ledger").detail(format!("Nothing could be recovered later: {e}"))
+            })?)),
+            _ => None,
+        };
+        let mut run = self.run_context(pipeline.secrets.clone());
+        if let Some(ledger) = &ledger {
+            run.ledger = ledger.clone();
+        }
+        let run = Arc::new(run);
         let stop = CancellationToken::new();
         let events = run.events.subscribe();
         let settled = Arc::new(AtomicBool::new(false));
@@ -210,6 +260,7 @@ impl Engine {
             limit: if self.debug { 1 } else { self.parallel },
             handler: self.handler.clone().unwrap_or_else(|| self.on_error.handler()),
             cache: self.cache.clone(),
+            ledger,
         };
         let task = runtime.spawn(driver.run(pipeline, graph));
         Ok(Run { control: RunControl { run, stop, settled }, events: Some(events), task: Some(task) })
@@ -219,7 +270,10 @@ impl Engine {
         let events = Events::new(self.clock.clone(), secrets.clone(), self.sinks.clone());
         let id = self.run_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let ledger = self.ledger.clone().unwrap_or_else(|| Arc::new(MemoryLedger::new()));
-        RunContext::new(id, events, ledger, secrets, self.clock.clone(), self.host.clone())
+        let mut run = RunContext::new(id, events, ledger, secrets, self.clock.clone(), self.host.clone());
+        run.release_limit = self.release_limit;
+        run.recoverable = self.registry.clone().map(recover::recoverable);
+        run
     }
 
     /// The pipeline with the engine's settings in what its components see.

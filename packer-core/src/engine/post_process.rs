@@ -60,10 +60,9 @@ pub(crate) async fn all(
                 }
             };
             let keep = keeps(processed.keep, step.keep_input_artifact);
-            let Some(mut artifact) = processed.artifact else {
+            let Some(artifact) = processed.artifact else {
                 continue 'sequences;
             };
-            cleanup::adopt(cx, &mut artifact);
             match prior.replace(artifact) {
                 None => keep_original |= keep,
                 Some(input) if keep => artifacts.push(input),
@@ -135,7 +134,11 @@ async fn one(
         let post_processor = make(build, step, &cx, &values)?;
         let who = format!("the post-processor {:?}", step.kind);
         owners.begin(&cx, Component::PostProcessor(post_processor.clone()));
-        guard::caught(&who, post_processor.post_process(&cx, input.clone())).await
+        let mut processed = guard::caught(&who, post_processor.post_process(&cx, input.clone())).await?;
+        if let Some(artifact) = &mut processed.artifact {
+            cleanup::complete(&cx, artifact)?;
+        }
+        Ok(processed)
     };
     let name = match step.name.as_str() {
         "" => format!("post-process with {}", step.kind),

@@ -17,6 +17,7 @@ use crate::engine::report::{BuildReport, Left, Report, Status};
 use crate::engine::{build, prepare};
 use crate::error::{Error, Fault};
 use crate::event::EventKind;
+use crate::ledger::FileLedger;
 use crate::pipeline::{Build, Pipeline, ProvidedPlugin, RunValues};
 use crate::pipeline::{Output, Outputs};
 
@@ -30,11 +31,17 @@ pub(crate) struct Driver {
     pub(crate) limit: usize,
     pub(crate) handler: Arc<dyn FailureHandler>,
     pub(crate) cache: Option<Cache>,
+    /// The run's own ledger, which goes when nothing is left in it.
+    pub(crate) ledger: Option<Arc<FileLedger>>,
 }
 
 impl Driver {
     pub(crate) async fn run(self, pipeline: Pipeline, graph: Graph) -> Result<Report, Diagnostics> {
         let result = self.drive(pipeline, graph).await;
+        if let Some(ledger) = &self.ledger {
+            // One that cannot be removed is found empty by the next recovery.
+            let _ = ledger.finish();
+        }
         self.settled.store(true, Ordering::Release);
         self.run.events.close();
         result

@@ -1,5 +1,5 @@
 //! What components are written with: work off the async threads, files that appear whole, temporary files, `{{ … }}` at
-//! run time, digests of files, free ports, bodies of HTTP answers, scripts and local programs.
+//! run time, digests of files, free ports, bodies of HTTP answers, scripts, local programs that never outlive the work.
 
 pub mod blocking;
 mod body;
@@ -11,10 +11,11 @@ mod digest;
 )]
 pub(crate) mod http;
 mod port;
+pub mod process;
 mod render;
 pub mod shell;
 mod temp;
-mod whole_file;
+pub(crate) mod whole_file;
 
 pub use body::Body;
 pub use digest::{digest_file, digest_files};

@@ -11,7 +11,7 @@ use crate::ledger::Resource;
 /// A file that is being written. [`commit`](Self::commit) gives it its name; dropped before, it leaves nothing behind
 /// and the target as it was. What a killed process leaves is in the ledger.
 ///
-/// A target that exists keeps its permission bits; a symbolic link stays one and what it points to is replaced;
+/// A target that exists keeps its permission bits, and its owner where this process may say so; a symbolic link stays one and what it points to is replaced;
 /// what is no file (a device, a pipe) is written directly.
 #[derive(Debug)]
 pub struct WholeFile {
@@ -64,9 +64,7 @@ impl WholeFile {
                 return Err(fail(io::ErrorKind::PermissionDenied.into()));
             }
         }
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let unique = uuid::Uuid::new_v4().simple();
-        let path = target.with_file_name(format!(".{name}.{unique}"));
+        let path = target.with_file_name(name_beside(&target));
         let mut beside = Beside { path, owner: None };
         if let Some(cx) = cx {
             let resource = Resource::file(&beside.path);
@@ -82,7 +80,23 @@ impl WholeFile {
         &mut self.file
     }
 
-    /// Makes what was written durable and gives it its name.
+    /// Makes what was written durable and gives it its name, as one of the files of the artifact that the component is making:
+    /// until the artifact that lists it is complete, the file is in the ledger and goes with the build. Several files that
+    /// belong together so stay or go together. The ledger knows the file from one that somebody puts in its place.
+    ///
+    /// # Errors
+    /// Where that fails; the target is as it was then.
+    pub fn commit_for_artifact(self) -> Result<()> {
+        if let Some(Beside { owner: Some((cx, _)), .. }) = &self.beside {
+            self.file.sync_all().map_err(|e| Error::io("sync", &self.target, e))?;
+            let written = self.file.metadata().map_err(|e| Error::io("sync", &self.target, e))?;
+            let details = serde_json::json!({ "identity": identity(&written) });
+            cx.record(Resource::file(&self.target).with_details(details))?;
+        }
+        self.commit()
+    }
+
+    /// Makes what was written durable and gives it its name. It stays from then on.
     ///
     /// # Errors
     /// Where that fails; the target is as it was then.
@@ -126,7 +140,106 @@ fn open(path: &Path, mode: u32, existing: Option<&Metadata>) -> io::Result<File>
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
     let file = options.open(path)?;
     if let Some(existing) = existing {
+        #[cfg(unix)]
+        keep_owner(&file, existing);
         file.set_permissions(existing.permissions())?;
     }
     Ok(file)
+}
+
+/// Gives a new file to whom the old one belongs: what root replaces in a user's folder stays the user's. Where that is not
+/// possible the file is this process's own.
+#[cfg(unix)]
+fn keep_owner(file: &File, existing: &Metadata) {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let Ok(new) = file.metadata() else { return };
+    let uid = (new.uid() != existing.uid()).then(|| existing.uid());
+    let gid = (new.gid() != existing.gid()).then(|| existing.gid());
+    // Whoever may not give it away may still be a member of the group.
+    if (uid.is_some() || gid.is_some()) && fchown(file, uid, gid).is_err() {
+        let _ = fchown(file, None, gid);
+    }
+}
+
+/// What a file that is being written is called: hidden, beside its target, and no longer than a file system allows.
+fn name_beside(target: &Path) -> String {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let end = (0..=name.len().min(LONGEST_PART)).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+    format!(".{}.{}", &name[..end], uuid::Uuid::new_v4().simple())
+}
+
+/// How much of the target's name shows in that of the file beside it.
+const LONGEST_PART: usize = 64;
+
+/// Tells one file from another that has, or gets, its name.
+pub(crate) fn identity(file: &Metadata) -> serde_json::Value {
+    let changed = file.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    let changed = changed.map(|time| (time.as_secs(), time.subsec_nanos()));
+    #[cfg(unix)]
+    let number = std::os::unix::fs::MetadataExt::ino(file);
+    #[cfg(not(unix))]
+    let number = 0u64;
+    serde_json::json!([number, file.len(), changed])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bench;
+
+    #[test]
+    fn a_target_may_have_the_longest_name_there_is() {
+        let bench = Bench::new();
+        for name in ["x".repeat(255), "ü".repeat(127)] {
+            let target = bench.folder().join(&name);
+            for content in ["one", "two"] {
+                let mut file = WholeFile::create(bench.context(), &target, 0o644).unwrap();
+                file.write_all(content.as_bytes()).unwrap();
+                file.commit().unwrap();
+                assert_eq!(fs::read_to_string(&target).unwrap(), content);
+            }
+        }
+        assert!(bench.outstanding().is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_root_replaces_stays_its_owners() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+        let bench = Bench::new();
+        let target = bench.folder().join("file");
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).unwrap();
+        // Only root can try; for anybody else the owner is the same before and after.
+        let _ = chown(&target, Some(12345), Some(23456));
+        let before = fs::metadata(&target).unwrap();
+        let mut file = WholeFile::create(bench.context(), &target, 0o600).unwrap();
+        file.write_all(b"new").unwrap();
+        file.commit().unwrap();
+        let after = fs::metadata(&target).unwrap();
+        assert_eq!((after.uid(), after.gid(), after.mode()), (before.uid(), before.gid(), before.mode()));
+        assert_ne!(after.ino(), before.ino());
+    }
+
+    #[tokio::test]
+    async fn a_file_of_an_artifact_goes_with_the_build_but_not_what_is_put_in_its_place() {
+        use crate::engine::cleanup::{Gone, remove};
+        let bench = Bench::new();
+        let write = |name: &str| {
+            let target = bench.folder().join(name);
+            let mut file = WholeFile::create(bench.context(), &target, 0o600).unwrap();
+            file.write_all(b"new").unwrap();
+            file.commit_for_artifact().unwrap();
+            target
+        };
+        let (one, two) = (write("one"), write("two"));
+        let held = bench.outstanding();
+        assert_eq!(held.iter().map(|r| Path::new(&r.name)).collect::<Vec<_>>(), [&one, &two]);
+        fs::rename(&one, &two).unwrap();
+        remove(&held[1], Gone::IsFine).await.unwrap();
+        assert!(two.exists(), "it is not the file that was written there");
+        fs::rename(&two, &one).unwrap();
+        remove(&held[0], Gone::IsFine).await.unwrap();
+        assert!(!one.exists());
+    }
 }

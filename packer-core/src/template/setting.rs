@@ -120,7 +120,7 @@ impl<'a> Setting<'a> {
 
     /// Removes the temporary files that data sources have left.
     pub(super) fn clean_up(&self) {
-        for resource in self.ledger.outstanding().iter().rev().filter(|r| r.is_local()) {
+        for resource in self.ledger.outstanding().iter().rev().filter(|r| r.is_path()) {
             // What is gone already, or cannot be removed, is a temporary file of the system.
             let _ = match resource.kind.as_str() {
                 "directory" => std::fs::remove_dir_all(&resource.name),

@@ -1,15 +1,13 @@
-//! Local programs: output shown line by line, and nothing left running when the work is cancelled.
+//! Local programs that scripts are run with; see [`kit::process`](crate::kit::process) for what keeps them in hand.
 
-use std::process::Stdio;
 use std::sync::{PoisonError, RwLock};
 
-use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
-use crate::communicator::{ExitStatus, LineWriter};
+use crate::communicator::ExitStatus;
 use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::event::Level;
+use crate::error::Result;
+use crate::kit::process::Program;
 
 /// Held by many while they start programs, and by one alone while it writes a file that is to be executed: a program
 /// started at that moment would inherit the open file, and a file that somebody has open for writing cannot be
@@ -32,86 +30,12 @@ pub(crate) fn write_executable<T>(write: impl FnOnce() -> T) -> T {
     write()
 }
 
-/// Runs a program with empty input and shows what it prints; returns when it has ended and its output is closed.
-///
-/// It inherits this process's environment, over that what the host lends ([`Context::envs`]) and `PACKER_RUN_UUID`.
-/// Dropping the future (cancellation, timeout) kills the program with everything it started: its process group
-/// on Unix, its process tree on Windows.
+/// Runs a program with empty input and shows what it prints: [`Program::show`].
 ///
 /// # Errors
 /// Where the program cannot be started.
 pub async fn run(cx: &Context, program: &str, arguments: &[String]) -> Result<ExitStatus> {
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .envs(cx.envs())
-        .env("PACKER_RUN_UUID", cx.run_id())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    #[cfg(unix)]
-    command.process_group(0);
-    let mut child = spawn(&mut command).map_err(|e| Error::io("exec", program, e))?;
-    let mut family = Family::of(&child);
-    let stdout = child.stdout.take();
-    let stderr = child.stderr.take();
-    let (stdout, stderr, status) =
-        tokio::join!(show(cx, stdout, Level::Info), show(cx, stderr, Level::Error), child.wait());
-    family.let_go();
-    stdout.and(stderr).map_err(|e| Error::io("read", program, e))?;
-    Ok(exit_status(status.map_err(|e| Error::io("wait", program, e))?))
-}
-
-async fn show(cx: &Context, stream: Option<impl AsyncRead + Unpin>, level: Level) -> std::io::Result<()> {
-    let Some(mut stream) = stream else { return Ok(()) };
-    let mut lines = LineWriter::new(cx.clone(), level);
-    let copied = tokio::io::copy(&mut stream, &mut lines).await;
-    lines.shutdown().await?;
-    copied.map(drop)
-}
-
-fn exit_status(status: std::process::ExitStatus) -> ExitStatus {
-    #[cfg(unix)]
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
-        return ExitStatus::Signal(signal);
-    }
-    ExitStatus::Code(status.code().unwrap_or(-1))
-}
-
-/// A program and what it started; killed when dropped, unless let go.
-struct Family {
-    leader: Option<u32>,
-}
-
-impl Family {
-    fn of(child: &Child) -> Self {
-        Self { leader: child.id() }
-    }
-
-    fn let_go(&mut self) {
-        self.leader = None;
-    }
-}
-
-impl Drop for Family {
-    fn drop(&mut self) {
-        let Some(leader) = self.leader else { return };
-        // Nothing can be done about a failure here: whoever is left has ended already, or is not ours.
-        #[cfg(unix)]
-        if let Some(group) = i32::try_from(leader).ok().and_then(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
-        #[cfg(windows)]
-        let _ = std::process::Command::new("taskkill")
-            .args(["/F", "/T", "/PID", &leader.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        #[cfg(not(any(unix, windows)))]
-        let _ = leader;
-    }
+    Program::new(program).args(arguments).show(cx).await
 }
 
 #[cfg(all(test, unix))]
@@ -130,5 +54,6 @@ mod tests {
         for result in scripts.join_all().await {
             result.unwrap();
         }
+        assert!(bench.outstanding().is_empty());
     }
 }

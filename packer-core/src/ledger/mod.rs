@@ -4,28 +4,45 @@
 //! durable before the call that creates it starts, so a process that dies at any instant leaves a ledger from
 //! which a later one can clean up. Normal cleanup, cancellation and recovery are the same code: release
 //! what the ledger still holds, in reverse order.
+//!
+//! [`FileLedger`] is one run's ledger in a file, [`LedgerFolder`] the place where those of many runs lie.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::fs::File;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+mod file;
+mod folder;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
+pub use file::{FileLedger, Spoilt};
+pub use folder::{Found, LedgerFolder};
+
 /// How long a lock may outlive its file here: a program that this process is just starting has all that is open in here
 /// until it really begins.
 pub(crate) const INHERITED: Duration = Duration::from_millis(500);
 
+/// The kind of a local process, as [`kit::process`](crate::kit::process) starts it.
+pub(crate) const PROCESS: &str = "process";
+
 /// Names one resource for as long as any ledger remembers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ResourceId(Uuid);
+pub struct ResourceId(pub(crate) Uuid);
+
+impl fmt::Display for ResourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// What kind of component a resource belongs to: the same type name may stand for several (`file`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -53,13 +70,13 @@ pub struct Resource {
     /// Its name in the ledger.
     pub id: ResourceId,
     /// The type of the component that releases it (`docker`); the engine fills it in. Empty for what the
-    /// engine releases itself: files and folders.
+    /// engine releases itself: files, folders and local processes.
     #[serde(default)]
     pub component: String,
     /// What kind of component that is; the engine fills it in.
     #[serde(default)]
     pub role: Role,
-    /// What it is: `container`, `image`, `file`, `directory`.
+    /// What it is: `container`, `image`, `file`, `directory`, `process`.
     pub kind: String,
     /// What it is called where it lives: a container's name, a path.
     pub name: String,
@@ -116,7 +133,17 @@ impl Resource {
 
     /// Whether the engine releases it itself.
     pub fn is_local(&self) -> bool {
+        self.is_path() || self.is_process()
+    }
+
+    /// Whether it is a file or folder that the engine removes.
+    pub(crate) fn is_path(&self) -> bool {
         self.component.is_empty() && matches!(self.kind.as_str(), "file" | "directory")
+    }
+
+    /// Whether it is a local process that the engine ends, with all that it started.
+    pub(crate) fn is_process(&self) -> bool {
+        self.component.is_empty() && self.kind == PROCESS
     }
 }
 
@@ -141,8 +168,18 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     fn released(&self, id: ResourceId) -> Result<()>;
     /// Strikes out a resource that outlives the run because an artifact owns it now.
     fn kept(&self, id: ResourceId) -> Result<()>;
+    /// Strikes out several at once: all that an artifact owns. A ledger on disk should do so in one write, so that a process
+    /// that dies meanwhile leaves none or all of them struck out.
+    fn kept_all(&self, ids: &[ResourceId]) -> Result<()> {
+        ids.iter().try_for_each(|id| self.kept(*id))
+    }
     /// What is neither released nor kept, in the order of recording.
     fn outstanding(&self) -> Vec<Resource>;
+    /// Why it is not sure that an outstanding resource is to be released, where it is not: recovery leaves such a one alone and
+    /// says so.
+    fn doubt(&self, _id: ResourceId) -> Option<String> {
+        None
+    }
 }
 
 /// Order-keeping table of what is outstanding.
@@ -163,6 +200,11 @@ impl Table {
             Entry::Released { id } | Entry::Kept { id } => {
                 self.entries.remove(&id);
             }
+            Entry::KeptAll { ids } => {
+                for id in ids {
+                    self.entries.remove(&id);
+                }
+            }
         }
     }
 
@@ -175,11 +217,12 @@ impl Table {
 
 /// One line of a file ledger.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "entry")]
+#[serde(rename_all = "snake_case", tag = "entry")]
 enum Entry {
     Recorded { resource: Box<Resource> },
     Released { id: ResourceId },
     Kept { id: ResourceId },
+    KeptAll { ids: Vec<ResourceId> },
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -219,143 +262,6 @@ impl Ledger for MemoryLedger {
     }
 }
 
-/// A ledger in a file: one JSON line an entry, written before `record` returns.
-///
-/// What a component made (a machine in a cloud) is also synced to the disk, so that it survives a loss of power, and so
-/// is what is kept. A local file or folder is no more durable than its line and is not synced, nor is a release,
-/// which can be repeated.
-///
-/// A process that dies while it writes leaves a torn last line; opening the file again drops that line, whose
-/// resource cannot exist yet because its create call waits for the sync. The file is locked while it is open,
-/// so that a recovery never releases what a living run still needs.
-#[derive(Debug)]
-pub struct FileLedger {
-    path: PathBuf,
-    state: Mutex<State>,
-    /// How many bytes are synced, and the file again: syncing does not keep others from writing.
-    synced: Mutex<(u64, File)>,
-}
-
-#[derive(Debug)]
-struct State {
-    file: File,
-    /// The bytes of whole lines.
-    whole: u64,
-    table: Table,
-}
-
-impl FileLedger {
-    /// Opens a ledger, or makes it, and reads what is outstanding in it.
-    ///
-    /// # Errors
-    /// Where the file cannot be opened or read, another process has it open (which is worth another try later), or a line before the last is
-    /// not a ledger entry.
-    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
-        let path = path.into();
-        let fail = |verb: &str, e| Error::io(verb, &path, e);
-        let existed = path.exists();
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|e| fail("open", e))?;
-        let began = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if began.elapsed() < INHERITED => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(TryLockError::WouldBlock) => {
-                    let message = format!("the ledger {} is in use by another run", path.display());
-                    return Err(Error::user(message).retryable());
-                }
-                Err(TryLockError::Error(e)) => return Err(fail("lock", e)),
-            }
-        }
-        if !existed {
-            sync_folder(&path)?;
-        }
-        let mut table = Table::default();
-        let mut whole = 0u64;
-        let mut reader = BufReader::new(&mut file);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let read = reader.read_until(b'\n', &mut line).map_err(|e| fail("read", e))?;
-            if read == 0 || line.last() != Some(&b'\n') {
-                break; // the end, or a torn last line
-            }
-            let entry = serde_json::from_slice(&line).map_err(|e| {
-                Error::user(format!("{}: not a ledger entry at byte {whole}: {e}", path.display()))
-            })?;
-            table.apply(entry);
-            whole += read as u64;
-        }
-        file.set_len(whole).map_err(|e| fail("truncate", e))?;
-        file.seek(SeekFrom::Start(whole)).map_err(|e| fail("seek", e))?;
-        let again = file.try_clone().map_err(|e| fail("open", e))?;
-        let state = Mutex::new(State { file, whole, table });
-        Ok(Self { path, state, synced: Mutex::new((0, again)) })
-    }
-
-    /// Where the ledger is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn append(&self, entry: Entry, sync: bool) -> Result<()> {
-        let mut line =
-            serde_json::to_vec(&entry).map_err(|e| Error::internal(format!("ledger entry: {e}")))?;
-        line.push(b'\n');
-        let mut state = lock(&self.state);
-        let State { file, whole, table } = &mut *state;
-        if let Err(e) = file.write_all(&line) {
-            // A half-written line must not stand before a whole one.
-            let _ = file.set_len(*whole).and_then(|()| file.seek(SeekFrom::Start(*whole)));
-            return Err(Error::io("write", &self.path, e));
-        }
-        *whole += line.len() as u64;
-        let end = *whole;
-        table.apply(entry);
-        drop(state);
-        if sync { self.sync(end) } else { Ok(()) }
-    }
-
-    /// Syncs what was written up to `end`. Those who wait here for one another's sync share the next one.
-    fn sync(&self, end: u64) -> Result<()> {
-        let mut synced = lock(&self.synced);
-        let (done, file) = &mut *synced;
-        if *done < end {
-            let written = lock(&self.state).whole;
-            file.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
-            *done = written;
-        }
-        Ok(())
-    }
-}
-
-impl Ledger for FileLedger {
-    fn record(&self, resource: &Resource) -> Result<()> {
-        let entry = Entry::Recorded { resource: Box::new(resource.clone()) };
-        self.append(entry, !resource.is_local())
-    }
-
-    fn released(&self, id: ResourceId) -> Result<()> {
-        self.append(Entry::Released { id }, false)
-    }
-
-    fn kept(&self, id: ResourceId) -> Result<()> {
-        self.append(Entry::Kept { id }, true)
-    }
-
-    fn outstanding(&self) -> Vec<Resource> {
-        lock(&self.state).table.outstanding()
-    }
-}
-
 /// Makes the name of a new file durable.
 pub(crate) fn sync_folder(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -364,47 +270,4 @@ pub(crate) fn sync_folder(path: &Path) -> Result<()> {
     #[cfg(not(unix))]
     let _ = folder; // folders cannot be opened for syncing there; the file's own sync covers its name
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(ledger: &dyn Ledger) -> Vec<String> {
-        ledger.outstanding().into_iter().map(|r| r.name).collect()
-    }
-
-    #[test]
-    fn a_file_ledger_survives_its_process_and_a_torn_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("run.ledger");
-        let (a, b, c) = (Resource::new("container", "a"), Resource::file("/b"), Resource::new("image", "c"));
-        {
-            let ledger = FileLedger::open(&path).unwrap();
-            for r in [&a, &b, &c] {
-                ledger.record(r).unwrap();
-            }
-            ledger.released(a.id).unwrap();
-            ledger.record(&Resource { name: "/b2".into(), ..b.clone() }).unwrap();
-            let busy = FileLedger::open(&path).unwrap_err();
-            assert!(busy.message().contains("in use by another run"), "{busy}");
-        }
-        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
-        file.write_all(b"{\"entry\":\"recorded\",\"resou").unwrap();
-        drop(file);
-        let ledger = FileLedger::open(&path).unwrap();
-        assert_eq!(names(&ledger), ["/b2", "c"]);
-        ledger.kept(c.id).unwrap();
-        drop(ledger);
-        assert_eq!(names(&FileLedger::open(&path).unwrap()), ["/b2"]);
-    }
-
-    #[test]
-    fn a_spoilt_line_is_an_error_with_its_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("run.ledger");
-        std::fs::write(&path, "{\"entry\":\"kept\"}\nrest\n").unwrap();
-        let error = FileLedger::open(&path).unwrap_err();
-        assert!(error.message().contains("at byte 0"), "{error}");
-    }
 }

@@ -1,0 +1,265 @@
+//! Programs as builders start them.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+
+use super::family::Family;
+use crate::communicator::{ExitStatus, LineWriter};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::event::Level;
+use crate::kit::shell::process::spawn;
+
+/// A program to run, with its arguments.
+///
+/// It inherits this process's environment, over that what the host lends ([`Context::envs`]) and `PACKER_RUN_UUID`.
+#[derive(Debug, Clone)]
+pub struct Program {
+    name: OsString,
+    arguments: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    folder: Option<PathBuf>,
+}
+
+impl Program {
+    /// A program by its path, or by its name on the `PATH`.
+    pub fn new(name: impl Into<OsString>) -> Self {
+        Self { name: name.into(), arguments: Vec::new(), env: Vec::new(), folder: None }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<S: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Says where it starts; this process's working folder unless said.
+    #[must_use]
+    pub fn current_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Runs it with empty input and shows what it prints, line by line; returns when it has ended and its output is closed.
+    /// Dropping the future (cancellation, timeout) kills it with all it started.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub async fn show(&self, cx: &Context) -> Result<ExitStatus> {
+        let mut process = self.spawn(cx, Stdio::null(), Stdio::piped)?;
+        let (stdout, stderr) = (process.stdout(), process.stderr());
+        let (stdout, stderr, status) =
+            tokio::join!(show(cx, stdout, Level::Info), show(cx, stderr, Level::Error), process.exit());
+        process.family.let_go();
+        stdout.and(stderr).map_err(|e| Error::io("read", &self.name, e))?;
+        status
+    }
+
+    /// Runs it with empty input and returns what it prints, up to `most` bytes of each stream; returns when it has ended and
+    /// its output is closed. Dropping the future kills it with all it started.
+    ///
+    /// # Errors
+    /// Where it cannot be started, or prints more.
+    pub async fn capture(&self, cx: &Context, most: usize) -> Result<Captured> {
+        let mut process = self.spawn(cx, Stdio::null(), Stdio::piped)?;
+        let (stdout, stderr) = (process.stdout(), process.stderr());
+        let output = async { tokio::try_join!(self.read(stdout, most), self.read(stderr, most)) };
+        let (output, status) = tokio::try_join!(output, process.exit())?;
+        process.family.let_go();
+        Ok(Captured { status, stdout: output.0, stderr: output.1 })
+    }
+
+    /// Starts it with empty input, its output thrown away.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn start(&self, cx: &Context) -> Result<Process> {
+        self.spawn(cx, Stdio::null(), Stdio::null)
+    }
+
+    /// Starts it with its three streams in the hands of the caller, who has to read what it prints: a pipe that nobody reads
+    /// fills up.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn start_piped(&self, cx: &Context) -> Result<Process> {
+        self.spawn(cx, Stdio::piped(), Stdio::piped)
+    }
+
+    fn spawn(&self, cx: &Context, stdin: Stdio, output: fn() -> Stdio) -> Result<Process> {
+        let mut command = Command::new(&self.name);
+        command
+            .args(&self.arguments)
+            .envs(cx.envs())
+            .env("PACKER_RUN_UUID", cx.run_id())
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(stdin)
+            .stdout(output())
+            .stderr(output())
+            .kill_on_drop(true);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        #[cfg(unix)]
+        command.process_group(0);
+        let family = Family::announce(cx, &self.name, &mut command)?;
+        match spawn(&mut command) {
+            Ok(child) => {
+                let family = family.born(&child)?;
+                Ok(Process { child, family, name: self.name.clone() })
+            }
+            Err(e) => {
+                family.stillborn();
+                Err(Error::io("exec", &self.name, e))
+            }
+        }
+    }
+
+    async fn read(&self, stream: Option<impl AsyncRead + Unpin>, most: usize) -> Result<Vec<u8>> {
+        let mut text = Vec::new();
+        let Some(stream) = stream else { return Ok(text) };
+        let limit = (most as u64).saturating_add(1);
+        let read = stream.take(limit).read_to_end(&mut text).await;
+        read.map_err(|e| Error::io("read", &self.name, e))?;
+        if text.len() > most {
+            let name = Path::new(&self.name).display();
+            return Err(Error::provider(format!("{name} prints more than {most} bytes")));
+        }
+        Ok(text)
+    }
+}
+
+/// What a program printed, and how it ended.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Captured {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its output.
+    pub stdout: Vec<u8>,
+    /// Its error output.
+    pub stderr: Vec<u8>,
+}
+
+impl Captured {
+    /// The output as a text, without white space around it; what is no UTF-8 is replaced.
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim().to_owned()
+    }
+
+    /// The same of the error output.
+    pub fn stderr_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).trim().to_owned()
+    }
+}
+
+/// A program that runs. Dropped, it is killed with all it started; what of that has left its process group, the engine ends with
+/// the build, and after `kill -9` of this process recovery ends it all.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    family: Family,
+    name: OsString,
+}
+
+impl Process {
+    /// Its number; `None` once it has ended.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// What is written here it reads; `None` where it was not started so, or the second time.
+    pub fn stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
+    }
+
+    /// What it prints; `None` where it was not started so, or the second time.
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// The same of its error output.
+    pub fn stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
+    /// Waits for its end; may be called again.
+    ///
+    /// # Errors
+    /// Where the system does not say how it ended.
+    pub async fn wait(&mut self) -> Result<ExitStatus> {
+        let status = self.exit().await?;
+        self.family.reaped();
+        Ok(status)
+    }
+
+    async fn exit(&mut self) -> Result<ExitStatus> {
+        let status = self.child.wait().await.map_err(|e| Error::io("wait", &self.name, e))?;
+        Ok(exit_status(status))
+    }
+
+    /// Asks its process group to end (`SIGTERM`), and kills it with all it started when it has not ended within `patience`. On
+    /// Windows it is killed at once.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait), and where something of it does not end.
+    pub async fn stop(mut self, patience: Duration) -> Result<ExitStatus> {
+        let mut status = None;
+        if self.family.ask_to_end() {
+            status = tokio::time::timeout(patience, self.wait()).await.ok().transpose()?;
+        }
+        let status = match status {
+            Some(status) => status,
+            None => {
+                self.family.kill();
+                self.wait().await?
+            }
+        };
+        let mut family = self.family;
+        let ended = tokio::task::spawn_blocking(move || family.end()).await;
+        ended.map_err(|e| Error::internal(format!("ending a process: {e}")))??;
+        Ok(status)
+    }
+}
+
+async fn show(cx: &Context, stream: Option<impl AsyncRead + Unpin>, level: Level) -> std::io::Result<()> {
+    let Some(mut stream) = stream else { return Ok(()) };
+    let mut lines = LineWriter::new(cx.clone(), level);
+    let copied = tokio::io::copy(&mut stream, &mut lines).await;
+    lines.shutdown().await?;
+    copied.map(drop)
+}
+
+fn exit_status(status: std::process::ExitStatus) -> ExitStatus {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return ExitStatus::Signal(signal);
+    }
+    ExitStatus::Code(status.code().unwrap_or(-1))
+}
+
+/// How a program is called in the ledger: nothing of its arguments, which may hold secrets, and no path that is one.
+pub(super) fn title(name: &OsStr, mark: &str) -> String {
+    let name = Path::new(name).file_name().unwrap_or(name).to_string_lossy();
+    format!("{name} ({})", mark.get(..8).unwrap_or(mark))
+}
