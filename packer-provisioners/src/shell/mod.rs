@@ -10,7 +10,8 @@ use packer_core::kit::render;
 use packer_core::kit::shell;
 use packer_core::{
     Command, Communicator, CommunicatorExt, Context, Diagnostic, Diagnostics, Error, ExitStatus, Fault,
-    Machine, PrepareContext, Provisioner, Result, Source, StepInputs, TempFile, Value, async_trait,
+    Machine, PrepareContext, Provisioner, Result, Source, StatusLost, StepInputs, TempFile, Value,
+    async_trait,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -289,7 +290,11 @@ impl<'a> Run<'a> {
         let script = script.map_err(|e| Error::io("open", path, e).context("Error opening shell script"))?;
         let uploaded = self.upload(script, &self.remote_path, 0o755).await;
         uploaded.map_err(|e| e.context("Error uploading script"))?;
-        self.communicator.run(self.cx, command).await
+        match self.communicator.run(self.cx, command).await {
+            // Templates know by the number of a broken connection that nobody knows how a script ended.
+            Err(e) if StatusLost::is_source_of(&e) => Ok(ExitStatus::Disconnected),
+            status => status,
+        }
     }
 
     /// Uploads a file and gives it these permission bits.

@@ -22,6 +22,7 @@ use crate::error::{Error, Result, os_text};
 const DIAL_LIMIT: Duration = Duration::from_secs(15);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
 const OPEN_LIMIT: Duration = Duration::from_secs(60);
+const PING_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a connection did not come to be.
 #[derive(Debug)]
@@ -152,6 +153,13 @@ impl Connection {
     /// Whether the connection is gone.
     pub(super) fn is_closed(&self) -> bool {
         self.handle.is_closed()
+    }
+
+    /// Whether the server is still there: it is asked.
+    pub(super) async fn stands(&self) -> bool {
+        let asked = timeout(PING_LIMIT, self.handle.send_ping()).await;
+        // A connection that ended meanwhile ends the waiting for an answer too.
+        matches!(asked, Ok(Ok(()))) && self.ended.get().is_none() && !self.is_closed()
     }
 
     /// The error of work that ended with the connection, or with its channel for reasons of `why`.

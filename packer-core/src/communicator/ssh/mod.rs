@@ -33,6 +33,8 @@ mod sftp;
 mod sftp_dir;
 mod stage;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(super) use connect::connect;
 pub(super) use keys::{check_pin, parse_certificate, parse_key};
