@@ -72,7 +72,8 @@ impl Owners {
         }
     }
 
-    fn of(&self, resource: &Resource) -> Result<&Component> {
+    /// Who releases a resource.
+    pub(crate) fn of(&self, resource: &Resource) -> Result<&Component> {
         let latest = || self.latest.iter().find(|c| c.role() == resource.role);
         self.makers
             .get(&resource.id)
@@ -86,11 +87,19 @@ pub(crate) async fn release_all(cx: &Context, owners: &Owners, artifacts: &[&Art
     wait_for_threads(cx).await;
     let owned = Owned::by(artifacts);
     let mut left = Vec::new();
-    for resource in cx.record_of_build().owned.outstanding().into_iter().rev() {
+    let mut outstanding = cx.record_of_build().owned.outstanding();
+    // What lies in a machine comes last: it goes with the machine, unless an artifact was made of that.
+    outstanding.sort_by_key(|resource| !resource.is_in_machine());
+    for resource in outstanding.into_iter().rev() {
         if owned.contains(&resource) {
             continue;
         }
-        if let Err(error) = release(cx, owners, &resource).await {
+        let held = cx.record_of_build().owned.outstanding();
+        let released = match artifacts.is_empty() && resource.went_with_its_machine(&held) {
+            true => cx.released(&resource),
+            false => release(cx, owners, &resource).await,
+        };
+        if let Err(error) = released {
             left.push(Left { resource, reason: error.to_string() });
         }
     }

@@ -36,7 +36,10 @@ impl Engine {
         let run = Self { ledger: Some(ledger.clone()), ..self.clone() }.run_context(Secrets::new());
         let run = Arc::new(run);
         let mut report = RecoveryReport::default();
-        for resource in ledger.outstanding().into_iter().rev() {
+        let mut outstanding = ledger.outstanding();
+        // What lies in a machine comes last: it goes with the machine.
+        outstanding.sort_by_key(|resource| !resource.is_in_machine());
+        for resource in outstanding.into_iter().rev() {
             let info = BuildInfo {
                 display_name: resource.build.as_str().into(),
                 builder_type: resource.component.clone(),
@@ -61,7 +64,7 @@ impl Engine {
 async fn release(cx: &Context, registry: &Registry, resource: &Resource) -> Result<()> {
     if resource.is_local() {
         remove(resource, Gone::IsFine).await?;
-    } else {
+    } else if !resource.went_with_its_machine(&cx.run().ledger.outstanding()) {
         let component = component(registry, resource)?;
         with_patience(cx, || component.release(cx, resource)).await?;
     }
