@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use packer_core::event::ForTerminal;
 use packer_host::{Input, Process, run};
 use tokio::sync::mpsc;
 
@@ -24,8 +25,8 @@ fn main() -> ExitCode {
                 .collect(),
             stdin: Box::new(io::stdin()),
             input: input(),
-            stdout: Box::new(io::stdout()),
-            stderr: Box::new(io::stderr()),
+            stdout: harmless(io::stdout()),
+            stderr: harmless(io::stderr()),
             terminal: io::stdout().is_terminal() && io::stderr().is_terminal(),
             signals: signals(),
         })
@@ -34,6 +35,14 @@ fn main() -> ExitCode {
     // Whatever still waits for an answer at the terminal is not waited for.
     runtime.shutdown_background();
     ExitCode::from(code)
+}
+
+/// A stream as it is, unless it is a terminal: machines and servers give that no orders.
+fn harmless(stream: impl io::Write + IsTerminal + Send + 'static) -> Box<dyn io::Write + Send> {
+    match stream.is_terminal() {
+        true => Box::new(ForTerminal::new(stream)),
+        false => Box::new(stream),
+    }
 }
 
 /// What the standard input is.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use packer_core::event::visible;
 use packer_core::{Event, EventKind, EventSink};
 
 /// The bars of all work that goes on, drawn on standard error. A sink of events; cheap to clone.
@@ -37,6 +38,7 @@ impl EventSink for Bars {
             return;
         }
         let bar = bars.entry(*id).or_insert_with(|| {
+            let title = visible(title).replace('\n', " ");
             let prefix = format!("    {}: {title}", event.build.as_deref().unwrap_or_default());
             let bar = self.all.add(ProgressBar::no_length()).with_prefix(prefix);
             bar.enable_steady_tick(Duration::from_millis(200));
@@ -48,7 +50,7 @@ impl EventSink for Bars {
             bar.set_style(style(KNOWN));
             bar.set_length(*total);
         } else if total.is_none() && bar.position() == 0 {
-            bar.set_style(style(OPEN));
+            bar.set_style(style(if *done == 0 { WAIT } else { OPEN }));
         }
         bar.set_position(*done);
     }
@@ -58,6 +60,8 @@ impl EventSink for Bars {
 const KNOWN: &str = "{prefix} [{bar:30}] {binary_bytes}/{binary_total_bytes} {eta}";
 /// Without.
 const OPEN: &str = "{prefix} {spinner} {binary_bytes}";
+/// Nothing has come yet.
+const WAIT: &str = "{prefix} {spinner}";
 
 fn style(template: &str) -> ProgressStyle {
     // A template that does not parse would show the plain bar; a test says that both do.
@@ -68,7 +72,7 @@ fn style(template: &str) -> ProgressStyle {
 mod tests {
     #[test]
     fn the_templates_parse() {
-        for template in [super::KNOWN, super::OPEN] {
+        for template in [super::KNOWN, super::OPEN, super::WAIT] {
             indicatif::ProgressStyle::with_template(template).unwrap();
         }
     }

@@ -29,6 +29,6 @@ async fn null_gives_up_where_nobody_listens() {
     let report = Engine::new().run(Pipeline::of([Build::new("a", Null::from(config))])).await.unwrap();
     assert_eq!(
         report.builds[0].error.as_ref().map(|e| e.to_string()).as_deref(),
-        Some("Timeout waiting for SSH.")
+        Some("Timeout waiting for SSH. The last attempt: dial 127.0.0.1:1: connection refused")
     );
 }

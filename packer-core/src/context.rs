@@ -567,6 +567,11 @@ impl Context {
                 complete(&mut resource, &|| self.0.record.config_of(self.0.role), &self.0.run.secrets)?;
             }
         }
+        if resource.is_in_machine() {
+            let held = self.0.record.owned.outstanding();
+            let machine = held.iter().filter(|r| r.role == Role::Builder && !r.is_local());
+            resource.machine = Some(machine.map(|r| r.id).collect());
+        }
         resource.build = self.0.build.display_name.to_string();
         self.0.run.ledger.record(&resource)?;
         self.0.record.owned.record(&resource)?;

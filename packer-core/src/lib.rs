@@ -127,7 +127,7 @@ pub use builder::{Builder, CheckpointKey, Lifecycle, Machine, Prepared};
 pub use clock::Clock;
 pub use communicator::{
     Command, Communicator, CommunicatorConfig, CommunicatorExt, ExitStatus, Globs, NoCommunicator, Source,
-    Target,
+    StatusLost, Target,
 };
 pub use context::{Context, Host, PrepareContext, Progress, Prompt};
 pub use data_source::DataSource;

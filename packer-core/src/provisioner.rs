@@ -18,7 +18,8 @@ use crate::value::Value;
 /// - `prepare` is called before any build starts, `provision` once for each try. The machine a try finds is the
 ///   machine the last one left: a provisioner that can be retried must bear that.
 /// - Pauses, timeouts, retries and `continue_on_error` are the engine's. A timeout or a cancellation drops the
-///   future at an await point; what must be undone belongs into the ledger ([`Context::own`]).
+///   future at an await point; what must be undone belongs into the ledger ([`Context::own`]), also what lies in the
+///   machine ([`Resource::remote_file`]): [`clean`](Self::clean) takes that out.
 /// - One value may provision several machines at once.
 #[async_trait]
 pub trait Provisioner: Send + Sync {
@@ -34,6 +35,14 @@ pub trait Provisioner: Send + Sync {
     /// [`Builder::release`](crate::Builder::release).
     async fn release(&self, _cx: &Context, resource: &Resource) -> Result<()> {
         Err(Error::internal(format!("nothing is known about how to release {resource}")))
+    }
+
+    /// Takes out of the machine what a try left there that failed, ran out of time or was cancelled: a
+    /// [`Resource::remote_file`] of this provisioner's. Idempotent. The machine is still up, but it may be the very reason
+    /// why the try failed: the engine waits some seconds and no longer. What stays goes to [`release`](Self::release)
+    /// when the machine is gone, unless it went with the machine.
+    async fn clean(&self, _cx: &Context, _machine: &dyn Machine, resource: &Resource) -> Result<()> {
+        Err(Error::internal(format!("nothing is known about how to take {resource} out of the machine")))
     }
 
     /// Whether it runs commands in the machine. Of a build whose machine cannot run any

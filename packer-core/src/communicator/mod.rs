@@ -32,7 +32,7 @@ pub use output::LineWriter;
 /// # Behavior
 /// - All methods may be called at once on one communicator; each command and transfer stands by itself.
 /// - A command's exit status is no error: `Err` means that it could not be run, or that nobody knows how it ended
-///   although the connection stands. A connection that breaks while the command runs is
+///   although the connection stands ([`StatusLost`] is then the source of the error). A connection that breaks while the command runs is
 ///   [`ExitStatus::Disconnected`].
 /// - Transfers stream: memory does not grow with the size of a file. An upload over an existing file replaces its
 ///   content; parent folders are not made.
@@ -151,6 +151,32 @@ impl ExitStatus {
         self == Self::Code(0)
     }
 }
+
+/// Why nobody knows how a command ended although the connection stands: the [source](std::error::Error::source) of the
+/// error that [`Communicator::exec`] gives then. It may have done all that it was to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StatusLost;
+
+impl StatusLost {
+    /// The error of a command whose end `who` did not tell. Nothing says that running the command again is harmless.
+    pub fn error(who: impl fmt::Display) -> Error {
+        Error::guest(format!("{who} did not say how the command ended")).with_source(Self)
+    }
+
+    /// Whether this is why a command failed.
+    pub fn is_source_of(error: &Error) -> bool {
+        std::error::Error::source(error).is_some_and(|source| source.is::<Self>())
+    }
+}
+
+impl fmt::Display for StatusLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the exit status was lost")
+    }
+}
+
+impl std::error::Error for StatusLost {}
 
 /// What to upload.
 #[non_exhaustive]

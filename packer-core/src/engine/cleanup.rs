@@ -87,7 +87,8 @@ impl Owners {
         }
     }
 
-    fn of(&self, resource: &Resource) -> Result<&Component> {
+    /// Who releases a resource.
+    pub(crate) fn of(&self, resource: &Resource) -> Result<&Component> {
         let latest = || self.latest.iter().find(|c| c.role() == resource.role);
         self.makers
             .get(&resource.id)
@@ -101,11 +102,18 @@ pub(crate) async fn release_all(cx: &Context, owners: &Owners, artifacts: &[&Art
     wait_for_threads(cx).await;
     let owned = Owned::by(artifacts);
     let mut left = Vec::new();
-    for resource in cx.record_of_build().owned.outstanding().into_iter().rev() {
+    let mut outstanding = cx.record_of_build().owned.outstanding();
+    // What lies in a machine comes last: it goes with the machine, unless an artifact was made of that.
+    outstanding.sort_by_key(|resource| !resource.is_in_machine());
+    for resource in outstanding.into_iter().rev() {
         if owned.contains(&resource) {
             continue;
         }
+        let gone = artifacts.is_empty()
+            && resource.is_in_machine()
+            && resource.went_with_its_machine(&cx.record_of_build().owned.outstanding());
         let released = match retake(cx, [&resource]) {
+            Ok(()) if gone => cx.released(&resource),
             Ok(()) => release(cx, owners, &resource).await,
             error => error,
         };

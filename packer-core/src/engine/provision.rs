@@ -10,7 +10,7 @@ use crate::engine::cleanup::{Component, Owners};
 use crate::engine::{guard, prepare};
 use crate::error::{Error, ErrorInfo, Fault, Result};
 use crate::event::EventKind;
-use crate::ledger::Role;
+use crate::ledger::{Ledger, Resource, Role};
 use crate::pipeline::{Build, Decoded, ProvisionStep, RunValues};
 use crate::provisioner::Provisioner;
 
@@ -86,14 +86,18 @@ async fn one(
         name => format!("provision with {} {name}", step.kind),
     };
     let work = async {
-        let made = with_retries(build, step, cx, machine, values, owners).await?;
-        // The machine's own work: the context of the builder owns what comes of it.
-        let who = "the machine at the end of a step";
-        guard::caught(who, machine.step_done(cx, &name)).await?;
-        Ok(made)
-    };
-    let work = async {
-        cx.timed(&name, work).await.map_err(|error| match &step.location {
+        let tries = async {
+            let made = with_retries(build, step, cx, machine, values, owners).await?;
+            // The machine's own work: the context of the builder owns what comes of it.
+            let who = "the machine at the end of a step";
+            guard::caught(who, machine.step_done(cx, &name)).await?;
+            Ok(made)
+        };
+        let result = cx.timed(&name, tries).await;
+        if result.is_err() {
+            clean(cx, machine, owners).await;
+        }
+        result.map_err(|error| match &step.location {
             Some(place) => error.at(place),
             None => error,
         })
@@ -138,6 +142,7 @@ async fn with_retries(
         if left == 0 {
             break;
         }
+        clean(cx, machine, owners).await;
         cx.say(format!("Provisioner failed with \"{first}\", retrying with {left} trie(s) left"));
         cx.emit(EventKind::Retrying { error: ErrorInfo::from(&*first), left });
         left -= 1;
@@ -187,6 +192,31 @@ async fn attempt(
             })
         }
     }
+}
+
+/// How long a machine may take to give back what a try left in it.
+const CLEANING: Duration = Duration::from_secs(10);
+
+/// Takes out of the machine what tries left there that did not come to their end. What stays is told at the end of the
+/// build, where it did not go with the machine.
+async fn clean(cx: &Context, machine: &dyn Machine, owners: &Owners) {
+    let left = cx.record_of_build().owned.outstanding().into_iter().filter(Resource::is_in_machine);
+    let cx = &cx.for_cleanup();
+    let cleaned = async {
+        for resource in left {
+            let cx = &cx.for_component(resource.role, &resource.component);
+            if let Component::Provisioner(provisioner) = owners.of(&resource)? {
+                let who = format!("{} while cleaning up {resource}", resource.component);
+                // What one cannot take out says nothing about the next.
+                if guard::caught(&who, provisioner.clean(cx, machine, &resource)).await.is_ok() {
+                    cx.released(&resource)?;
+                }
+            }
+        }
+        Ok::<(), Error>(())
+    };
+    let limited = tokio::time::timeout(CLEANING, cleaned);
+    let _ = cx.until_cancelled(async { Ok(limited.await) }).await;
 }
 
 fn make(build: &Build, step: &ProvisionStep, cx: &Context, values: &RunValues) -> Result<Made> {

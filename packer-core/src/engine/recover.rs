@@ -148,7 +148,10 @@ impl Recovery {
         run.abandon = self.stop.clone();
         let run = Arc::new(run);
         let mut report = RecoveryReport::default();
-        for resource in ledger.outstanding().into_iter().rev() {
+        let mut outstanding = ledger.outstanding();
+        // What lies in a machine comes last: it goes with the machine.
+        outstanding.sort_by_key(|resource| !resource.is_in_machine());
+        for resource in outstanding.into_iter().rev() {
             let cx = context(&run, &resource);
             let released = match ledger.doubt(resource.id) {
                 _ if self.stop.is_cancelled() => Err(Error::cancelled()),
@@ -240,7 +243,9 @@ impl Recovery {
     async fn release(&self, cx: &Context, resource: &Resource) -> Result<()> {
         if resource.is_local() {
             limited(cx, remove(resource, Gone::IsFine)).await?;
-        } else {
+        } else if !(resource.is_in_machine()
+            && resource.went_with_its_machine(&cx.run().ledger.outstanding()))
+        {
             let component = component(&self.registry, resource)?;
             with_patience(cx, || component.release(cx, resource)).await?;
         }

@@ -8,6 +8,7 @@ mod packer_lines;
 mod reason;
 #[cfg(test)]
 mod round_trip;
+mod terminal;
 mod timeline;
 mod transcript;
 
@@ -27,6 +28,7 @@ pub use open_telemetry::OpenTelemetry;
 pub use packer_lines::PackerLines;
 pub use reason::{FileChange, Reason};
 pub(crate) use reason::{in_words, step_label};
+pub use terminal::{ForTerminal, visible};
 pub use timeline::Timeline;
 pub use transcript::{Entry, Transcript, duration_text};
 

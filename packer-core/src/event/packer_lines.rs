@@ -15,9 +15,11 @@ use super::{Event, EventSink, Level};
 /// Plain until [`color`](Self::color) is asked for. A writer that fails is written to no more: a run does not end
 /// because nobody reads along.
 ///
+/// What commands print goes through as it is; before a terminal stands [`ForTerminal`](super::ForTerminal).
+///
 /// ```
-/// use packer_core::event::PackerLines;
-/// let sink = PackerLines::new(std::io::stderr()).color(true);
+/// use packer_core::event::{ForTerminal, PackerLines};
+/// let sink = PackerLines::new(ForTerminal::new(std::io::stderr())).color(true);
 /// ```
 pub struct PackerLines<W> {
     style: Style,

@@ -89,6 +89,10 @@ pub struct Resource {
     /// The display name of the build it belongs to; the engine fills it in.
     #[serde(default)]
     pub build: String,
+    /// Of what lies inside the machine of the build: the resources that this machine is, which the engine fills in. It
+    /// goes with them. None where the machine is somebody else's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Vec<ResourceId>>,
 }
 
 impl Resource {
@@ -104,7 +108,14 @@ impl Resource {
             details: serde_json::Value::Null,
             config: serde_json::Value::Null,
             build: String::new(),
+            machine: None,
         }
+    }
+
+    /// A file that a provisioner puts into the machine and takes out again. What a try leaves there that failed or was
+    /// dropped, [`Provisioner::clean`](crate::Provisioner::clean) takes out while the machine is up.
+    pub fn remote_file(path: impl Into<String>) -> Self {
+        Self { machine: Some(Vec::new()), ..Self::new("remote file", path) }
     }
 
     /// A file that the engine removes.
@@ -129,6 +140,17 @@ impl Resource {
     pub fn with_config(mut self, config: impl Into<serde_json::Value>) -> Self {
         self.config = config.into();
         self
+    }
+
+    /// Whether it lies inside the machine of the build.
+    pub fn is_in_machine(&self) -> bool {
+        self.machine.is_some()
+    }
+
+    /// Whether it went with the machine that it lies in, as far as what still exists tells.
+    pub(crate) fn went_with_its_machine(&self, outstanding: &[Self]) -> bool {
+        let gone = |id: &ResourceId| outstanding.iter().all(|resource| resource.id != *id);
+        self.machine.as_ref().is_some_and(|machine| !machine.is_empty() && machine.iter().all(gone))
     }
 
     /// Whether the engine releases it itself.

@@ -32,22 +32,23 @@ pub async fn suite_on(provisioner: &dyn Provisioner, machine: &dyn Machine) {
     for round in ["the first time", "a second time"] {
         let result = provisioner.provision(cx, machine).await;
         assert!(result.is_ok(), "provisioning {round}: {}", result.unwrap_err());
-        clean(&bench, cx, provisioner).await;
+        clean(&bench, cx, provisioner, machine).await;
     }
     // Dropped after ever more polls, until it gets to its end.
     for polls in 1..200 {
         if dropped_after(polls, provisioner.provision(cx, machine)).await {
             return;
         }
-        clean(&bench, cx, provisioner).await;
+        clean(&bench, cx, provisioner, machine).await;
     }
 }
 
-/// Releases what the provisioner left, as the engine does at the end of a build.
-async fn clean(bench: &Bench, cx: &Context, provisioner: &dyn Provisioner) {
+/// Releases what the provisioner left, as the engine does at the end of a build, and before in the machine.
+async fn clean(bench: &Bench, cx: &Context, provisioner: &dyn Provisioner, machine: &dyn Machine) {
     for resource in bench.outstanding().into_iter().rev() {
         let released = match resource.is_local() {
             true => cleanup::remove(&resource, cleanup::Gone::IsFine).await,
+            false if resource.is_in_machine() => provisioner.clean(cx, machine, &resource).await,
             false => provisioner.release(cx, &resource).await,
         };
         assert!(released.is_ok(), "releasing {resource}: {}", released.unwrap_err());

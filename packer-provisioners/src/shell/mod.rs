@@ -10,7 +10,8 @@ use packer_core::kit::render;
 use packer_core::kit::shell;
 use packer_core::{
     Command, Communicator, CommunicatorExt, Context, Diagnostic, Diagnostics, Error, ExitStatus, Fault,
-    Machine, PrepareContext, Provisioner, Result, Source, StepInputs, TempFile, Value, async_trait,
+    Machine, PrepareContext, Provisioner, Resource, Result, Source, StatusLost, StepInputs, TempFile, Value,
+    async_trait,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -166,6 +167,23 @@ impl Provisioner for Shell {
         Ok(())
     }
 
+    async fn clean(&self, cx: &Context, machine: &dyn Machine, resource: &Resource) -> Result<()> {
+        let command = Command::new(format!("rm -f {}", resource.name));
+        match machine.communicator().exec(cx, command).await? {
+            status if status.success() => Ok(()),
+            status => Err(Error::guest(format!("rm ended with status {}", status.code()))),
+        }
+    }
+
+    /// What is left in a machine that nobody is in any more stays there: how it was entered is not in the ledger, whose
+    /// entries hold no secrets.
+    async fn release(&self, _: &Context, resource: &Resource) -> Result<()> {
+        let machine = resource.details.as_str().unwrap_or_default();
+        let machine =
+            if machine.is_empty() { "the machine".to_owned() } else { format!("the machine {machine}") };
+        Err(Error::guest(format!("it is on {machine}, and has to be removed there")))
+    }
+
     fn runs_commands(&self) -> bool {
         true
     }
@@ -236,6 +254,8 @@ struct Run<'a> {
     variables: String,
     /// The variable file in the machine; empty without one.
     variable_file: String,
+    /// What is to be gone from the machine in the end.
+    remains: Vec<Resource>,
 }
 
 impl<'a> Run<'a> {
@@ -245,14 +265,36 @@ impl<'a> Run<'a> {
             true => format!("{}/varfile_{}.sh", shell.remote_folder(), random()),
             false => String::new(),
         };
-        Ok(Self {
+        let mut run = Self {
             shell,
             cx,
             communicator: machine.communicator(),
             remote_path: shell.remote_path(),
             variables: shell::flatten(shell.variable_format(), &variables)?,
             variable_file,
-        })
+            remains: Vec::new(),
+        };
+        if !shell.skip_clean {
+            run.write_down()?;
+        }
+        Ok(run)
+    }
+
+    /// Writes into the ledger which files the machine is about to get.
+    fn write_down(&mut self) -> Result<()> {
+        let host = self.cx.facts().get("Host").and_then(Value::as_str).unwrap_or_default();
+        let host = self.cx.secrets().scrub(host);
+        for path in [&self.remote_path, &self.variable_file].into_iter().filter(|path| !path.is_empty()) {
+            let resource = Resource::remote_file(path).with_details(host.as_ref());
+            self.cx.record(resource.clone())?;
+            self.remains.push(resource);
+        }
+        Ok(())
+    }
+
+    /// Strikes out of the ledger what the machine does not have any more.
+    fn gone(&self) -> Result<()> {
+        self.remains.iter().try_for_each(|resource| self.cx.released(resource))
     }
 
     async fn script(&self, path: &str) -> Result<()> {
@@ -272,8 +314,11 @@ impl<'a> Run<'a> {
         };
         if let Err(error) = self.check(status) {
             if !self.shell.skip_clean && status != ExitStatus::Disconnected {
+                let command = format!("rm -f {} {}", self.remote_path, self.variable_file);
                 // The failure is what is reported, whether or not its remains can be removed.
-                let _ = self.run_quietly(&format!("rm -f {} {}", self.remote_path, self.variable_file)).await;
+                if self.run_quietly(&command).await.is_ok_and(ExitStatus::success) {
+                    self.gone()?;
+                }
             }
             return Err(error);
         }
@@ -289,7 +334,11 @@ impl<'a> Run<'a> {
         let script = script.map_err(|e| Error::io("open", path, e).context("Error opening shell script"))?;
         let uploaded = self.upload(script, &self.remote_path, 0o755).await;
         uploaded.map_err(|e| e.context("Error uploading script"))?;
-        self.communicator.run(self.cx, command).await
+        match self.communicator.run(self.cx, command).await {
+            // Templates know by the number of a broken connection that nobody knows how a script ended.
+            Err(e) if StatusLost::is_source_of(&e) => Ok(ExitStatus::Disconnected),
+            status => status,
+        }
     }
 
     /// Uploads a file and gives it these permission bits.
@@ -353,10 +402,10 @@ impl<'a> Run<'a> {
     }
 
     async fn clean(&self) -> Result<()> {
-        match self.variable_file.is_empty() {
-            true => Ok(()),
-            false => self.remove(&self.variable_file).await,
+        if !self.variable_file.is_empty() {
+            self.remove(&self.variable_file).await?;
         }
+        self.gone()
     }
 }
 

@@ -8,7 +8,7 @@ use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use futures_util::StreamExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::super::{Command, ExitStatus};
+use super::super::{Command, ExitStatus, StatusLost};
 use super::Inner;
 use crate::error::{Error, Result, os_text};
 
@@ -106,10 +106,10 @@ async fn exit_status(inner: &Inner, id: &str) -> Result<ExitStatus> {
     loop {
         match inner.client.api().inspect_exec(id).await {
             Ok(found) if found.running != Some(true) => {
-                return Ok(match found.exit_code {
-                    Some(code) => ExitStatus::Code(i32::try_from(code).unwrap_or(-1)),
-                    None => ExitStatus::Disconnected,
-                });
+                return match found.exit_code {
+                    Some(code) => Ok(ExitStatus::Code(i32::try_from(code).unwrap_or(-1))),
+                    None => Err(StatusLost::error("the container engine")),
+                };
             }
             // The output is closed a moment before the end is noted, or the command has closed it itself.
             Ok(_) => {}

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::super::Communicator;
 use super::super::config::{CommunicatorConfig, Target};
 use super::Ssh;
+use super::attempts::Attempts;
 use super::dial::{Connection, Failure};
 use super::settings::Settings;
-use crate::context::Context;
+use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 
 /// Between two tries while the machine is not up.
@@ -38,8 +39,9 @@ pub(in super::super) async fn connect(
 
 async fn wait(cx: &Context, settings: &Settings) -> Result<Connection> {
     cx.say("Waiting for SSH to become available...");
-    let mut last = String::new();
-    let tries = cx.until_cancelled(try_until_open(settings, &mut last));
+    let mut attempts = Attempts::new(settings);
+    let mut causes = Causes::new(cx);
+    let tries = cx.until_cancelled(try_until_open(settings, &mut attempts, &mut causes));
     let result = match settings.timeout {
         Some(limit) => tokio::time::timeout(limit, tries).await,
         None => Ok(tries.await),
@@ -55,21 +57,32 @@ async fn wait(cx: &Context, settings: &Settings) -> Result<Connection> {
             Err(error)
         }
         Err(_) => {
-            cx.say_error("Timeout waiting for SSH.");
-            Err(Error::network("Timeout waiting for SSH.").with_source(last))
+            let cause = causes.last.or_else(|| attempts.describe());
+            // Scripts look for the beginning.
+            let mut message = "Timeout waiting for SSH.".to_owned();
+            if let Some(cause) = &cause {
+                message.push_str(" The last attempt: ");
+                message.push_str(cause);
+            }
+            cx.say_error(&message);
+            Err(Error::network(message).with_source(cause.unwrap_or_default()))
         }
     }
 }
 
-/// Tries until the machine lets us in; `last` is why the last try failed.
-async fn try_until_open(settings: &Settings, last: &mut String) -> Result<Connection> {
+/// Tries until the machine lets us in.
+async fn try_until_open(
+    settings: &Settings,
+    attempts: &mut Attempts<'_>,
+    causes: &mut Causes<'_>,
+) -> Result<Connection> {
     let mut refused = 0_u32;
     loop {
-        let failure = match Connection::dial(settings).await {
+        let failure = match attempts.outcome(|stuck| causes.tell(stuck)).await {
             Ok(connection) => return Ok(connection),
             Err(failure) => failure,
         };
-        *last = failure.to_string();
+        causes.tell(failure.to_string());
         let pause = match failure {
             Failure::Later(_) => TRY_AGAIN,
             Failure::Never(error) => return Err(error),
@@ -78,9 +91,37 @@ async fn try_until_open(settings: &Settings, last: &mut String) -> Result<Connec
                 if settings.attempts.is_some_and(|most| refused >= most) {
                     return Err(failure.into_error());
                 }
+                // The others would be refused at once.
+                attempts.clear();
                 LOG_IN_AGAIN
             }
         };
-        tokio::time::sleep(pause).await;
+        attempts.rest(pause);
+    }
+}
+
+/// Why the machine cannot be entered yet: told when it changes, not with each try.
+struct Causes<'a> {
+    cx: &'a Context,
+    last: Option<String>,
+    /// What is shown while the cause stays the same.
+    shown: Option<Progress>,
+}
+
+impl<'a> Causes<'a> {
+    fn new(cx: &'a Context) -> Self {
+        Self { cx, last: None, shown: None }
+    }
+
+    fn tell(&mut self, cause: String) {
+        if self.last.as_ref() == Some(&cause) {
+            return;
+        }
+        // One after the other, not both at once.
+        self.shown = None;
+        let mut progress = self.cx.progress(format!("Waiting for SSH: {cause}"), None);
+        progress.set(0);
+        self.shown = Some(progress);
+        self.last = Some(cause);
     }
 }

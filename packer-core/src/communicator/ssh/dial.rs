@@ -10,16 +10,19 @@ use russh::{Channel, ChannelMsg, Disconnect};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::auth::log_in;
 use super::host_key::Trust;
 use super::settings::{Hop, Settings};
-use super::stream::Timed;
+use super::stage::{Stage, Watched};
+use super::stream::{Timed, Until};
 use crate::error::{Error, Result, os_text};
 
 const DIAL_LIMIT: Duration = Duration::from_secs(15);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
 const OPEN_LIMIT: Duration = Duration::from_secs(60);
+const PING_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a connection did not come to be.
 #[derive(Debug)]
@@ -60,14 +63,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Dials the machine, through the bastion where there is one.
-    pub(super) async fn dial(settings: &Settings) -> Result<Self, Failure> {
+    /// Dials the machine, through the bastion where there is one. Dropped before its end it leaves nothing open.
+    pub(super) async fn dial(settings: &Settings, stage: &Stage) -> Result<Self, Failure> {
         let hop = &settings.target;
         let Some(bastion) = &settings.bastion else {
-            return Self::over(settings, hop, tcp(&hop.host, hop.port).await?, None).await;
+            let stream = tcp(hop, stage).await?;
+            return Self::over(settings, hop, stage, stream, None).await;
         };
-        let stream = tcp(&bastion.host, bastion.port).await?;
-        let bastion = Self::over(settings, bastion, stream, None).await?;
+        let stream = tcp(bastion, stage).await?;
+        let bastion = Self::over(settings, bastion, stage, stream, None).await?;
+        stage.dials(&hop.host, hop.port);
         let open = bastion.handle.channel_open_direct_tcpip(&hop.host, hop.port.into(), "127.0.0.1", 0);
         let channel = match timeout(DIAL_LIMIT, open).await {
             Ok(Ok(channel)) => channel,
@@ -84,22 +89,28 @@ impl Connection {
                 )));
             }
         };
-        Self::over(settings, hop, channel.into_stream(), Some(Box::new(bastion))).await
+        stage.accepted();
+        Self::over(settings, hop, stage, channel.into_stream(), Some(Box::new(bastion))).await
     }
 
     async fn over<S>(
         settings: &Settings,
         hop: &Hop,
+        stage: &Stage,
         stream: S,
         bastion: Option<Box<Self>>,
     ) -> Result<Self, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        // russh works on by itself when nobody waits for the handshake any more: this ends it.
+        let token = CancellationToken::new();
+        let unfinished = token.clone().drop_guard();
         // Questions whether the peer is there are only asked while russh is not writing: a peer that vanishes in the
         // middle of an upload is found by a write that makes no progress.
         let write = [settings.patience, settings.read_write].into_iter().flatten().min();
-        let stream = Timed::new(stream, settings.read_write, write);
+        let stream = Timed::new(Until::new(stream, token), settings.read_write, write);
+        let stream = Watched::new(stream, stage.clone());
         let notes = Notes::default();
         let client = Client {
             trust: hop.trust.clone(),
@@ -114,14 +125,19 @@ impl Connection {
             let mut handle =
                 client::connect_stream(config, stream, client).await.map_err(|e| match distrust.take() {
                     Some(why) => Failure::Never(Error::user(why)),
-                    None => Failure::Later(format!("SSH handshake with {}: {}", hop.host, said(&e))),
+                    None => Failure::Later(stage.failed(&said(&e))),
                 })?;
+            let _turn = stage.logs_in().await;
             log_in(&mut handle, hop).await?;
             Ok(handle)
         };
         match timeout(HANDSHAKE_LIMIT, handshake).await {
-            Ok(handle) => Ok(Self { handle: handle?, ended: notes, _bastion: bastion }),
-            Err(_) => Err(Failure::Later("Timeout during SSH handshake".into())),
+            Ok(handle) => {
+                let handle = handle?;
+                unfinished.disarm();
+                Ok(Self { handle, ended: notes, _bastion: bastion })
+            }
+            Err(_) => Err(Failure::Later(stage.describe())),
         }
     }
 
@@ -137,6 +153,13 @@ impl Connection {
     /// Whether the connection is gone.
     pub(super) fn is_closed(&self) -> bool {
         self.handle.is_closed()
+    }
+
+    /// Whether the server is still there: it is asked.
+    pub(super) async fn stands(&self) -> bool {
+        let asked = timeout(PING_LIMIT, self.handle.send_ping()).await;
+        // A connection that ended meanwhile ends the waiting for an answer too.
+        matches!(asked, Ok(Ok(()))) && self.ended.get().is_none() && !self.is_closed()
     }
 
     /// The error of work that ended with the connection, or with its channel for reasons of `why`.
@@ -168,15 +191,23 @@ pub(super) async fn granted(channel: &mut Channel<Msg>) -> bool {
     false
 }
 
-async fn tcp(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let later = |why: &str| Failure::Later(format!("dial {host}:{port}: {why}"));
+async fn tcp(hop: &Hop, stage: &Stage) -> Result<TcpStream, Failure> {
+    let Hop { host, port, .. } = hop;
+    stage.dials(host, *port);
+    let later = |why: String| Failure::Later(format!("dial {host}:{port}: {why}"));
     // An IPv6 address may stand in brackets.
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let stream = match timeout(DIAL_LIMIT, TcpStream::connect((address, port))).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(e)) => return Err(later(&os_text(&e))),
-        Err(_) => return Err(later("i/o timeout")),
+    let dialled = async {
+        let found = tokio::net::lookup_host((address, *port)).await;
+        let found: Vec<_> =
+            found.map_err(|e| later(format!("the name cannot be looked up: {}", os_text(&e))))?.collect();
+        TcpStream::connect(&found[..]).await.map_err(|e| later(os_text(&e)))
     };
+    let stream = match timeout(DIAL_LIMIT, dialled).await {
+        Ok(stream) => stream?,
+        Err(_) => return Err(Failure::Later(stage.describe())),
+    };
+    stage.accepted();
     // A failure costs speed alone.
     let _ = stream.set_nodelay(true);
     Ok(stream)

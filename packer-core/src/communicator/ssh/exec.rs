@@ -9,7 +9,7 @@ use russh::client::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty, Sig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::super::{Command, ExitStatus};
+use super::super::{Command, ExitStatus, StatusLost};
 use super::dial::{Connection, granted};
 use crate::error::{Error, Result};
 
@@ -43,10 +43,14 @@ pub(super) async fn run(
         // The server has closed the channel: nothing is left to end.
         running.writer = None;
     }
-    result.map_err(|failure| match failure {
-        Failure::NotStarted => connection.broken("the server refused to run the command"),
-        Failure::Stream(error) => error,
-    })
+    match result {
+        Ok(Some(status)) => Ok(status),
+        // What nobody says is what a broken connection leaves.
+        Ok(None) if !connection.stands().await => Ok(ExitStatus::Disconnected),
+        Ok(None) => Err(StatusLost::error("the SSH server")),
+        Err(Failure::NotStarted) => Err(connection.broken("the server refused to run the command")),
+        Err(Failure::Stream(error)) => Err(error),
+    }
 }
 
 enum Failure {
@@ -54,12 +58,12 @@ enum Failure {
     Stream(Error),
 }
 
-/// Moves input and output until the channel is closed.
+/// Moves input and output until the channel is closed; `None` where nobody said how the command ended.
 async fn follow(
     reader: ChannelReadHalf,
     running: &Running,
     command: Command<'_>,
-) -> Result<ExitStatus, Failure> {
+) -> Result<Option<ExitStatus>, Failure> {
     let Command { stdin, stdout, stderr, .. } = command;
     let mut output = pin!(receive(reader, stdout, stderr));
     let mut input = pin!(send(running, stdin));
@@ -84,15 +88,14 @@ async fn receive<'a>(
     mut reader: ChannelReadHalf,
     mut stdout: Option<&'a mut (dyn AsyncWrite + Send + Unpin)>,
     mut stderr: Option<&'a mut (dyn AsyncWrite + Send + Unpin)>,
-) -> Result<ExitStatus, Failure> {
+) -> Result<Option<ExitStatus>, Failure> {
     let broken = |e: std::io::Error| {
         let why = crate::error::os_text(&e);
         Failure::Stream(
             Error::provider(format!("the command's output could not be written: {why}")).with_source(e),
         )
     };
-    // What nobody says is what a broken connection leaves.
-    let mut status = ExitStatus::Disconnected;
+    let mut status = None;
     let mut started = false;
     while let Some(message) = reader.wait().await {
         match message {
@@ -109,8 +112,10 @@ async fn receive<'a>(
             ChannelMsg::Success => started = true,
             ChannelMsg::Failure if !started => return Err(Failure::NotStarted),
             // Data may still follow.
-            ChannelMsg::ExitStatus { exit_status } => status = ExitStatus::Code(exit_status as i32),
-            ChannelMsg::ExitSignal { signal_name, .. } => status = ExitStatus::Signal(number(&signal_name)),
+            ChannelMsg::ExitStatus { exit_status } => status = Some(ExitStatus::Code(exit_status as i32)),
+            ChannelMsg::ExitSignal { signal_name, .. } => {
+                status = Some(ExitStatus::Signal(number(&signal_name)));
+            }
             ChannelMsg::Close => break,
             _ => {}
         }

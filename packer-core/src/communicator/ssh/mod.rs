@@ -20,6 +20,7 @@ use super::{Command, Communicator, ExitStatus, Globs, Source};
 use crate::context::Context;
 use crate::error::{Error, Result};
 
+mod attempts;
 mod auth;
 mod connect;
 mod dial;
@@ -30,12 +31,16 @@ mod plain;
 mod settings;
 mod sftp;
 mod sftp_dir;
+mod stage;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(super) use connect::connect;
 pub(super) use keys::{check_pin, parse_certificate, parse_key};
 pub(super) use settings::check_algorithms;
 
+use attempts::Attempts;
 use dial::Connection;
 use settings::Settings;
 
@@ -73,7 +78,7 @@ impl Ssh {
         let mut current = self.current.lock().await;
         // Of several that found it broken at once, one dials.
         if Arc::ptr_eq(&current, broken) {
-            let fresh = Connection::dial(&self.settings).await;
+            let fresh = Attempts::new(&self.settings).outcome(drop).await;
             *current = Arc::new(fresh.map_err(|e| e.into_error().context("reconnecting"))?);
         }
         Ok(current.clone())
