@@ -163,7 +163,7 @@ fn killed_at_every_instant(engine: &Dockerd) {
         }
         succeeds(packer(engine, &work).arg("recover"));
         assert_eq!(engine.inventory(), before, "after a kill at event {instant}");
-        for folder in ["tmp", "home/.packer.d", "cache/ledger"] {
+        for folder in ["tmp", "home/.config/packer", "cache/ledger"] {
             let left: Vec<_> =
                 fs::read_dir(engine.path().join(folder)).into_iter().flatten().flatten().collect();
             assert!(left.is_empty(), "after a kill at event {instant}: {folder} holds {left:?}");

@@ -213,15 +213,53 @@ impl Host {
     /// The environment of this process: `TMPDIR`, `PACKER_CACHE_DIR`, `XDG_CACHE_HOME`, `HOME` and all else.
     pub fn from_process() -> Self {
         // Names and values that are no Unicode cannot be said in a template either.
-        let env: BTreeMap<String, String> = std::env::vars_os()
-            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-            .collect();
-        let folder = |name: &str| env.get(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let cache_dir = folder("PACKER_CACHE_DIR")
-            .or_else(|| folder("XDG_CACHE_HOME").map(|d| d.join("packer")))
-            .or_else(|| folder("HOME").map(|d| d.join(".cache/packer")))
+        Self::from_env(
+            std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
+        )
+    }
+
+    /// An environment: its variables, and the folders that they name as Packer finds them.
+    pub fn from_env(env: BTreeMap<String, String>) -> Self {
+        let usual = Self::new();
+        let mut host = Self { env, ..usual };
+        let temp = if cfg!(windows) { ["TMP", "TEMP"].as_slice() } else { &["TMPDIR"] };
+        if let Some(folder) = temp.iter().find_map(|name| host.folder(name)) {
+            host.temp_dir = folder;
+        }
+        host.cache_dir = host
+            .folder("PACKER_CACHE_DIR")
+            .or_else(|| Some(host.folder("XDG_CACHE_HOME")?.join("packer")))
+            .or_else(|| Some(host.folder("HOME")?.join(".cache/packer")))
             .unwrap_or_else(|| PathBuf::from("packer_cache"));
-        Self { temp_dir: std::env::temp_dir(), cache_dir, env, ..Self::new() }
+        host
+    }
+
+    /// Packer's folder for what is a user's own, plugins for one: `.packer.d` in `PACKER_CONFIG_DIR`, else in `HOME` where
+    /// there is one, else `packer` in `XDG_CONFIG_HOME` or `HOME/.config`; on Windows `packer.d` in `PACKER_CONFIG_DIR` or
+    /// `APPDATA`. `None` where the variables name none. It need not be there. Nothing makes a `.packer.d` in `HOME`: from
+    /// then on it would hide what is in `HOME/.config/packer`.
+    pub fn config_dir(&self) -> Option<PathBuf> {
+        if cfg!(windows) {
+            let parent =
+                ["PACKER_CONFIG_DIR", "APPDATA", "HOME"].into_iter().find_map(|name| self.folder(name));
+            return Some(parent?.join("packer.d"));
+        }
+        if let Some(parent) = self.folder("PACKER_CONFIG_DIR") {
+            return Some(parent.join(".packer.d"));
+        }
+        let home = self.folder("HOME")?;
+        let old = home.join(".packer.d");
+        if old.exists() {
+            return Some(old);
+        }
+        Some(self.folder("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("packer"))
+    }
+
+    /// The folder that a variable names; an empty one names none.
+    fn folder(&self, name: &str) -> Option<PathBuf> {
+        self.env.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
     }
 
     /// Says who answers questions.
@@ -652,5 +690,40 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.tell(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(variables: &[(&str, &str)]) -> Host {
+        Host::from_env(variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn folders_are_where_packer_has_them() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| Some(home.path().join(name));
+        let own = ("HOME", home.path().to_str().unwrap());
+        let config = |more: &[(&str, &str)]| host(&[&[own], more].concat()).config_dir();
+        assert_eq!(config(&[]), at(".config/packer"));
+        assert_eq!(config(&[("XDG_CONFIG_HOME", "/x"), ("PACKER_CONFIG_DIR", "")]), Some("/x/packer".into()));
+        assert_eq!(
+            config(&[("PACKER_CONFIG_DIR", "/p"), ("XDG_CONFIG_HOME", "/x")]),
+            Some("/p/.packer.d".into())
+        );
+        assert_eq!(host(&[("XDG_CONFIG_HOME", "/x")]).config_dir(), None);
+        // Asking makes nothing, and what is there is taken.
+        assert!(!home.path().join(".packer.d").exists() && !home.path().join(".config").exists());
+        std::fs::create_dir(home.path().join(".packer.d")).unwrap();
+        assert_eq!(config(&[("XDG_CONFIG_HOME", "/x")]), at(".packer.d"));
+        let cache = |more: &[(&str, &str)]| host(&[&[own], more].concat()).cache_dir;
+        assert_eq!(Some(cache(&[])), at(".cache/packer"));
+        assert_eq!(cache(&[("XDG_CACHE_HOME", "/x")]), PathBuf::from("/x/packer"));
+        assert_eq!(cache(&[("XDG_CACHE_HOME", "/x"), ("PACKER_CACHE_DIR", "/c")]), PathBuf::from("/c"));
+        assert_eq!(host(&[("TMPDIR", "/t")]).temp_dir, PathBuf::from("/t"));
+        assert_eq!(host(&[("TMPDIR", "")]).temp_dir, PathBuf::from("/tmp"));
     }
 }

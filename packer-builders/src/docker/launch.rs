@@ -207,14 +207,12 @@ fn find_program(docker: &Docker, cx: &Context) -> Result<()> {
     Err(Error::user(format!("exec: {name:?}: executable file not found in $PATH")))
 }
 
-/// A folder that the container and this computer share. It lies in Packer's own folder below the home folder, because
-/// that is what engines in a virtual machine can see.
+/// A folder that the container and this computer share. It lies in Packer's own folder, which is below the home folder,
+/// because that is what engines in a virtual machine can see.
 fn shared_folder(cx: &Context) -> Result<PathBuf> {
     cx.say("Creating a temporary directory for sharing data...");
-    let set = |name: &str| cx.env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let parent = set("PACKER_TMP_DIR")
-        .or_else(|| set("PACKER_CONFIG_DIR").or_else(|| set("HOME")).map(|home| home.join(".packer.d")))
-        .unwrap_or_else(|| cx.host().temp_dir.clone());
+    let own = cx.env("PACKER_TMP_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let parent = own.or_else(|| cx.host().config_dir()).unwrap_or_else(|| cx.host().temp_dir.clone());
     std::fs::create_dir_all(&parent).map_err(|e| Error::io("mkdir", &parent, e))?;
     let parent = std::path::absolute(&parent).map_err(|e| Error::io("find", &parent, e))?;
     let path = parent.join(format!("tmp{}", uuid::Uuid::new_v4().as_u64_pair().0));

@@ -108,7 +108,7 @@ fn shows_its_work(engine: &Dockerd, image: &str) {
 /// Neither the engine nor the folder for shared files holds anything new.
 fn nothing_is_left(engine: &Dockerd, before: &[String]) {
     assert_eq!(engine.inventory(), before, "what is left in the engine");
-    let shared = std::fs::read_dir(engine.path().join("home/.packer.d")).unwrap();
+    let shared = std::fs::read_dir(engine.path().join("home/.config/packer")).unwrap();
     let left: Vec<_> = shared.map(|entry| entry.unwrap().path()).collect();
     assert!(left.is_empty(), "{left:?}");
 }
