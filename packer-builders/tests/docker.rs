@@ -68,7 +68,9 @@ async fn images() {
     Box::pin(suites(&host)).await;
     assert_eq!(engine.inventory(), before, "what is left in the engine");
     Box::pin(registries(&mut engine, &host)).await;
-    assert!(std::fs::read_dir(engine.path().join("home/.packer.d")).unwrap().next().is_none());
+    assert!(std::fs::read_dir(engine.path().join("home/.config/packer")).unwrap().next().is_none());
+    // It would hide what Packer finds in the other one.
+    assert!(!engine.path().join("home/.packer.d").exists());
     Box::pin(engine_dies(&mut engine, &host)).await;
 }
 
@@ -282,9 +284,41 @@ async fn registries(engine: &mut Dockerd, host: &Host) {
     let (report, _) = build(&configured, Docker::image(&name).discard(), "true").await;
     assert!(report.succeeded(), "{:?}", report.builds[0].error);
     engine.docker(&["rmi", &name]);
+    Box::pin(without_credentials(engine, host, &name)).await;
     engine.end_registry();
     let error = fails(&configured, Docker::image(&name).discard()).await;
     assert_eq!(error.fault(), Fault::Network, "{error:?}");
+}
+
+/// A configuration of Docker that cannot be read keeps nobody from a public image; who needs credentials hears of it.
+async fn without_credentials(engine: &mut Dockerd, host: &Host, private: &str) {
+    let folder = engine.path().join("spoilt-config");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut host = host.clone();
+    host.env.insert("DOCKER_CONFIG".into(), folder.display().to_string());
+    let warnings = |recorder: &Recorder| {
+        recorder.lines().into_iter().filter(|line| line.starts_with("Warning: ")).collect::<Vec<_>>()
+    };
+    let helper = r#"{ "credsStore": "not-installed-here" }"#;
+    std::fs::write(folder.join("config.json"), helper).unwrap();
+    let (report, recorder) = build(&host, Docker::image(private).discard(), "true").await;
+    let error = report.builds[0].error.as_ref().unwrap();
+    let why = "exec docker-credential-not-installed-here: no such file or directory";
+    assert_eq!(error.fault(), Fault::User);
+    assert!(error.message().ends_with(&format!("; no credentials were sent: {why}")), "{error}");
+    assert_eq!(warnings(&recorder), [format!("Warning: Docker's configuration: {why}")]);
+    let address = engine.registry(None).unwrap();
+    let public = format!("{address}/public:1");
+    engine.docker(&["tag", IMAGE, &public]);
+    engine.docker(&["push", &public]);
+    for text in [helper, "", "not JSON", "[]"] {
+        engine.docker(&["rmi", &public]);
+        std::fs::write(folder.join("config.json"), text).unwrap();
+        let (report, recorder) = build(&host, Docker::image(&public).discard(), "true").await;
+        assert!(report.succeeded(), "{text:?}: {:?}", report.builds[0].error);
+        assert_eq!(warnings(&recorder).len(), 1, "{text:?}: {:?}", recorder.lines());
+    }
+    engine.docker(&["rmi", &public]);
 }
 
 /// The engine dies in the middle of a build: that is said, and what is left goes when it is there again.

@@ -155,7 +155,7 @@ async fn credentials(
             continue;
         }
         let login = docker.login.credentials(cx, image).await?;
-        if let Some(credentials) = client.credentials(cx, registry, login.as_ref()).await? {
+        if let Some(credentials) = client.credentials(cx, registry, login.as_ref()).await {
             let server = credentials.serveraddress.clone().unwrap_or_else(|| registry.to_owned());
             found.insert(server, credentials);
         }

@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::client::Client;
+use super::client::{Client, shortened};
 use crate::context::Host;
 use crate::error::{Error, Result, os_text};
 
@@ -37,12 +37,13 @@ pub(super) async fn build(
         // Connections belong to the runtime that they were made on.
         let client = Client::connect_to(&host, &address, certificates.as_deref()).await?;
         let body = bollard::body_try_stream(body);
-        let mut stream = client.api().build_image(options, Some(credentials), Some(body));
+        let (api, pieces) = client.in_pieces()?;
+        let mut stream = api.build_image(options, Some(credentials), Some(body));
         let mut told = Told::default();
         while let Some(info) = stream.next().await {
-            let info = info.map_err(|e| client.error("the engine", &e))?;
-            if let Some(failure) = info.error_detail.as_ref().and_then(|detail| detail.message.clone()) {
-                return Err(Error::user(failure));
+            let info = pieces.take("the engine", info)?;
+            if let Some(failure) = info.error_detail.as_ref().and_then(|detail| detail.message.as_deref()) {
+                return Err(Error::user(shortened(failure)));
             }
             for line in told.lines(info) {
                 if lines.send(line).await.is_err() {
@@ -75,6 +76,9 @@ impl Drop for Ending {
     }
 }
 
+/// How many steps of a build are told. No build has as many.
+const MOST_STEPS: usize = 1 << 16;
+
 /// What has been told of a build.
 #[derive(Default)]
 struct Told {
@@ -87,7 +91,8 @@ impl Told {
         let Some(BuildInfoAux::BuildKit(status)) = info.aux else { return Vec::new() };
         let mut lines = Vec::new();
         for step in status.vertexes {
-            if (step.started.is_some() || step.cached) && self.started.insert(step.digest) {
+            let room = self.started.len() < MOST_STEPS;
+            if room && (step.started.is_some() || step.cached) && self.started.insert(step.digest) {
                 lines.push(step.name);
             }
         }

@@ -4,14 +4,14 @@ use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bollard::errors::Error as EngineError;
-use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
+use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
 
 use super::endpoint::{self, Endpoint};
-use super::ssh::Dialer;
-use super::tls::Connector;
+use super::way::{Meter, Way};
 use crate::context::Host;
 use crate::error::{Error, Fault, Result};
 
@@ -26,7 +26,10 @@ const ANSWER: u64 = 24 * 60 * 60;
 #[derive(Clone)]
 pub struct Client {
     api: Docker,
+    way: Arc<Way>,
     endpoint: Arc<Endpoint>,
+    /// Whether it was said that credentials cannot be found.
+    pub(super) warned: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Client {
@@ -54,7 +57,9 @@ impl Client {
 
     async fn open(host: &Host, endpoint: Endpoint) -> Result<Self> {
         let endpoint = Arc::new(endpoint);
-        let api = open(&endpoint, host)?;
+        let way = Arc::new(Way::to(&endpoint, host)?);
+        let api = docker(&way, API_DEFAULT_VERSION, Meter::of_an_answer);
+        let api = api.map_err(|e| unreachable(&endpoint, &e))?;
         let greeting = tokio::time::timeout(GREETING, api.negotiate_version()).await;
         let api = match greeting {
             Ok(Ok(api)) => api,
@@ -64,12 +69,26 @@ impl Client {
                 return Err(Error::network(text));
             }
         };
-        Ok(Self { api, endpoint })
+        Ok(Self { api, way, endpoint, warned: Arc::default() })
     }
 
-    /// The engine's API itself, whose types are those of the crate `bollard`.
+    /// The engine's API itself, whose types are those of the crate `bollard`. An answer of more than 64 MiB is an error;
+    /// longer ones, and those without an end, [`in_pieces`](Self::in_pieces) takes.
     pub fn api(&self) -> &Docker {
         &self.api
+    }
+
+    /// The engine's API for one request whose answer is a stream of any length; whoever reads it gives each item to
+    /// [`Pieces::take`]. An item of more than 4 MiB is an error.
+    ///
+    /// # Errors
+    /// Where the way to the engine is not one that can be gone twice; of those that there are all can.
+    pub fn in_pieces(&self) -> Result<(Docker, Pieces)> {
+        let meter = Meter::of_pieces();
+        let counting = meter.clone();
+        let api = docker(&self.way, &self.api.client_version(), move || counting.clone());
+        let api = api.map_err(|e| unreachable(&self.endpoint, &e))?;
+        Ok((api, Pieces { client: self.clone(), meter }))
     }
 
     /// Where the engine is: the value of `DOCKER_HOST` that leads there.
@@ -108,7 +127,7 @@ impl Client {
     pub fn error(&self, what: impl fmt::Display, error: &EngineError) -> Error {
         match error {
             EngineError::DockerResponseServerError { status_code, message } => {
-                let message = message.trim();
+                let message = shortened(message);
                 match (*status_code, fault_of(message)) {
                     (_, Some(fault)) => with_fault(fault, message),
                     (400 | 401 | 403 | 404, None) => Error::user(message),
@@ -116,7 +135,8 @@ impl Client {
                 }
             }
             EngineError::DockerStreamError { error } => {
-                with_fault(fault_of(error).unwrap_or(Fault::Provider), error.trim())
+                let error = shortened(error);
+                with_fault(fault_of(error).unwrap_or(Fault::Provider), error)
             }
             EngineError::JsonDataError { .. } | EngineError::APIVersionParseError {} => {
                 Error::provider(format!("the engine's answer was not understood: {error}"))
@@ -125,6 +145,43 @@ impl Client {
         }
         .context(what)
     }
+}
+
+/// An answer that comes in pieces.
+#[derive(Debug)]
+pub struct Pieces {
+    client: Client,
+    meter: Meter,
+}
+
+impl Pieces {
+    /// Whether more came at once than an item may have.
+    pub fn exceeded(&self) -> bool {
+        self.meter.excess().is_some()
+    }
+
+    /// Takes an item of the stream, or what became of it: as [`Client::error`], with the words `what` in front.
+    ///
+    /// # Errors
+    /// Where the item is one; where more came at once than an item may have.
+    pub fn take<T>(&self, what: impl fmt::Display, item: std::result::Result<T, EngineError>) -> Result<T> {
+        match item {
+            Ok(item) => {
+                self.meter.taken();
+                Ok(item)
+            }
+            Err(error) => Err(match self.meter.excess() {
+                Some(why) => Error::provider(why).context(what),
+                None => self.client.error(what, &error),
+            }),
+        }
+    }
+}
+
+/// As much of what an engine says of a failure as is told.
+pub(super) fn shortened(message: &str) -> &str {
+    const MOST: usize = 16 << 10;
+    message[..message.floor_char_boundary(MOST)].trim()
 }
 
 fn with_fault(fault: Fault, message: &str) -> Error {
@@ -165,34 +222,15 @@ fn fault_of(message: &str) -> Option<Fault> {
     }
 }
 
-fn open(endpoint: &Endpoint, host: &Host) -> Result<Docker> {
-    let address = endpoint.address.as_str();
-    let scheme = address.split_once("://").map_or("", |(scheme, _)| scheme);
-    match (scheme, &endpoint.certificates) {
-        ("ssh", _) => {
-            let dialer = Arc::new(Dialer::new(address, host)?);
-            let transport = move |request: BollardRequest| dialer.clone().request(request);
-            Docker::connect_with_custom_transport(transport, Some("http://docker"), ANSWER, API_DEFAULT_VERSION)
-        }
-        ("tcp" | "http" | "https", Some(folder)) => {
-            let connector = Connector::new(address, folder);
-            let connector = connector.map_err(|e| e.context(format!("cannot reach the Docker engine at {endpoint}")))?;
-            let connector = Arc::new(connector);
-            let transport = move |request: BollardRequest| connector.clone().request(request);
-            Docker::connect_with_custom_transport(transport, Some("http://docker"), ANSWER, API_DEFAULT_VERSION)
-        }
-        ("tcp" | "http", None) => Docker::connect_with_http(address, ANSWER, API_DEFAULT_VERSION),
-        #[cfg(unix)]
-        ("unix", _) => Docker::connect_with_unix(address, ANSWER, API_DEFAULT_VERSION),
-        #[cfg(windows)]
-        ("npipe", _) => Docker::connect_with_named_pipe(address, ANSWER, API_DEFAULT_VERSION),
-        _ => {
-            return Err(Error::user(format!(
-                "DOCKER_HOST {address:?}: an engine is reached by unix:// (npipe:// on Windows), tcp:// or ssh://"
-            )));
-        }
-    }
-    .map_err(|e| unreachable(endpoint, &e))
+/// The API over a way on which each request has a meter.
+fn docker(
+    way: &Arc<Way>,
+    version: &ClientVersion,
+    meter: impl Fn() -> Meter + Send + Sync + 'static,
+) -> std::result::Result<Docker, EngineError> {
+    let way = way.clone();
+    let transport = move |request: BollardRequest| way.clone().request(request, meter());
+    Docker::connect_with_custom_transport(transport, Some("http://docker"), ANSWER, version)
 }
 
 /// The engine could not be reached, or went away.

@@ -13,6 +13,7 @@ use tokio::process::Command;
 use crate::context::Host;
 use crate::error::{Error, Result};
 use crate::kit::shell::process;
+use crate::language::{LARGEST, read_bounded};
 use crate::secrets::Secret;
 
 /// The key under which credentials of Docker Hub are kept.
@@ -44,35 +45,77 @@ impl Credentials {
     }
 }
 
+/// What is known of a registry.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Found {
+    /// What lets into it; `None` where nothing is known.
+    pub credentials: Option<Credentials>,
+    /// The first thing that was wrong with the configuration: a file that cannot be read or understood, a helper that is
+    /// missing or fails otherwise than by not knowing the registry. No reason to give up: a public image can be had
+    /// without credentials. Who needs them wants to hear of it.
+    pub problem: Option<Error>,
+}
+
+impl Found {
+    /// The two of them.
+    pub fn into_parts(self) -> (Option<Credentials>, Option<Error>) {
+        (self.credentials, self.problem)
+    }
+
+    /// What one place has; whether the search ends with it.
+    fn take(&mut self, place: Result<Option<Credentials>>) -> bool {
+        match place {
+            Ok(found) => self.credentials = found,
+            Err(error) => drop(self.problem.get_or_insert(error)),
+        }
+        self.credentials.is_some()
+    }
+}
+
 /// Looks for the credentials of a registry (`ghcr.io`, `127.0.0.1:5000`, `docker.io`; a URL is taken too): in the helper
 /// that `credHelpers` names for it, else in `credsStore`, then in `auths` of `DOCKER_AUTH_CONFIG` and of `config.json`
-/// in `DOCKER_CONFIG` or `HOME/.docker`, all as the host lends them. `None` where nothing is known of it.
-///
-/// # Errors
-/// A configuration file that cannot be read or understood; a helper that is missing or fails otherwise than by not
-/// knowing the registry.
-pub async fn find(host: &Host, server: &str) -> Result<Option<Credentials>> {
+/// in `DOCKER_CONFIG` or `HOME/.docker`, all as the host lends them.
+pub async fn find(host: &Host, server: &str) -> Found {
     let server = hostname(server);
+    let mut found = Found::default();
     if let Some(text) = host.env.get("DOCKER_AUTH_CONFIG").filter(|text| !text.trim().is_empty()) {
-        let file = parse("DOCKER_AUTH_CONFIG", text.as_bytes())?;
-        if let Some(found) = file.stored("DOCKER_AUTH_CONFIG", server)? {
-            return Ok(Some(found));
+        let file = parse("DOCKER_AUTH_CONFIG", text.as_bytes());
+        if found.take(file.and_then(|file| file.stored("DOCKER_AUTH_CONFIG", server))) {
+            return found;
         }
     }
-    let Some(path) = config_folder(host).map(|folder| folder.join("config.json")) else { return Ok(None) };
-    let text = match tokio::fs::read(&path).await {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io("open", &path, e)),
+    let Some(path) = config_folder(host).map(|folder| folder.join("config.json")) else { return found };
+    let file = match read(path.clone()).await {
+        Ok(Some(text)) => parse(&path.display().to_string(), &text),
+        Ok(None) => return found,
+        Err(error) => Err(error),
     };
-    let place = path.display().to_string();
-    let file = parse(&place, &text)?;
+    let file = match file {
+        Ok(file) => file,
+        Err(error) => {
+            found.take(Err(error));
+            return found;
+        }
+    };
     if let Some(helper) = file.helper(server)
-        && let Some(found) = ask(host, helper, key(server)).await?
+        && found.take(ask(host, helper, key(server)).await)
     {
-        return Ok(Some(found));
+        return found;
     }
-    file.stored(&place, server)
+    found.take(file.stored(&path.display().to_string(), server));
+    found
+}
+
+/// The text of the configuration; `None` where there is none.
+async fn read(path: PathBuf) -> Result<Option<Vec<u8>>> {
+    let name = path.clone();
+    let read = tokio::task::spawn_blocking(move || read_bounded(&path, LARGEST)).await;
+    match read.map_err(io::Error::other).flatten() {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("open", &name, e)),
+    }
 }
 
 /// The folder of Docker's configuration: `DOCKER_CONFIG`, else `.docker` in the home folder, as the host lends them.
@@ -230,28 +273,38 @@ mod tests {
         );
         let found = |server: &'static str| {
             let host = host.clone();
-            async move { find(&host, server).await }
+            async move { find(&host, server).await.credentials }
         };
         let hub = Credentials::password("u", "p:q");
         for name in ["docker.io", "index.docker.io", "registry-1.docker.io", DOCKER_HUB] {
-            assert_eq!(found(name).await.unwrap(), Some(hub.clone()), "{name}");
+            assert_eq!(found(name).await, Some(hub.clone()), "{name}");
         }
-        assert_eq!(found("r.example").await.unwrap(), Some(Credentials::identity_token("t")));
-        assert_eq!(found("plain.example:5000").await.unwrap(), Some(Credentials::password("a", "b")));
-        assert_eq!(found("empty.example").await.unwrap(), None);
-        assert_eq!(found("unknown.example").await.unwrap(), None);
-        let error = found("bad.example").await.unwrap_err();
+        assert_eq!(found("r.example").await, Some(Credentials::identity_token("t")));
+        assert_eq!(found("plain.example:5000").await, Some(Credentials::password("a", "b")));
+        assert_eq!(found("empty.example").await, None);
+        assert_eq!(found("unknown.example").await, None);
+        let (none, error) = find(&host, "bad.example").await.into_parts();
+        let error = error.unwrap();
+        assert_eq!(none, None);
         assert!(error.message().ends_with("auth of bad.example is not base64 of USER:PASSWORD"), "{error}");
     }
 
     #[tokio::test]
-    async fn a_spoilt_file_is_an_error_that_does_not_quote_it() {
+    async fn a_spoilt_file_is_a_problem_that_does_not_quote_it() {
         let dir = tempfile::tempdir().unwrap();
-        let host = host(dir.path(), r#"{"auths": {"r": {"auth": 12345}}}"#);
-        let error = find(&host, "r").await.unwrap_err();
-        assert!(error.message().contains("not a Docker configuration (line 1,"), "{error}");
-        assert!(!error.message().contains("12345"), "{error}");
-        assert_eq!(find(&Host::new(), "r").await.unwrap(), None);
+        for text in [r#"{"auths": {"r": {"auth": 12345}}}"#, "", "12345"] {
+            let (none, error) = find(&host(dir.path(), text), "r").await.into_parts();
+            let error = error.unwrap();
+            assert_eq!(none, None);
+            assert!(error.message().contains("not a Docker configuration (line "), "{error}");
+            assert!(!error.message().contains("12345"), "{error}");
+        }
+        let nothing = find(&Host::new(), "r").await;
+        assert!(nothing.credentials.is_none() && nothing.problem.is_none());
+        // The environment still counts.
+        let mut host = host(dir.path(), "");
+        host.env.insert("DOCKER_AUTH_CONFIG".into(), r#"{"auths": {"r": {"auth": "eDp5"}}}"#.into());
+        assert_eq!(find(&host, "r").await.credentials, Some(Credentials::password("x", "y")));
     }
 
     #[tokio::test]
@@ -259,8 +312,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut host = host(dir.path(), r#"{"auths": {"r": {"auth": "dTpw"}, "s": {"auth": "dTpw"}}}"#);
         host.env.insert("DOCKER_AUTH_CONFIG".into(), r#"{"auths": {"r": {"auth": "eDp5"}}}"#.into());
-        assert_eq!(find(&host, "r").await.unwrap(), Some(Credentials::password("x", "y")));
-        assert_eq!(find(&host, "s").await.unwrap(), Some(Credentials::password("u", "p")));
+        assert_eq!(find(&host, "r").await.credentials, Some(Credentials::password("x", "y")));
+        assert_eq!(find(&host, "s").await.credentials, Some(Credentials::password("u", "p")));
     }
 
     #[cfg(unix)]
@@ -269,7 +322,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut host = host(
             dir.path(),
-            r#"{"credsStore": "all", "credHelpers": {"r.example": "one", "gone.example": "no-such"}, "auths": {"s.example": {"auth": "dTpw"}}}"#,
+            r#"{"credsStore": "all", "credHelpers": {"r.example": "one", "gone.example": "no-such"}, "auths": {"s.example": {"auth": "dTpw"}, "broken.example": {"auth": "dTpw"}}}"#,
         );
         let helper = |name: &str, script: &str| {
             use std::os::unix::fs::PermissionsExt;
@@ -287,16 +340,21 @@ mod tests {
         );
         let path = format!("{}:/usr/bin:/bin", dir.path().display());
         host.env.insert("PATH".into(), path);
-        assert_eq!(
-            find(&host, "r.example").await.unwrap(),
-            Some(Credentials::password("get", "of r.example"))
-        );
-        assert_eq!(find(&host, "t.example").await.unwrap(), Some(Credentials::identity_token("T")));
-        assert_eq!(find(&host, "s.example").await.unwrap(), Some(Credentials::password("u", "p")));
-        assert_eq!(find(&host, "docker.io").await.unwrap(), None);
-        let broken = find(&host, "broken.example").await.unwrap_err();
-        assert!(broken.message().ends_with("no bus"), "{broken}");
-        let gone = find(&host, "gone.example").await.unwrap_err();
-        assert_eq!(gone.message(), "exec docker-credential-no-such: no such file or directory");
+        let credentials = |server: &'static str| {
+            let host = host.clone();
+            async move { find(&host, server).await.credentials }
+        };
+        assert_eq!(credentials("r.example").await, Some(Credentials::password("get", "of r.example")));
+        assert_eq!(credentials("t.example").await, Some(Credentials::identity_token("T")));
+        assert_eq!(credentials("s.example").await, Some(Credentials::password("u", "p")));
+        assert_eq!(credentials("docker.io").await, None);
+        let broken = find(&host, "broken.example").await;
+        // What a helper that fails does not say, the file may.
+        assert_eq!(broken.credentials, Some(Credentials::password("u", "p")));
+        assert!(broken.problem.unwrap().message().ends_with("no bus"));
+        let gone = find(&host, "gone.example").await;
+        assert_eq!(gone.credentials, None);
+        let why = gone.problem.unwrap();
+        assert_eq!(why.message(), "exec docker-credential-no-such: no such file or directory");
     }
 }

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::credentials::config_folder;
 use crate::context::Host;
 use crate::error::{Error, Result};
+use crate::language::{LARGEST, read_bounded};
 
 /// The address of an engine and what secures the way to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub(super) fn find(host: &Host) -> Result<Endpoint> {
     let Some(folder) = config_folder(host) else { return usual() };
     let name = match set("DOCKER_CONTEXT") {
         Some(name) => name.to_owned(),
-        None => current_context(&folder)?,
+        None => current_context(&folder),
     };
     if name.is_empty() || name == "default" { usual() } else { context(&folder, &name) }
 }
@@ -81,16 +82,12 @@ struct ConfigFile {
     current: String,
 }
 
-fn current_context(folder: &Path) -> Result<String> {
+/// The context that Docker's configuration names; empty for none.
+fn current_context(folder: &Path) -> String {
     let path = folder.join("config.json");
-    let Ok(text) = std::fs::read(&path) else { return Ok(String::new()) };
-    // The text may hold secrets, which the parser's own message might quote.
-    let file: ConfigFile = serde_json::from_slice(&text).map_err(|e| {
-        let (line, column) = (e.line(), e.column());
-        let path = path.display();
-        Error::user(format!("{path}: not a Docker configuration (line {line}, column {column})"))
-    })?;
-    Ok(file.current)
+    let Ok(text) = read_bounded(&path, LARGEST) else { return String::new() };
+    // One that is not understood names none; who looks for credentials in it says so.
+    serde_json::from_slice::<ConfigFile>(&text).unwrap_or_default().current
 }
 
 #[derive(Deserialize)]
@@ -149,6 +146,10 @@ mod tests {
         let folder = dir.path().display().to_string();
         assert_eq!(find(&host(&[])).unwrap().address, SOCKET);
         assert_eq!(find(&host(&[("DOCKER_CONFIG", &folder)])).unwrap().address, SOCKET);
+        for spoilt in ["", "[1", "{\"currentContext\": 1}"] {
+            std::fs::write(dir.path().join("config.json"), spoilt).unwrap();
+            assert_eq!(find(&host(&[("DOCKER_CONFIG", &folder)])).unwrap().address, SOCKET, "{spoilt}");
+        }
         std::fs::write(dir.path().join("config.json"), r#"{"currentContext": "far"}"#).unwrap();
         let error = find(&host(&[("DOCKER_CONFIG", &folder)])).unwrap_err();
         assert_eq!(error.message(), "the Docker context \"far\" is not known");

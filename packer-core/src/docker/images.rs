@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use bollard::auth::DockerCredentials;
 use bollard::body_try_stream;
@@ -15,7 +16,7 @@ use futures_util::StreamExt;
 use tokio_util::io::ReaderStream;
 
 use super::Reference;
-use super::client::Client;
+use super::client::{Client, shortened};
 use super::credentials::{self, Credentials};
 use super::streams;
 use crate::communicator::docker::pack;
@@ -51,11 +52,13 @@ impl Client {
             .tag(name.version())
             .platform(platform)
             .build();
-        let credentials = login_for(cx, name.registry(), login).await?;
+        let (credentials, missing) = self.login_for(cx, name.registry(), login).await;
         let mut shown = Shown::new(cx);
-        let mut stream = self.api().create_image(Some(options), None, credentials);
+        let (api, pieces) = self.in_pieces()?;
+        let mut stream = api.create_image(Some(options), None, credentials);
         while let Some(info) = stream.next().await {
-            let info = info.map_err(|e| self.error(format!("pull {image}"), &e))?;
+            let info =
+                pieces.take(format!("pull {image}"), info).map_err(|e| without(e, missing.as_ref()))?;
             shown.show(info.id.as_deref(), info.status.as_deref(), info.progress_detail.as_ref());
         }
         Ok(())
@@ -78,12 +81,14 @@ impl Client {
         if !platform.is_empty() {
             options = options.platform(&platform_json(platform));
         }
-        let credentials = login_for(cx, name.registry(), login).await?;
+        let (credentials, missing) = self.login_for(cx, name.registry(), login).await;
         let mut shown = Shown::new(cx);
         let mut digest = None;
-        let mut stream = self.api().push_image(name.repository, Some(options.build()), credentials);
+        let (api, pieces) = self.in_pieces()?;
+        let mut stream = api.push_image(name.repository, Some(options.build()), credentials);
         while let Some(info) = stream.next().await {
-            let info = info.map_err(|e| self.error(format!("push {image}"), &e))?;
+            let info =
+                pieces.take(format!("push {image}"), info).map_err(|e| without(e, missing.as_ref()))?;
             if let Some(status) = &info.status {
                 // `1.2: digest: sha256:… size: 735`
                 let told = status.split_once("digest: ").and_then(|(_, rest)| rest.split(' ').next());
@@ -164,9 +169,10 @@ impl Client {
             }
         }
         let mut id = None;
-        let mut stream = self.api().create_image(Some(options.build()), Some(body), None);
+        let (api, pieces) = self.in_pieces()?;
+        let mut stream = api.create_image(Some(options.build()), Some(body), None);
         while let Some(info) = stream.next().await {
-            let info = info.map_err(|e| self.error(format!("import {}", path.display()), &e))?;
+            let info = pieces.take(format!("import {}", path.display()), info)?;
             id = info.status.or(id);
         }
         id.map(|id| id.trim().to_owned())
@@ -180,7 +186,8 @@ impl Client {
     pub async fn save(&self, cx: &Context, image: &str, path: &Path) -> Result<()> {
         let size =
             self.image(image).await?.and_then(|image| image.size).and_then(|size| size.try_into().ok());
-        let stream = self.api().export_image(image).map(|chunk| chunk.map_err(|e| self.error("save", &e)));
+        let (api, pieces) = self.in_pieces()?;
+        let stream = api.export_image(image).map(|chunk| pieces.take("save", chunk));
         streams::to_file(cx, path, 0o644, size, stream).await
     }
 
@@ -194,7 +201,8 @@ impl Client {
         image: &str,
         login: Option<&Credentials>,
     ) -> Result<Option<String>> {
-        let credentials = login_for(cx, Reference::parse(image).registry(), login).await?;
+        // What is wrong with Docker's configuration, who pulls the image will say.
+        let (credentials, _) = found_for(cx, Reference::parse(image).registry(), login).await;
         let found = self.api().inspect_registry_image(image, credentials);
         let found = self.ask(format!("look up {image}"), found).await?;
         Ok(found.descriptor.digest)
@@ -269,12 +277,12 @@ impl Client {
                     "BuildKit needs the cargo feature \"docker-buildkit\" of packer-core",
                 ));
             }
-            let mut stream =
-                self.api().build_image(options, Some(credentials), Some(body_try_stream(stream)));
+            let (api, pieces) = self.in_pieces()?;
+            let mut stream = api.build_image(options, Some(credentials), Some(body_try_stream(stream)));
             while let Some(info) = stream.next().await {
-                let info = info.map_err(|e| self.error("the engine", &e))?;
+                let info = pieces.take("the engine", info)?;
                 if let Some(failure) = info.error_detail.and_then(|detail| detail.message) {
-                    return Err(Error::user(failure));
+                    return Err(Error::user(shortened(&failure)));
                 }
                 let text = info.stream.as_deref().or(info.status.as_deref()).unwrap_or_default();
                 text.lines().filter(|line| !line.trim().is_empty()).for_each(&show);
@@ -295,39 +303,65 @@ impl Client {
     /// # Errors
     /// Where the file cannot be written or the engine breaks off; nothing is left of it then.
     pub async fn export(&self, cx: &Context, container: &str, path: &Path, total: Option<u64>) -> Result<()> {
-        let stream = self.api().export_container(container);
-        let stream = stream.map(|chunk| chunk.map_err(|e| self.error("export", &e)));
+        let (api, pieces) = self.in_pieces()?;
+        let stream = api.export_container(container).map(|chunk| pieces.take("export", chunk));
         streams::to_file(cx, path, 0o644, total, stream).await
     }
 
-    /// The credentials for a registry as requests carry them: `login`, else those in Docker's configuration.
-    ///
-    /// # Errors
-    /// See [`credentials::find`].
+    /// The credentials for a registry as requests carry them: `login`, else those in Docker's configuration. Where that
+    /// cannot be read there are none, and a warning.
     pub async fn credentials(
         &self,
         cx: &Context,
         registry: &str,
         login: Option<&Credentials>,
-    ) -> Result<Option<DockerCredentials>> {
-        login_for(cx, registry, login).await
+    ) -> Option<DockerCredentials> {
+        self.login_for(cx, registry, login).await.0
+    }
+
+    /// The credentials for a registry as the engine takes them, and where there are none though there may be some, why;
+    /// what is secret in them is scrubbed from here on.
+    async fn login_for(
+        &self,
+        cx: &Context,
+        registry: &str,
+        login: Option<&Credentials>,
+    ) -> (Option<DockerCredentials>, Option<Error>) {
+        let (found, problem) = found_for(cx, registry, login).await;
+        if let Some(problem) = &problem
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            cx.say_error(format!("Warning: Docker's configuration: {problem}"));
+        }
+        let missing = problem.filter(|_| found.is_none());
+        (found, missing)
     }
 }
 
-/// The credentials for a registry as the engine takes them; what is secret in them is scrubbed from here on.
-pub(super) async fn login_for(
+/// The credentials for a registry as the engine takes them, and what was wrong where they were looked for.
+async fn found_for(
     cx: &Context,
     registry: &str,
     login: Option<&Credentials>,
-) -> Result<Option<DockerCredentials>> {
-    let found = match login {
-        Some(login) => Some(login.clone()),
-        None => credentials::find(cx.host(), registry).await?,
+) -> (Option<DockerCredentials>, Option<Error>) {
+    let (found, problem) = match login {
+        Some(login) => (Some(login.clone()), None),
+        None => credentials::find(cx.host(), registry).await.into_parts(),
     };
-    Ok(found.map(|found| engine_credentials(cx, registry, &found)))
+    (found.map(|found| engine_credentials(cx, registry, &found)), problem)
 }
 
-pub(super) fn engine_credentials(cx: &Context, registry: &str, found: &Credentials) -> DockerCredentials {
+/// A failure, and that the reason may be that no credentials were sent.
+fn without(error: Error, missing: Option<&Error>) -> Error {
+    match missing {
+        Some(missing) if error.fault() == Fault::User => {
+            error.map_message(|said| format!("{said}; no credentials were sent: {missing}"))
+        }
+        _ => error,
+    }
+}
+
+fn engine_credentials(cx: &Context, registry: &str, found: &Credentials) -> DockerCredentials {
     let secret = found.secret.reveal().to_owned();
     cx.secrets().add(&secret);
     let server = if registry == "docker.io" { credentials::DOCKER_HUB } else { registry };
@@ -349,6 +383,9 @@ fn platform_json(platform: &str) -> String {
     serde_json::Value::Object(parts.map(|(name, part)| (name.to_owned(), part.into())).collect()).to_string()
 }
 
+/// Of how many layers the progress is shown at once. No image has as many; an engine may tell of any number.
+const MOST_LAYERS: usize = 1024;
+
 /// What an engine says about layers: lines as they change, and the progress of each.
 struct Shown<'a> {
     cx: &'a Context,
@@ -368,7 +405,7 @@ impl<'a> Shown<'a> {
         let current = detail.and_then(|d| d.current).and_then(|current| u64::try_from(current).ok());
         if let (Some(current), Some(total)) = (current, total) {
             let begun = self.layers.get(key).is_some_and(|(of, _)| of == status);
-            if !begun {
+            if !begun && (self.layers.len() < MOST_LAYERS || self.layers.contains_key(key)) {
                 let title = if key.is_empty() { status.to_owned() } else { format!("{key}: {status}") };
                 let progress = self.cx.progress(title, Some(total));
                 self.layers.insert(key.to_owned(), (status.to_owned(), progress));

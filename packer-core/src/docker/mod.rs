@@ -28,9 +28,11 @@ mod ssh;
 pub(crate) mod streams;
 #[cfg(feature = "docker")]
 mod tls;
+#[cfg(feature = "docker")]
+mod way;
 
 #[cfg(feature = "docker")]
-pub use client::Client;
+pub use client::{Client, Pieces};
 #[cfg(feature = "docker")]
 pub use images::BuildContext;
 #[cfg(feature = "docker")]

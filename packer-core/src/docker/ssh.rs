@@ -5,7 +5,6 @@
 use std::io;
 use std::pin::Pin;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::endpoint::host_and_port;
 use super::http;
+use super::way::{Counted, Meter};
 use crate::context::Host;
 use crate::error::{Error, Result};
 use crate::kit::shell::process;
@@ -79,14 +79,18 @@ impl Dialer {
 
     /// Sends one request.
     pub(super) async fn request(
-        self: Arc<Self>,
+        &self,
         request: BollardRequest,
+        meter: Meter,
     ) -> std::result::Result<Response<Incoming>, EngineError> {
         let (line, complaint) = self.dial()?;
-        let error = match http::send(line, request, HeaderValue::from_static("docker")).await {
-            Ok(response) => return Ok(response),
-            Err(error) => error,
-        };
+        let error =
+            match http::send(Counted { stream: line, meter }, request, HeaderValue::from_static("docker"))
+                .await
+            {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
         // That the line went down says nothing; why it did, the program has said.
         match tokio::time::timeout(PATIENCE, complaint).await {
             Ok(Ok(said)) if !said.is_empty() => Err(io::Error::other(said).into()),

@@ -18,6 +18,7 @@ use tokio_rustls::rustls::{self, AlertDescription, ClientConfig, RootCertStore};
 
 use super::endpoint::host_and_port;
 use super::http;
+use super::way::{Counted, Meter, authority};
 use crate::error::{Error, Result};
 
 /// The port of engines that listen with TLS.
@@ -63,10 +64,11 @@ impl Connector {
 
     /// Sends one request.
     pub(super) async fn request(
-        self: Arc<Self>,
+        &self,
         request: BollardRequest,
+        meter: Meter,
     ) -> std::result::Result<Response<Incoming>, EngineError> {
-        let error = match self.send(request).await {
+        let error = match self.send(request, meter).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
@@ -82,13 +84,16 @@ impl Connector {
         }
     }
 
-    async fn send(&self, request: BollardRequest) -> std::result::Result<Response<Incoming>, EngineError> {
+    async fn send(
+        &self,
+        request: BollardRequest,
+        meter: Meter,
+    ) -> std::result::Result<Response<Incoming>, EngineError> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
         let _ = tcp.set_nodelay(true); // without it things are only slower
         let stream = self.tls.connect(self.name.clone(), tcp).await?;
-        let name = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let host = HeaderValue::try_from(format!("{name}:{}", self.port)).map_err(io::Error::other)?;
-        http::send(stream, request, host).await
+        let host = HeaderValue::try_from(authority(&self.host, self.port)).map_err(io::Error::other)?;
+        http::send(Counted { stream, meter }, request, host).await
     }
 }
 

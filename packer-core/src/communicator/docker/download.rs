@@ -26,13 +26,14 @@ type Archive = StreamReader<Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + 
 /// Asks for an archive of a path; that it cannot be had shows here, not while it is read.
 async fn open(inner: &Inner, path: &str) -> Result<Archive> {
     let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
-    let mut stream = inner.client.api().download_from_container(&inner.id, Some(options)).boxed();
+    let (api, pieces) = inner.client.in_pieces()?;
+    let mut stream = api.download_from_container(&inner.id, Some(options)).boxed();
     let first = match stream.next().await {
         Some(Ok(first)) => first,
         Some(Err(e)) => return Err(inner.error("Error downloading file", &e).await),
         None => Bytes::new(),
     };
-    let rest = stream.map(|chunk| chunk.map_err(std::io::Error::other));
+    let rest = stream.map(move |chunk| pieces.take("the archive", chunk).map_err(std::io::Error::other));
     let whole: Pin<Box<dyn Stream<Item = _> + Send>> =
         Box::pin(futures_util::stream::iter([Ok(first)]).chain(rest));
     Ok(StreamReader::new(whole))

@@ -37,7 +37,7 @@ pub(super) async fn run(
         tty: Some(tty),
         ..CreateExecOptions::default()
     };
-    let api = inner.client.api();
+    let (api, pieces) = inner.client.in_pieces()?;
     let what = "run a command in the container";
     let id = match api.create_exec(&inner.id, options).await {
         Ok(created) => created.id,
@@ -52,10 +52,11 @@ pub(super) async fn run(
     let feeding = feed(stdin, input);
     let reading = async {
         while let Some(piece) = output.next().await {
-            let (sink, bytes) = match piece {
+            let (sink, bytes) = match pieces.take(what, piece) {
                 Ok(LogOutput::StdErr { message }) => (&mut stderr, message),
                 Ok(LogOutput::StdOut { message } | LogOutput::Console { message }) => (&mut stdout, message),
                 Ok(LogOutput::StdIn { .. }) => continue,
+                Err(error) if pieces.exceeded() => return Err(error),
                 // Whether the engine is still there shows when it is asked for the exit code.
                 Err(_) => break,
             };

@@ -1,6 +1,10 @@
 //! Whose property uploads become.
 
-use tokio::io::AsyncWriteExt;
+use std::io;
+use std::pin::Pin;
+use std::task::{self, Poll};
+
+use tokio::io::AsyncWrite;
 
 use super::Inner;
 use super::download;
@@ -48,10 +52,37 @@ pub(super) async fn find(inner: &Inner, cx: &Context) -> Owner {
 }
 
 async fn text(inner: &Inner, cx: &Context, path: &str) -> Result<String> {
-    let mut content = Vec::new();
+    let mut content = Short(Vec::new());
     download::file(inner, cx, path, &mut content).await?;
-    content.flush().await.ok();
-    Ok(String::from_utf8_lossy(&content).into_owned())
+    Ok(String::from_utf8_lossy(&content.0).into_owned())
+}
+
+/// The longest list of users that is read, in bytes.
+const LONGEST: usize = 1 << 20;
+
+/// The text of such a list; a longer one is none.
+struct Short(Vec<u8>);
+
+impl AsyncWrite for Short {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.0.len() + bytes.len() > LONGEST {
+            return Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()));
+        }
+        self.0.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 fn from_numbers(user: &str) -> Option<Owner> {
