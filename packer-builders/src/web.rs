@@ -1,9 +1,12 @@
 //! The HTTP client of everything here, set up from what the host lends.
 
+use std::io;
 use std::time::Duration;
 
 use packer_core::Context;
-use reqwest::{Client, ClientBuilder, NoProxy, Proxy, redirect};
+use packer_core::kit::Body;
+use reqwest::header::CONTENT_ENCODING;
+use reqwest::{Client, ClientBuilder, NoProxy, Proxy, Response, redirect};
 
 /// How long a server may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
@@ -11,7 +14,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// How long a server may be silent.
 const SILENCE_LIMIT: Duration = Duration::from_secs(120);
 
-/// A client that goes through the proxies of `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
+/// A client that goes through the proxies of `HTTP_PROXY`, `HTTPS_PROXY` (`http://`, `https://`, `socks5://`) and `NO_PROXY`.
 pub(crate) fn client(cx: &Context) -> reqwest::Result<ClientBuilder> {
     // The client looks into no environment by itself.
     let mut builder = Client::builder()
@@ -37,7 +40,43 @@ pub(crate) fn client(cx: &Context) -> reqwest::Result<ClientBuilder> {
 }
 
 fn with_scheme(proxy: &str) -> String {
-    if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") }
+    match proxy.split_once("://") {
+        // Names are looked up where the proxy is, as programs in Go do it.
+        Some(("socks5", rest)) => format!("socks5h://{rest}"),
+        Some(_) => proxy.to_owned(),
+        None => format!("http://{proxy}"),
+    }
+}
+
+/// The body of an answer, decoded as its headers say, of at most so many bytes. An answer is compressed where the request
+/// says that it may be: `Accept-Encoding: gzip`.
+pub(crate) async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, Broken> {
+    let encoding = response.headers().get(CONTENT_ENCODING).and_then(|name| name.to_str().ok());
+    let mut body = Body::new(encoding, most);
+    while let Some(chunk) = response.chunk().await.map_err(Broken::Off)? {
+        body.push(&chunk).map_err(Broken::of)?;
+    }
+    body.finish().map_err(Broken::of)
+}
+
+/// Why there is no body.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// The connection broke off.
+    Off(reqwest::Error),
+    /// It is longer than it may be.
+    TooLong,
+    /// It is not compressed as its headers say.
+    Spoilt(String),
+}
+
+impl Broken {
+    fn of(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::FileTooLarge => Self::TooLong,
+            _ => Self::Spoilt(packer_core::error::os_text(&error)),
+        }
+    }
 }
 
 /// What failed in the end, as the system says it.

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use packer_core::{
     Context, DataSource, Diagnostic, Diagnostics, Error, PrepareContext, Result, Type, Value, async_trait,
 };
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue,
+};
 use reqwest::{Method, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::web;
+use crate::web::{self, Broken};
 
 const METHODS: [&str; 7] = ["HEAD", "GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
 
@@ -20,7 +22,9 @@ const LONGEST_BODY: usize = 64 << 20;
 /// Asks a URL and gives the answer: `url`, `body`, and `request_headers`, which has the headers of the *answer* (its name
 /// is Packer's). Any status but 200 to 299 is an error; redirects are followed.
 ///
-/// Proxies come from `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` of what the host lends.
+/// An answer may come compressed (`gzip`) and is decoded, unless `request_headers` has an `Accept-Encoding` of its own.
+///
+/// Proxies, of SOCKS too (`socks5://`), come from `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` of what the host lends.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]
@@ -61,11 +65,21 @@ impl Http {
 
     async fn ask(&self, cx: &Context) -> Result<Response> {
         let client = web::client(cx).and_then(|b| b.build()).map_err(|e| self.failure(&e))?;
-        let mut request = client.request(self.method()?, &self.url).headers(self.headers()?);
+        let (method, mut headers) = (self.method()?, self.headers()?);
+        if self.takes_gzip() {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        let mut request = client.request(method, &self.url).headers(headers);
         if !self.request_body.is_empty() {
             request = request.body(self.request_body.clone());
         }
         request.send().await.map_err(|e| self.failure(&e))
+    }
+
+    /// Whether the answer may come compressed and is decoded: unless the configuration says itself what may come.
+    fn takes_gzip(&self) -> bool {
+        let given = |wanted: &str| self.request_headers.keys().any(|name| name.eq_ignore_ascii_case(wanted));
+        self.method != "HEAD" && !given("accept-encoding") && !given("range")
     }
 
     /// The failure in words, down to what the system said.
@@ -105,18 +119,28 @@ impl DataSource for Http {
             if !status.is_success() {
                 return Err(Error::user(format!("HTTP request error. Response code: {}", status.as_u16())));
             }
-            let headers = joined(response.headers());
-            let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|e| self.failure(&e))? {
-                body.extend_from_slice(&chunk);
-                if body.len() > LONGEST_BODY {
-                    return Err(Error::user(format!(
-                        "the answer of {} is longer than {} MiB",
-                        self.url,
-                        LONGEST_BODY >> 20
-                    )));
-                }
+            let mut headers = response.headers().clone();
+            if !self.takes_gzip() {
+                response.headers_mut().remove(CONTENT_ENCODING);
+            } else if headers
+                .get(CONTENT_ENCODING)
+                .is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"gzip"))
+            {
+                // They are of what came, not of what becomes of it.
+                headers.remove(CONTENT_ENCODING);
+                headers.remove(CONTENT_LENGTH);
             }
+            let headers = joined(&headers);
+            let body = web::body(response, LONGEST_BODY).await.map_err(|broken| match broken {
+                Broken::Off(e) => self.failure(&e),
+                Broken::TooLong => {
+                    let most = LONGEST_BODY >> 20;
+                    Error::user(format!("the answer of {} is longer than {most} MiB", self.url))
+                }
+                Broken::Spoilt(why) => {
+                    Error::provider(format!("the answer of {} is not compressed as it says: {why}", self.url))
+                }
+            })?;
             Ok(Value::object([
                 ("url", Value::text(&self.url)),
                 ("body", Value::text(&String::from_utf8_lossy(&body))),

@@ -14,7 +14,7 @@ use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 
 use super::layer::{digest_of, hex, is_digest};
-use crate::web;
+use crate::web::{self, Broken};
 
 /// How many tries a request has, and how long to wait between them.
 const WAITS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
@@ -34,6 +34,8 @@ pub(super) struct Repository {
     name: String,
     scopes: Vec<String>,
     credentials: Option<Credentials>,
+    /// Why there are none, where there may be some.
+    missing: Option<Error>,
     /// The header that lets in, once the registry asked for one.
     pass: Mutex<Option<HeaderValue>>,
 }
@@ -48,7 +50,10 @@ impl Repository {
         tls_verify: bool,
     ) -> Result<Self> {
         let server = reference.registry();
-        let credentials = credentials::find(cx.host(), server).await?;
+        let (credentials, problem) = credentials::find(cx.host(), server).await.into_parts();
+        if let Some(problem) = &problem {
+            cx.say_error(format!("Warning: Docker's configuration: {problem}"));
+        }
         if let Some(found) = &credentials {
             cx.secrets().add(found.secret.reveal());
         }
@@ -65,6 +70,7 @@ impl Repository {
             host: format!("https://{host}"),
             name,
             scopes,
+            missing: problem.filter(|_| credentials.is_none()),
             credentials,
             pass: Mutex::new(None),
         };
@@ -184,11 +190,14 @@ impl Repository {
                 }
             }
         };
-        let response = self.cx.until_cancelled(async { Ok(request.send().await) }).await?;
+        let (name, value) = packed();
+        let asking = request.header(name, value).send();
+        let response = self.cx.until_cancelled(async { Ok(asking.await) }).await?;
         let response = response.map_err(|e| failed(web::reason(&e)).retryable())?;
         if !response.status().is_success() {
             let status = response.status();
-            return Err(Error::user(format!("{realm} lets nobody into {}: {status}", self.name)));
+            let text = format!("{realm} lets nobody into {}: {status}{}", self.name, self.without());
+            return Err(Error::user(text));
         }
         #[derive(serde::Deserialize)]
         struct Token {
@@ -205,6 +214,11 @@ impl Repository {
         Ok(Some(pass))
     }
 
+    /// That a refusal may come from credentials which could not be found.
+    fn without(&self) -> String {
+        self.missing.as_ref().map(|why| format!("; no credentials were sent: {why}")).unwrap_or_default()
+    }
+
     /// What a refusal says.
     async fn refused(&self, response: Response) -> Error {
         let (status, url) = (response.status(), response.url().clone());
@@ -215,10 +229,15 @@ impl Repository {
             Some(format!(": {} ({})", text("message"), text("code")))
         });
         let message = format!(
-            "{}{}: {status}{}",
+            "{}{}: {status}{}{}",
             url.host_str().unwrap_or_default(),
             url.path(),
-            told.unwrap_or_default()
+            told.unwrap_or_default(),
+            if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                self.without()
+            } else {
+                String::new()
+            }
         );
         let fault = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Fault::User,
@@ -231,7 +250,7 @@ impl Repository {
 
     /// A manifest or an index by tag or digest: its bytes, media type and digest.
     pub(super) async fn manifest(&self, reference: &str) -> Result<(Vec<u8>, String)> {
-        let accept = [(header::ACCEPT, MANIFESTS.to_owned())];
+        let accept = [(header::ACCEPT, MANIFESTS.to_owned()), packed()];
         let response =
             self.send(Method::GET, &self.url(&format!("manifests/{reference}")), &accept, None).await?;
         if !response.status().is_success() {
@@ -247,7 +266,8 @@ impl Repository {
 
     /// A small blob.
     pub(super) async fn document(&self, digest: &str) -> Result<Vec<u8>> {
-        let response = self.send(Method::GET, &self.url(&format!("blobs/{digest}")), &[], None).await?;
+        let url = self.url(&format!("blobs/{digest}"));
+        let response = self.send(Method::GET, &url, &[packed()], None).await?;
         if !response.status().is_success() {
             return Err(self.refused(response).await);
         }
@@ -293,9 +313,11 @@ impl Repository {
         file: &mut tokio::fs::File,
         progress: &mut Progress,
     ) -> Result<()> {
-        let range = (*done > 0).then(|| (header::RANGE, format!("bytes={done}-")));
+        // Its digest is that of the bytes as they are kept.
+        let mut headers = vec![(header::ACCEPT_ENCODING, "identity".to_owned())];
+        headers.extend((*done > 0).then(|| (header::RANGE, format!("bytes={done}-"))));
         let url = self.url(&format!("blobs/{digest}"));
-        let mut response = self.send(Method::GET, &url, range.as_slice(), None).await?;
+        let mut response = self.send(Method::GET, &url, &headers, None).await?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT if *done > 0 => {}
             StatusCode::OK => *done = 0,
@@ -383,17 +405,20 @@ fn told(stream: tokio_util::io::ReaderStream<tokio::fs::File>, mut progress: Pro
     }))
 }
 
-async fn body_of(mut response: Response, longest: usize) -> Result<Vec<u8>> {
+/// The header that lets an answer come compressed, as [`body_of`] decodes it.
+fn packed() -> (header::HeaderName, String) {
+    (header::ACCEPT_ENCODING, "gzip".to_owned())
+}
+
+async fn body_of(response: Response, longest: usize) -> Result<Vec<u8>> {
     let url = response.url().clone();
-    let failed = |e: reqwest::Error| Error::network(format!("{url} broke off: {}", web::reason(&e)));
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        body.extend_from_slice(&chunk);
-        if body.len() > longest {
-            return Err(Error::provider(format!("{url}: the answer is longer than {longest} bytes")));
+    web::body(response, longest).await.map_err(|broken| match broken {
+        Broken::Off(e) => Error::network(format!("{url} broke off: {}", web::reason(&e))),
+        Broken::TooLong => Error::provider(format!("{url}: the answer is longer than {longest} bytes")),
+        Broken::Spoilt(why) => {
+            Error::provider(format!("{url}: the answer is not compressed as it says: {why}"))
         }
-    }
-    Ok(body)
+    })
 }
 
 pub(super) fn wrong_digest(what: &str, wanted: &str, found: &str) -> Error {

@@ -178,6 +178,10 @@ async fn credentials_are_those_of_docker() {
     assert!(error.contains("401"), "{error}");
     let config = folder.path().join(".docker");
     std::fs::create_dir(&config).unwrap();
+    // One that cannot be read has no credentials; that this is why is said where it fails.
+    std::fs::write(config.join("config.json"), "").unwrap();
+    let error = failure(folder.path(), oci.clone(), vec![text("/a", "1")]).await;
+    assert!(error.contains("401") && error.contains("; no credentials were sent: "), "{error}");
     // me:s3cret in base64
     let text_of = format!("{{\"auths\": {{\"127.0.0.1:{port}\": {{\"auth\": \"bWU6czNjcmV0\"}}}}}}");
     std::fs::write(config.join("config.json"), text_of).unwrap();

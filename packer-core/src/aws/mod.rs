@@ -246,8 +246,13 @@ impl HttpSend for Metadata {
             *request.timeout_mut() = Some(LOCAL_LIMIT);
         }
         let response = self.0.execute(request).await.map_err(failed)?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let mut made = http::Response::new(response.bytes().await.map_err(failed)?);
+        let (status, mut headers) = (response.status(), response.headers().clone());
+        let body = crate::kit::http::body(response).await;
+        let body = body.map_err(|(message, _)| reqsign_core::Error::unexpected(message))?;
+        // Of what it was, there it was decoded.
+        headers.remove(http::header::CONTENT_ENCODING);
+        headers.remove(http::header::CONTENT_LENGTH);
+        let mut made = http::Response::new(bytes::Bytes::from(body));
         *made.status_mut() = status;
         *made.headers_mut() = headers;
         Ok(made)

@@ -3,11 +3,13 @@
 use std::net::ToSocketAddrs;
 use std::time::Duration;
 
-use reqwest::header::HOST;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HOST, HeaderMap, HeaderValue};
 use reqwest::{
-    Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, RequestBuilder, StatusCode, Url, redirect,
+    Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, RequestBuilder, Response, StatusCode, Url,
+    redirect,
 };
 
+use super::Body;
 use crate::language::functions::Capabilities;
 
 /// How long a server may take to accept a connection.
@@ -96,6 +98,7 @@ impl Server {
             .connect_timeout(CONNECT_LIMIT)
             .timeout(options.limit)
             .redirect(downgrades_refused())
+            .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
             .user_agent(concat!("packer-core/", env!("CARGO_PKG_VERSION")));
         let mut address = address;
         if let Some(path) = address.strip_prefix("unix://") {
@@ -173,16 +176,24 @@ async fn once(request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), (String,
         let again = !e.is_builder() && !e.is_redirect();
         (failure(&e), again)
     };
-    let mut response = request.send().await.map_err(wrong)?;
-    let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(wrong)? {
-        body.extend_from_slice(&chunk);
-        if body.len() > LONGEST_ANSWER {
-            return Err((format!("the answer is longer than {} MiB", LONGEST_ANSWER >> 20), false));
+    let response = request.send().await.map_err(wrong)?;
+    Ok((response.status(), body(response).await?))
+}
+
+/// The body of an answer, decoded; with an error whether another try may help.
+pub(crate) async fn body(mut response: Response) -> Result<Vec<u8>, (String, bool)> {
+    let encoding = response.headers().get(CONTENT_ENCODING).and_then(|name| name.to_str().ok());
+    let mut body = Body::new(encoding, LONGEST_ANSWER);
+    let spoilt = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::FileTooLarge => {
+            (format!("the answer is longer than {} MiB", LONGEST_ANSWER >> 20), false)
         }
+        _ => (format!("the answer is not compressed as it says: {e}"), true),
+    };
+    while let Some(chunk) = response.chunk().await.map_err(|e| (failure(&e), true))? {
+        body.push(&chunk).map_err(spoilt)?;
     }
-    Ok((status, body))
+    body.finish().map_err(spoilt)
 }
 
 /// The failure in words, down to what the system said; the address is in it, no header is.
@@ -237,8 +248,12 @@ fn with_proxies(
     let either = |name: &str| variable(cx, name).or_else(|| variable(cx, &name.to_lowercase()));
     // As usual, what is asked of this computer itself goes nowhere else.
     let direct = format!("localhost,127.0.0.0/8,::1,{}", either("NO_PROXY").unwrap_or_default());
-    let scheme =
-        |proxy: &str| if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") };
+    let scheme = |proxy: &str| match proxy.split_once("://") {
+        // Names are looked up where the proxy is, as programs in Go do it.
+        Some(("socks5", rest)) => format!("socks5h://{rest}"),
+        Some(_) => proxy.to_owned(),
+        None => format!("http://{proxy}"),
+    };
     let wrong = |e: reqwest::Error| format!("the address of a proxy is malformed: {}", failure(&e));
     if let Some(own) = own {
         return Ok(builder.proxy(Proxy::all(scheme(own)).map_err(wrong)?));
@@ -290,4 +305,53 @@ fn with_certificates(
         builder = builder.tls_danger_accept_invalid_certs(true);
     }
     Ok(builder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers every request with a compressed text; the last request.
+    async fn server(text: Vec<u8>) -> (String, Arc<std::sync::Mutex<String>>) {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&text).unwrap();
+        let body = encoder.finish().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(std::sync::Mutex::new(String::new()));
+        let seen = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 16 * 1024];
+                let length = stream.read(&mut request).await.unwrap();
+                *seen.lock().unwrap() = String::from_utf8_lossy(&request[..length]).into_owned();
+                let length = body.len();
+                let head =
+                    format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {length}\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.unwrap();
+                let _ = stream.write_all(&body).await;
+            }
+        });
+        (address, asked)
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_come_compressed_and_is_no_longer_than_it_may_be() {
+        let cx = Capabilities::real_files(".", ".");
+        let options = Options { limit: Duration::from_secs(60), ..Options::default() };
+        let (address, asked) = server(b"{\"a\": 1}".to_vec()).await;
+        let server_of = |address: &str| Server::new(&cx, address, &options).unwrap();
+        let request = |address: &str| server_of(address).client().get(address);
+        let (status, body) = send(request(&address), 0).await.unwrap();
+        assert_eq!((status, body.as_slice()), (StatusCode::OK, &b"{\"a\": 1}"[..]));
+        assert!(asked.lock().unwrap().contains("\r\naccept-encoding: gzip\r\n"), "{asked:?}");
+        let (address, _) = server(vec![b' '; LONGEST_ANSWER + 1]).await;
+        assert_eq!(send(request(&address), 3).await.unwrap_err(), "the answer is longer than 16 MiB");
+    }
 }

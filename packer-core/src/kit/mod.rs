@@ -1,7 +1,8 @@
-//! What components are written with: work off the async threads, files that appear whole, temporary files, `{{ … }}` at
-//! run time, digests of files, free ports, scripts and local programs.
+//! What components are written with: work off the async threads, files that appear whole, temporary files, bodies of HTTP
+//! answers, `{{ … }}` at run time, digests of files, free ports, scripts and local programs.
 
 pub mod blocking;
+mod body;
 mod digest;
 #[cfg(feature = "http-client")]
 #[cfg_attr(
@@ -15,6 +16,7 @@ pub mod shell;
 mod temp;
 mod whole_file;
 
+pub use body::Body;
 pub use digest::{digest_file, digest_files};
 pub use port::ReservedPort;
 pub use render::render;
