@@ -12,7 +12,7 @@ use crate::cache::CacheFlags;
 use crate::flags::{self, Flag};
 use crate::template::TemplateFlags;
 use crate::ui::{Format, Look};
-use crate::{FAILED, OK, Session, log};
+use crate::{FAILED, OK, Session};
 
 pub(crate) const USAGE: &str = "Usage: packer build [options] TEMPLATE
 
@@ -145,12 +145,12 @@ fn nothing_to_do(session: &Session, template: &Template, pipeline: &Pipeline) ->
 async fn run_pipeline(mut session: Session, flags: BuildFlags, pipeline: Pipeline) -> u8 {
     // The word is one of those the flag takes, all of which the engine knows.
     let on_error: OnError = flags.on_error.parse().unwrap_or_default();
-    let mut engine = Engine::new()
+    let mut engine = session
+        .engine()
         .parallel(usize::try_from(flags.parallel).unwrap_or(0))
         .on_error(on_error)
         .force(flags.force)
-        .debug(flags.debug)
-        .host(session.host());
+        .debug(flags.debug);
     if flags.use_cache {
         engine = engine.cache(flags.cache.cache(&session));
     }
@@ -163,11 +163,6 @@ async fn run_pipeline(mut session: Session, flags: BuildFlags, pipeline: Pipelin
     engine = engine.events(move |event: &Event| sink.event(event));
     if let Some(bars) = session.bars.clone() {
         engine = engine.events(bars);
-    }
-    match log::sink(&session.env, std::mem::replace(&mut session.stderr, Box::new(std::io::sink()))) {
-        Ok(None) => {}
-        Ok(Some(log)) => engine = engine.events(move |event: &Event| log.event(event)),
-        Err(error) => session.ui.error(&format!("PACKER_LOG_PATH: {error}")),
     }
     let timeline = (!flags.timeline.is_empty()).then(|| Arc::new(Timeline::new().write_to(&flags.timeline)));
     if let Some(page) = timeline.clone() {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use packer_core::Engine;
 use packer_core::duration::GoDuration;
 use packer_core::engine::{Cache, Checkpoint, Prune, Pruned};
 
@@ -77,7 +76,7 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
                 Ok(which) => which,
                 Err(message) => return session.misused(Stop::Wrong(message)),
             };
-            let engine = Engine::new().host(session.host());
+            let engine = session.engine();
             let pruning = async move { cache.prune(&engine, which).await };
             match session.unless_stopped(pruning).await {
                 Ok(Ok(pruned)) => told(&session, &pruned, json),

@@ -4,13 +4,13 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 
 use packer_core::Diagnostics;
-use packer_core::template::{Console, Inputs, Language, Response, Template};
+use packer_core::template::{Console, Inputs, LARGEST_FILE, Language, Response, Template};
 
 use crate::flags;
 use crate::line_editor::LineEditor;
 use crate::template::{TemplateFlags, apart};
 use crate::ui::Ui;
-use crate::{FAILED, Input, OK, Session, registry};
+use crate::{FAILED, Input, OK, Session, registry, too_large};
 
 pub(crate) const USAGE: &str = "Usage: packer console [options] [TEMPLATE]
 
@@ -51,8 +51,8 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
     let terminal = Terminal::as_it_is();
     let answered = tokio::task::spawn_blocking(move || match input {
         Input::Terminal => typed(&console, &ui, history),
-        Input::File => each(&console, &ui, texts(stdin)),
-        Input::Pipe => last(&console, &ui, texts(stdin)),
+        Input::File => whole(&ui, stdin, |lines| each(&console, &ui, lines)),
+        Input::Pipe => whole(&ui, stdin, |lines| last(&console, &ui, lines)),
     });
     tokio::select! {
         // A panic in there has been shown by then.
@@ -154,12 +154,22 @@ fn last(console: &Console, ui: &Ui, lines: impl Iterator<Item = String>) -> u8 {
     code
 }
 
-/// The lines of an input until it ends or fails.
-fn texts(input: Box<dyn Read + Send>) -> impl Iterator<Item = String> {
-    let mut input = BufReader::new(input);
-    std::iter::from_fn(move || {
+/// Answers the lines of an input until it ends or fails, or one of them is larger than files may be.
+fn whole(
+    ui: &Ui,
+    input: Box<dyn Read + Send>,
+    answer: impl FnOnce(&mut dyn Iterator<Item = String>) -> u8,
+) -> u8 {
+    let (mut input, mut larger) = (BufReader::new(input), false);
+    let code = answer(&mut std::iter::from_fn(|| {
         let mut line = Vec::new();
-        let read = input.read_until(b'\n', &mut line).unwrap_or(0);
-        (read > 0).then(|| String::from_utf8_lossy(&line).into_owned())
-    })
+        let read = (&mut input).take(LARGEST_FILE as u64 + 1).read_until(b'\n', &mut line).unwrap_or(0);
+        larger = read > LARGEST_FILE;
+        (read > 0 && !larger).then(|| String::from_utf8_lossy(&line).into_owned())
+    }));
+    if larger {
+        ui.diagnostics(&too_large().into());
+        return FAILED;
+    }
+    code
 }

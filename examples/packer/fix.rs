@@ -1,8 +1,7 @@
 //! `packer fix`: replaces what is old in a JSON template.
 
-use packer_core::SourceFile;
 use packer_core::diagnostic::packer_layout_all;
-use packer_core::template::upgrade::fix;
+use packer_core::template::upgrade::{fix, read};
 
 use crate::flags::{self, Flag};
 use crate::{FAILED, OK, Session};
@@ -53,7 +52,7 @@ Options:
   -validate=false   Do not check whether the result is a template.
 ";
 
-pub(crate) async fn run(session: Session, args: Vec<String>) -> u8 {
+pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
     let mut validate = true;
     let path = match flags::parse(&args, &mut [("validate", Flag::Switch(&mut validate))]) {
         Ok(arguments) => session.only_argument(arguments),
@@ -64,15 +63,15 @@ pub(crate) async fn run(session: Session, args: Vec<String>) -> u8 {
         session.ui.error("packer fix only works with JSON files for now.");
         return FAILED;
     }
-    let text = match std::fs::read(&path) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) => {
-            let error = packer_core::Error::io("open", &path, error);
+    let source = match session.reading(move || read(&path)).await {
+        Ok(Ok(source)) => source,
+        Err(code) => return code,
+        Ok(Err(error)) => {
             session.ui.error(&format!("Error opening template: {error}"));
             return FAILED;
         }
     };
-    let fixed = match fix(&SourceFile::new(path, text)) {
+    let fixed = match fix(&source) {
         Ok(fixed) => fixed,
         Err(findings) => {
             session.ui.error(&format!("Error parsing template:\n\n{}", packer_layout_all(&findings)));

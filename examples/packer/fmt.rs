@@ -71,7 +71,12 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
         let (files, unreadable) = files(path, fmt.recursive);
         findings.append(unreadable);
         for path in files {
-            match one_file(&session, &fmt, &path) {
+            let name = path.clone();
+            let read = match session.reading(move || Formatted::read(&name)).await {
+                Ok(read) => read,
+                Err(code) => return code,
+            };
+            match read.and_then(|file| one_file(&session, &fmt, &path, &file)) {
                 Ok(is_changed) => changed |= is_changed,
                 Err(wrong) => findings.append(failed(&path, wrong)),
             }
@@ -87,8 +92,7 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
 }
 
 /// Formats a file as the flags say; whether it is not in canonical layout.
-fn one_file(session: &Session, fmt: &FmtFlags, path: &str) -> Result<bool, Diagnostics> {
-    let file = Formatted::read(path)?;
+fn one_file(session: &Session, fmt: &FmtFlags, path: &str, file: &Formatted) -> Result<bool, Diagnostics> {
     if !file.is_changed() {
         return Ok(false);
     }

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
-use packer_core::template::upgrade::to_hcl;
-use packer_core::{Error, Result, SourceFile, WholeFile};
+use packer_core::template::upgrade::{read, to_hcl};
+use packer_core::{Error, Result, WholeFile};
 
 use crate::flags::{self, Flag};
 use crate::{FAILED, OK, Session, registry};
@@ -20,7 +20,7 @@ Options:
   -with-annotations    Explain the blocks in comments.
 ";
 
-pub(crate) async fn run(session: Session, args: Vec<String>) -> u8 {
+pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
     let (mut output, mut annotated) = (String::new(), false);
     let mut flags =
         [("output-file", Flag::Text(&mut output)), ("with-annotations", Flag::Switch(&mut annotated))];
@@ -32,14 +32,15 @@ pub(crate) async fn run(session: Session, args: Vec<String>) -> u8 {
     if output.is_empty() {
         output = format!("{path}.pkr.hcl");
     }
-    let text = match std::fs::read(&path) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) => {
-            session.ui.error(&Error::io("open", &path, error).to_string());
+    let source = match session.reading(move || read(&path)).await {
+        Ok(Ok(source)) => source,
+        Err(code) => return code,
+        Ok(Err(error)) => {
+            session.ui.error(&error.to_string());
             return FAILED;
         }
     };
-    let upgraded = match to_hcl(&SourceFile::new(path, text), &registry(), annotated) {
+    let upgraded = match to_hcl(&source, &registry(), annotated) {
         Ok(upgraded) => upgraded,
         Err(findings) => return session.failed(&findings),
     };

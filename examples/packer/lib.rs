@@ -6,6 +6,7 @@
 
 mod build;
 mod cache;
+mod complete;
 mod console;
 mod fix;
 mod flags;
@@ -14,6 +15,7 @@ mod hcl2_upgrade;
 mod help;
 mod init;
 mod inspect;
+mod install;
 mod line_editor;
 mod log;
 mod plan;
@@ -29,12 +31,14 @@ mod version;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use packer_core::{Host, Registry};
+use packer_core::template::LARGEST_FILE;
+use packer_core::{Diagnostic, Engine, Host, Registry};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
+use crate::log::Log;
 use crate::progress::Bars;
 use crate::ui::{Format, Out, Ui};
 
@@ -85,7 +89,11 @@ const UNKNOWN: u8 = 127;
 
 /// Runs one command line and returns the exit code.
 pub async fn run(process: Process) -> u8 {
-    let Process { mut args, env, stdin, input, stdout, stderr, terminal, signals } = process;
+    let Process { mut args, env, stdin, input, stdout, stderr, terminal, mut signals } = process;
+    if let Some(line) = complete::Line::asked_for(&env, &args) {
+        let ui = Ui { format: Format::Human, out: Out::new(stdout, None) };
+        return complete::run(&line, &ui, &env, &mut signals).await;
+    }
     let format = match args.iter().position(|a| a == "-machine-readable") {
         Some(at) => {
             args.remove(at);
@@ -96,6 +104,11 @@ pub async fn run(process: Process) -> u8 {
     let bars = (terminal && format == Format::Human).then(Bars::new);
     let ui = Ui { format, out: Out::new(stdout, bars.clone()) };
     let line = CommandLine::of(&args);
+    let Some(log) = Log::open(&env, stderr, &mut signals).await else { return FAILED };
+    log.add(&format!("version {} of the host program", packer_core::VERSION));
+    if line.install || line.uninstall {
+        return install::run(&ui, &env, line.install, line.uninstall);
+    }
     let name = match line.command.or(line.version.then_some("version")) {
         Some("plugin") => Some("plugins"),
         name => name,
@@ -114,8 +127,21 @@ pub async fn run(process: Process) -> u8 {
         ui.say(&help::program());
         return FAILED;
     }
-    let session = Session { ui, env, stdin, input, stderr, bars, signals, usage: command.usage };
-    (command.run)(session, line.rest.to_vec()).await
+    let session = Session { ui, env, stdin, input, log: log.clone(), bars, signals, usage: command.usage };
+    log.add(&format!("the command {} with the cache folder {}", command.name, session.cache_dir().display()));
+    let code = (command.run)(session, line.rest.to_vec()).await;
+    log.add(&format!("exit code {code}"));
+    code
+}
+
+/// Does what may wait for other programs (reading a pipe does) on a thread of its own. Not a task of the runtime: such work
+/// cannot be called off, and nobody must wait for it after a signal. `None` where it panicked.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = sender.send(work());
+    });
+    receiver.await.ok()
 }
 
 /// What a command works with.
@@ -124,7 +150,7 @@ pub(crate) struct Session {
     env: BTreeMap<String, String>,
     stdin: Box<dyn Read + Send>,
     input: Input,
-    stderr: Box<dyn Write + Send>,
+    log: Log,
     bars: Option<Bars>,
     signals: UnboundedReceiver<&'static str>,
     usage: &'static str,
@@ -154,48 +180,63 @@ impl Session {
         }
     }
 
-    /// All of standard input; where it cannot be read, or a signal comes first, it has been said why.
+    /// All of standard input; where it cannot be read or is larger than files may be, or a signal comes first, it has been
+    /// said why.
     async fn read_stdin(&mut self) -> Result<Vec<u8>, u8> {
-        let mut stdin = std::mem::replace(&mut self.stdin, Box::new(io::empty()));
-        let (sender, receiver) = oneshot::channel();
-        // Not a task of the runtime: reading cannot be called off, and nobody must wait for it after a signal.
-        std::thread::spawn(move || {
+        let stdin = std::mem::replace(&mut self.stdin, Box::new(io::empty()));
+        let read = self.reading(move || {
             let mut bytes = Vec::new();
-            let _ = sender.send(stdin.read_to_end(&mut bytes).map(|_| bytes));
+            stdin.take(LARGEST_FILE as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)
         });
-        match self.unless_stopped(receiver).await? {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(error)) => {
+        match read.await? {
+            Ok(bytes) if bytes.len() > LARGEST_FILE => Err(self.failed(&too_large().into())),
+            Ok(bytes) => Ok(bytes),
+            Err(error) => {
                 self.ui.error(&format!("reading standard input: {error}"));
                 Err(FAILED)
             }
-            Err(_) => Err(FAILED),
+        }
+    }
+
+    /// Does what reads files, which may be pipes, unless a signal comes first; then it has been said.
+    async fn reading<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, u8> {
+        // A panic in there has been shown by then.
+        self.unless_stopped(on_a_thread(work)).await?.ok_or(FAILED)
+    }
+
+    /// An engine with what the host lends; the log hears of everything.
+    fn engine(&self) -> Engine {
+        let engine = Engine::new().host(self.host());
+        match self.log.is_on() {
+            true => engine.events(self.log.clone()),
+            false => engine,
         }
     }
 
     /// What the components of a run may use.
     fn host(&self) -> Host {
-        let mut host = Host::new();
-        host.temp_dir = self.env.get("TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        host.cache_dir = self.cache_dir();
-        host.env.clone_from(&self.env);
+        let host = Host::from_env(self.env.clone());
         host.prompt(prompt::Terminal::new(self.ui.out.clone(), self.ui.format))
     }
 
     /// `PACKER_CACHE_DIR`, or the user's cache folder.
     fn cache_dir(&self) -> PathBuf {
-        let folder = |name: &str| self.env.get(name).filter(|v| !v.is_empty()).map(Path::new);
-        folder("PACKER_CACHE_DIR")
-            .map(Path::to_owned)
-            .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("packer")))
-            .or_else(|| Some(folder("HOME")?.join(".cache/packer")))
-            .unwrap_or_else(|| PathBuf::from("packer_cache"))
+        Host::from_env(self.env.clone()).cache_dir
     }
 
     /// Where the ledgers of runs are.
     fn ledger_folder(&self) -> PathBuf {
         self.cache_dir().join("ledger")
     }
+}
+
+/// What is said of a standard input without an end.
+fn too_large() -> Diagnostic {
+    let most = LARGEST_FILE >> 20;
+    Diagnostic::error("Failed to read file").detail(format!("\"-\" is larger than {most} MiB."))
 }
 
 /// Every component that templates may name.
@@ -305,7 +346,7 @@ const COMMANDS: [Command; 14] = [
 ];
 
 /// The arguments, taken apart as far as the command.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 struct CommandLine<'a> {
     command: Option<&'a str>,
     rest: &'a [String],
@@ -313,18 +354,28 @@ struct CommandLine<'a> {
     help: bool,
     /// The version was asked for.
     version: bool,
+    /// Completion is to be set up in the user's shells.
+    install: bool,
+    /// It is to be taken out of them.
+    uninstall: bool,
     /// Flags stand before the command.
     stray_flags: bool,
 }
 
 impl<'a> CommandLine<'a> {
     fn of(args: &'a [String]) -> Self {
-        let mut line = Self { command: None, rest: &[], help: false, version: false, stray_flags: false };
+        let mut line = Self { rest: &[], ..Self::default() };
         for (i, arg) in args.iter().enumerate() {
             match arg.as_str() {
                 "--" => break,
                 "-h" | "-help" | "--help" => line.help = true,
                 "-v" | "-version" | "--version" if line.command.is_none() => line.version = true,
+                "-autocomplete-install" | "--autocomplete-install" if line.command.is_none() => {
+                    line.install = true;
+                }
+                "-autocomplete-uninstall" | "--autocomplete-uninstall" if line.command.is_none() => {
+                    line.uninstall = true;
+                }
                 flag if line.command.is_none() && flag.starts_with('-') => line.stray_flags = true,
                 command if line.command.is_none() && !command.is_empty() => {
                     line.command = Some(command);

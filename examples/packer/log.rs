@@ -1,38 +1,74 @@
-//! The log that `PACKER_LOG` and `PACKER_LOG_PATH` ask for: every event of a run but what it shows to people.
+//! The log that `PACKER_LOG` and `PACKER_LOG_PATH` ask for: what the program does, and every event of a run but what it
+//! shows to people.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use packer_core::{Event, EventKind, EventSink};
+use packer_core::{Error, Event, EventKind, EventSink};
+use tokio::sync::mpsc::UnboundedReceiver;
 
-/// The sink that logs, where the environment asks for one.
-pub(crate) fn sink(
-    env: &BTreeMap<String, String>,
-    stderr: Box<dyn Write + Send>,
-) -> io::Result<Option<Arc<dyn EventSink>>> {
-    let writer: Box<dyn Write + Send> = match env.get("PACKER_LOG_PATH").filter(|path| !path.is_empty()) {
-        Some(path) => Box::new(File::create(path)?),
-        None if env.get("PACKER_LOG").is_some_and(|on| !on.is_empty() && on != "0") => stderr,
-        None => return Ok(None),
-    };
-    Ok(Some(Arc::new(Log(Mutex::new(writer)))))
+use crate::on_a_thread;
+
+/// Where the log goes; nowhere where none is asked for. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Log(Option<Arc<Mutex<Box<dyn Write + Send>>>>);
+
+impl Log {
+    /// The log that the environment asks for. `None` where it cannot be written or a signal came first, which has been said
+    /// on `stderr` then.
+    pub(crate) async fn open(
+        env: &BTreeMap<String, String>,
+        mut stderr: Box<dyn Write + Send>,
+        signals: &mut UnboundedReceiver<&'static str>,
+    ) -> Option<Self> {
+        let set = |name: &str| env.get(name).filter(|value| !value.is_empty());
+        let Some(path) = set("PACKER_LOG_PATH").cloned() else {
+            let wanted = set("PACKER_LOG").is_some_and(|on| on != "0");
+            return Some(Self(wanted.then(|| Arc::new(Mutex::new(stderr)))));
+        };
+        let name = path.clone();
+        let failure = tokio::select! {
+            // Opening a pipe waits for whoever reads it.
+            opened = on_a_thread(move || File::create(&name)) => match opened {
+                Some(Ok(file)) => return Some(Self(Some(Arc::new(Mutex::new(Box::new(file)))))),
+                Some(Err(error)) => format!("the log, PACKER_LOG_PATH: {}", Error::io("open", &path, error)),
+                None => "the log could not be opened".to_owned(),
+            },
+            Some(reason) = signals.recv() => format!("stopped by {reason}"),
+        };
+        // Nobody is left to tell that nobody reads.
+        let _ = stderr.write_all(format!("packer: {failure}\n").as_bytes()).and_then(|()| stderr.flush());
+        None
+    }
+
+    /// Whether anybody reads it.
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Adds what the program itself does. No argument is in it: arguments may be secrets.
+    pub(crate) fn add(&self, text: &str) {
+        self.line(jiff::Timestamp::now(), "packer", text);
+    }
+
+    fn line(&self, time: jiff::Timestamp, whose: &str, text: &str) {
+        let Some(writer) = &self.0 else { return };
+        let time = time.strftime("%Y/%m/%d %H:%M:%S");
+        let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // A log that cannot be written any more is no reason to stop.
+        let _ =
+            writer.write_all(format!("{time} [{whose}] {text}\n").as_bytes()).and_then(|()| writer.flush());
+    }
 }
-
-struct Log(Mutex<Box<dyn Write + Send>>);
 
 impl EventSink for Log {
     fn event(&self, event: &Event) {
-        if matches!(event.kind, EventKind::Say { .. } | EventKind::Output { .. }) {
+        if !self.is_on() || matches!(event.kind, EventKind::Say { .. } | EventKind::Output { .. }) {
             return;
         }
-        let build = event.build.as_deref().unwrap_or("run");
-        let time = event.time.strftime("%Y/%m/%d %H:%M:%S");
         let kind = serde_json::to_string(&event.kind).unwrap_or_default();
-        let mut writer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A log that cannot be written is no reason to stop.
-        let _ =
-            writer.write_all(format!("{time} [{build}] {kind}\n").as_bytes()).and_then(|()| writer.flush());
+        self.line(event.time, event.build.as_deref().unwrap_or("run"), &kind);
     }
 }

@@ -1,7 +1,5 @@
 //! `packer plan`: says what a build would do. Not one of Packer's commands.
 
-use packer_core::Engine;
-
 use crate::cache::CacheFlags;
 use crate::flags::{self, Flag};
 use crate::template::TemplateFlags;
@@ -47,7 +45,7 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
         Ok(pipeline) => pipeline,
         Err(code) => return code,
     };
-    let mut engine = Engine::new().host(session.host());
+    let mut engine = session.engine();
     if cached {
         engine = engine.cache(CacheFlags::default().cache(&session));
     }

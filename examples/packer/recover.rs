@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use packer_core::{Engine, Event, FileLedger, Ledger};
+use packer_core::{Event, FileLedger, Ledger};
 use tokio::sync::mpsc;
 
 use crate::flags;
@@ -73,7 +73,7 @@ async fn recover(session: &Session, path: &Path) -> bool {
         }
     };
     let sink = session.ui.sink(Look { color: false, timestamps: false }, &session.env);
-    let engine = Engine::new().host(session.host()).events(move |event: &Event| sink.event(event));
+    let engine = session.engine().events(move |event: &Event| sink.event(event));
     let report = engine.recover(ledger.clone(), &registry()).await;
     for resource in &report.released {
         session.ui.say(&format!("Removed {resource}"));

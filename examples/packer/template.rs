@@ -50,6 +50,9 @@ impl TemplateFlags {
         for path in self.var_files {
             inputs = inputs.var_file(path);
         }
+        if session.log.is_on() {
+            inputs = inputs.events(session.log.clone());
+        }
         for (name, text) in &session.env {
             if let Some(name) = name.strip_prefix("PKR_VAR_") {
                 inputs = inputs.env_var(name, text);
@@ -74,7 +77,10 @@ impl Session {
                 Template::from_legacy(path, text)
                     .and_then(|template| template.check(inputs).into_result(template))
             }
-            _ => Template::load_for(path, inputs),
+            _ => {
+                let (path, inputs) = (path.to_owned(), inputs.clone());
+                self.reading(move || Template::load_for(&path, &inputs)).await?
+            }
         };
         template.map_err(|findings| self.failed(&findings))
     }
@@ -114,7 +120,9 @@ impl Session {
 /// Work on a template as a task of its own: functions that ask a service wait for its answer, and signals are to be heard
 /// in the meantime.
 pub(crate) async fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    match tokio::spawn(work).await {
+    // On a thread that may wait: they may read pipes too.
+    let runtime = tokio::runtime::Handle::current();
+    match tokio::task::spawn_blocking(move || runtime.block_on(work)).await {
         Ok(result) => result,
         // Nobody aborts it.
         Err(e) => std::panic::resume_unwind(e.into_panic()),

@@ -9,6 +9,9 @@ use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, Span};
 use crate::error::os_text;
 use crate::language::{LARGEST, decode, is_named_pipe, read_bounded};
 
+/// How large a file of a template, or of values of its variables, may be, in bytes.
+pub const LARGEST_FILE: usize = LARGEST;
+
 /// The languages of templates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -55,7 +55,7 @@ use std::sync::Arc;
 pub use console::{Completion, Console, Response};
 #[cfg(feature = "hcl")]
 pub use export::{Exported, export};
-pub use files::Language;
+pub use files::{LARGEST_FILE, Language};
 pub use inputs::Inputs;
 pub use inspect::{InspectedBuild, Inspection};
 pub use legacy::{InspectLine, InspectedVariable, LegacyInspection};

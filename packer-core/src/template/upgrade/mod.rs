@@ -11,8 +11,10 @@ mod fixes;
 mod hcl;
 mod names;
 mod plugins;
+mod read;
 mod template;
 mod text;
 
 pub use fix::{Fixed, Fixer, fix, fixers};
 pub use hcl::{Upgraded, to_hcl};
+pub use read::read;
