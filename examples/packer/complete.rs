@@ -10,7 +10,7 @@ use packer_core::template::{Inputs, Inspection, Template};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::template::apart;
-use crate::ui::{Format, Ui};
+use crate::ui::Ui;
 use crate::{COMMANDS, FAILED, OK, on_a_thread, registry};
 
 /// How long a person waits for what is in a template.
@@ -111,7 +111,6 @@ pub(crate) async fn run(
     env: &BTreeMap<String, String>,
     signals: &mut UnboundedReceiver<&'static str>,
 ) -> u8 {
-    debug_assert_eq!(ui.format, Format::Human);
     let found = tokio::select! {
         found = candidates(line, env) => found,
         Some(_) = signals.recv() => return FAILED,

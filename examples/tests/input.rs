@@ -108,8 +108,6 @@ fn one_signal_ends_a_command_while_it_reads() {
     let inner = at("inner");
     fs::create_dir(&inner).unwrap();
     fs::write(inner.join("t.pkr.hcl"), TEMPLATE).unwrap();
-    fs::write(inner.join("l.pkr.hcl"), format!("{TEMPLATE}\nlocals {{\n  v = file(\"../value\")\n}}\n"))
-        .unwrap();
     let template = "inner/t.pkr.hcl";
     for (arguments, log) in [
         (&["validate", "f.pkr.hcl"][..], false),

@@ -82,7 +82,7 @@ impl Client {
     /// [`Pieces::take`]. An item of more than 4 MiB is an error.
     ///
     /// # Errors
-    /// Where the way to the engine is not one that can be gone twice; of those that there are all can.
+    /// Where the crate `bollard` does not take the way to the engine; it takes every one that this client has connected on.
     pub fn in_pieces(&self) -> Result<(Docker, Pieces)> {
         let meter = Meter::of_pieces();
         let counting = meter.clone();
