@@ -227,7 +227,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 }
 
+<<<<<<< HEAD
 #[cfg(all(test, unix))]
+=======
+#[cfg(test)]
+#[cfg(unix)]
+>>>>>>> host
 mod tests {
     use std::path::Path;
 

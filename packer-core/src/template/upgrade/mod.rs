@@ -12,6 +12,7 @@ mod hcl;
 mod names;
 mod plugins;
 mod read;
+mod read;
 mod steps;
 mod template;
 mod text;
