@@ -348,7 +348,7 @@ impl Track {
         let id = resource.id;
         let cleanup = cx.for_cleanup();
         let released = guard::caught("releasing a checkpoint", builder.release(&cleanup, resource));
-        let gone = match cleanup.until_cancelled(released).await {
+        let gone = match cleanup::limited(&cleanup, released).await {
             Ok(()) => self.unlist(id).await,
             // It stays listed, so that pruning finds it.
             Err(_) => {

@@ -71,7 +71,9 @@ async fn abandoned_cleanup_ends_and_names_what_is_left() {
     let world = World::new();
     let builder = world.builder().trouble(Verb::Release, Trouble::Hang);
     let build = Build::new("a", builder).provision(FakeProvisioner::run("").trouble(Trouble::Hang));
-    let run = world.engine().start(Pipeline::of([build])).unwrap();
+    // Zero is for ever.
+    let engine = world.engine().release_limit(Duration::ZERO);
+    let run = engine.start(Pipeline::of([build])).unwrap();
     let control = run.control();
     let work = tokio::spawn(run.report());
     tokio::time::sleep(Duration::from_secs(60)).await;

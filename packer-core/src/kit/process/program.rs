@@ -259,6 +259,7 @@ fn exit_status(status: std::process::ExitStatus) -> ExitStatus {
 }
 
 /// How a program is called in the ledger: nothing of its arguments, which may hold secrets, and no path that is one.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nothing is written down there"))]
 pub(super) fn title(name: &OsStr, mark: &str) -> String {
     let name = Path::new(name).file_name().unwrap_or(name).to_string_lossy();
     format!("{name} ({})", mark.get(..8).unwrap_or(mark))
