@@ -40,7 +40,7 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
     };
     if let Some(legacy) = &inspection.legacy {
         for line in legacy.lines() {
-            let shown = |text: &str| inspection.secrets.scrub(text).into_owned();
+            let shown = |text: &str| inspection.secrets.scrub_prose(text).into_owned();
             match line {
                 InspectLine::Say(text) => session.ui.say(&shown(&text)),
                 InspectLine::Tell(category, fields) => {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 const TEMPLATE: &str = r#"
 variable "token" {
-  default   = "hunter2"
+  default   = "hunter2-and-more"
   sensitive = true
 }
 source "file" "base" {

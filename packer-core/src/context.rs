@@ -657,7 +657,8 @@ impl Context {
     /// Where nobody can be asked, or the work is cancelled meanwhile.
     pub async fn ask(&self, question: &str) -> Result<String> {
         self.emit(EventKind::Asked { question: question.into() });
-        self.until_cancelled(self.0.run.host.prompt.ask(question)).await
+        let question = self.secrets().scrub_prose(question);
+        self.until_cancelled(self.0.run.host.prompt.ask(&question)).await
     }
 
     /// Asks for a key press; where nobody can be asked the work goes on.

@@ -175,7 +175,7 @@ impl Error {
         if secrets.is_empty() {
             return self;
         }
-        let clean = |text: &str| secrets.scrub(text).into_owned();
+        let clean = |text: &str| secrets.scrub_prose(text).into_owned();
         self.0.message = clean(&self.0.message);
         self.0.step = self.0.step.as_deref().map(clean);
         self.0.location.iter_mut().for_each(|place| place.mask(secrets));
@@ -311,7 +311,7 @@ impl ErrorInfo {
     /// Takes the secrets out of every text, also out of the source text that the place shows.
     pub(crate) fn scrub(&mut self, secrets: &Secrets) {
         for text in [&mut self.message].into_iter().chain(&mut self.step).chain(&mut self.causes) {
-            if let std::borrow::Cow::Owned(scrubbed) = secrets.scrub(text.as_str()) {
+            if let std::borrow::Cow::Owned(scrubbed) = secrets.scrub_prose(text.as_str()) {
                 *text = scrubbed;
             }
         }

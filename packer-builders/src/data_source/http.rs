@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use packer_core::secrets::url_without_secrets;
 use packer_core::{
     Context, DataSource, Diagnostic, Diagnostics, Error, PrepareContext, Result, Type, Value, async_trait,
 };
@@ -29,11 +30,11 @@ const LONGEST_BODY: usize = 64 << 20;
 #[serde(default)]
 #[non_exhaustive]
 pub struct Http {
-    /// What to ask.
+    /// What to ask. A password in it, and what its query calls a token and the like, are secrets.
     pub url: String,
     /// `HEAD`, `GET` (the default), `POST`, `PUT`, `DELETE`, `OPTIONS` or `PATCH`.
     pub method: String,
-    /// Headers of the request.
+    /// Headers of the request. The value of one whose name says so (`Authorization`, `X-Api-Key`) is a secret.
     pub request_headers: BTreeMap<String, String>,
     /// The body of the request.
     pub request_body: String,
@@ -86,7 +87,7 @@ impl Http {
     fn failure(&self, error: &reqwest::Error) -> Error {
         let method = if self.method.is_empty() { "GET" } else { &self.method };
         let reason = web::reason(error);
-        let message = format!("{} \"{}\": {reason}", canonical(method), self.url);
+        let message = format!("{} \"{}\": {reason}", canonical(method), url_without_secrets(&self.url));
         if error.is_builder() { Error::user(message) } else { Error::network(message) }
     }
 }
@@ -113,6 +114,10 @@ impl DataSource for Http {
     }
 
     async fn read(&self, cx: &Context) -> Result<Value> {
+        cx.secrets().add_url(&self.url);
+        for (name, value) in &self.request_headers {
+            cx.secrets().add_named(name, value);
+        }
         cx.until_cancelled(async {
             let mut response = self.ask(cx).await?;
             let status = response.status();
@@ -131,14 +136,15 @@ impl DataSource for Http {
                 headers.remove(CONTENT_LENGTH);
             }
             let headers = joined(&headers);
+            let url = url_without_secrets(&self.url);
             let body = web::body(response, LONGEST_BODY).await.map_err(|broken| match broken {
                 Broken::Off(e) => self.failure(&e),
                 Broken::TooLong => {
                     let most = LONGEST_BODY >> 20;
-                    Error::user(format!("the answer of {} is longer than {most} MiB", self.url))
+                    Error::user(format!("the answer of {url} is longer than {most} MiB"))
                 }
                 Broken::Spoilt(why) => {
-                    Error::provider(format!("the answer of {} is not compressed as it says: {why}", self.url))
+                    Error::provider(format!("the answer of {url} is not compressed as it says: {why}"))
                 }
             })?;
             Ok(Value::object([

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use oci_spec::distribution::Reference;
 use packer_core::docker::credentials::{self, Credentials};
+use packer_core::secrets::url_without_secrets;
 use packer_core::{Context, Error, Fault, Progress, Result};
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode, Url};
@@ -131,7 +132,10 @@ impl Repository {
                 }
                 Ok(response) if !worth_another_try(response.status()) => return Ok(response),
                 Ok(response) => self.refused(response).await,
-                Err(e) => Error::network(format!("{method} {url}: {}", web::reason(&e))),
+                Err(e) => {
+                    let url = url_without_secrets(url);
+                    Error::network(format!("{method} {url}: {}", web::reason(&e)))
+                }
             };
             match waits.next() {
                 Some(wait) => self.cx.sleep(*wait).await?,
@@ -411,7 +415,8 @@ fn packed() -> (header::HeaderName, String) {
 }
 
 async fn body_of(response: Response, longest: usize) -> Result<Vec<u8>> {
-    let url = response.url().clone();
+    // Where a redirect leads to, its query may let anybody in.
+    let url = url_without_secrets(response.url().as_str()).into_owned();
     web::body(response, longest).await.map_err(|broken| match broken {
         Broken::Off(e) => Error::network(format!("{url} broke off: {}", web::reason(&e))),
         Broken::TooLong => Error::provider(format!("{url}: the answer is longer than {longest} bytes")),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Config;
 use super::schema::{Field, FieldKind, Schema};
+use super::secret;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::language::eval::{Expanded, ExpandedBlock, Scope};
 use crate::language::syntax::{Attribute, Body, Expected};
@@ -49,6 +50,13 @@ pub(super) fn read(schema: &Schema, parts: &[Part<'_>], diagnostics: &mut Diagno
         for (name, field) in &schema.fields {
             if field.required && !config.places.contains_key(name) {
                 diagnostics.push(missing(name, place.clone()));
+            }
+        }
+    }
+    if errors(diagnostics) > before {
+        for part in parts {
+            if let Some(secrets) = part.scope.secrets() {
+                secret::register_misnamed(schema, part.body, part.scope, secrets);
             }
         }
     }
@@ -109,11 +117,18 @@ fn read_attribute(
     config: &mut Config,
     diagnostics: &mut Diagnostics,
 ) {
-    let Some((name, Field { kind: FieldKind::Attribute(kind), .. })) = schema.field(&attribute.name.text)
-    else {
-        return;
+    let Some((name, field)) = schema.field(&attribute.name.text) else { return };
+    let FieldKind::Attribute(kind) = &field.kind else { return };
+    let value_of = |diagnostics: &mut Diagnostics| {
+        let value = secret::marked(field, attribute.evaluate(part.scope, diagnostics));
+        if let Some(secrets) = part.scope.secrets() {
+            secret::register(field, &value, secrets);
+        }
+        value
     };
     if let Some(first) = config.places.get(name) {
+        // What is said of it shows the line.
+        value_of(&mut Diagnostics::new());
         diagnostics.push(
             Diagnostic::error("Duplicate argument")
                 .detail(format!(
@@ -127,7 +142,7 @@ fn read_attribute(
     }
     config.places.insert(name.clone(), attribute.location());
     // Evaluated even where the result is dropped: what is wrong with it is wrong in any case.
-    let mut value = attribute.evaluate(part.scope, diagnostics);
+    let mut value = value_of(diagnostics);
     if part.unknown {
         value = Value::unknown(Type::Dynamic);
     }
@@ -177,6 +192,11 @@ fn read_blocks(
         FieldKind::Block(_) => objects.into_iter().next(),
         _ => Some(Value::tuple(objects)),
     };
+    let value = value.map(|value| secret::marked(field, value));
+    // What is in it was registered with it, but for what only the whole declares.
+    if let (true, Some(secrets), Some(value)) = (field.secret, first.scope.secrets(), &value) {
+        secret::register(field, value, secrets);
+    }
     config.values.extend(value.map(|value| (name.clone(), value)));
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Config;
 use super::schema::{Field, FieldKind, Schema};
+use super::secret;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, did_you_mean};
 use crate::value::{Data, Value};
 
@@ -120,7 +121,7 @@ impl Reader<'_> {
         diagnostics: &mut Diagnostics,
     ) -> Option<Value> {
         let (FieldKind::Block(schema) | FieldKind::Blocks(schema)) = &field.kind else {
-            return Some(value.clone());
+            return Some(secret::marked(field, value.clone()));
         };
         let items = match value.data() {
             Data::List(_, items) | Data::Set(_, items) | Data::Tuple(items) => items.as_slice(),
@@ -131,7 +132,7 @@ impl Reader<'_> {
             .map(|item| self.fields(schema, item, path, diagnostics).map(Value::object))
             .collect();
         let objects = objects?;
-        match &field.kind {
+        let read = match &field.kind {
             FieldKind::Blocks(_) => Some(Value::tuple(objects)),
             _ if objects.len() > 1 => {
                 let d = Diagnostic::error(format!("'{path}' may be given only once"));
@@ -139,7 +140,8 @@ impl Reader<'_> {
                 None
             }
             _ => objects.into_iter().next(),
-        }
+        };
+        read.map(|value| secret::marked(field, value))
     }
 
     fn placed(&self, d: Diagnostic, path: &str) -> Diagnostic {

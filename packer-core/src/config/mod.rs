@@ -46,6 +46,7 @@ mod json;
 mod merge;
 mod render;
 mod schema;
+mod secret;
 mod serialize;
 mod types;
 mod unknown;
@@ -75,13 +76,16 @@ pub struct Config {
 impl Config {
     /// Reads bodies that together are the configuration: the body of a `source` and what a build adds to it.
     ///
-    /// Gives `None` where there are errors. An unknown value stays unknown here.
+    /// Gives `None` where there are errors. An unknown value stays unknown here. Values of fields that the schema declares
+    /// secret are marked sensitive; they, and what else is sensitive, are registered with the secrets that the scope's
+    /// functions have, also where there are errors.
     pub fn from_bodies(schema: &Schema, parts: &[Part<'_>], diagnostics: &mut Diagnostics) -> Option<Self> {
         body::read(schema, parts, diagnostics)
     }
 
     /// Reads an object of a legacy JSON template. Names may be written in any case; `type` and `packer_…` are left
-    /// to whoever calls.
+    /// to whoever calls. Values of fields that the schema declares secret are marked sensitive; [`Schema::register`] tells
+    /// the secrets of the run of them.
     pub fn from_json(schema: &Schema, object: &Value, diagnostics: &mut Diagnostics) -> Option<Self> {
         json::read(schema, object, true, &|_| None, diagnostics)
     }
@@ -120,7 +124,7 @@ impl Config {
 
     /// Gives the whole as one object that [`from_value`] makes a component of: unknown values replaced by placeholders
     /// (`<unknown>`, 0, false, nothing), texts rendered, `overrides` laid over it (maps by key, lists by position),
-    /// and everything made to fit its field.
+    /// and everything made to fit its field. What is sensitive in it is registered with the secrets of `interpolation`.
     ///
     /// Errors have no place of their own: Packer shows them at the block, and so does whoever calls. The argument is
     /// a related place.
@@ -149,7 +153,9 @@ impl Config {
         let before = diagnostics.len();
         let base = self.fitted(schema, interpolation, diagnostics);
         let over = overrides.fitted(schema, interpolation, diagnostics);
-        (diagnostics.len() == before).then(|| merge::over(&Value::object(base), &Value::object(over)))
+        let finished = merge::over(&Value::object(base), &Value::object(over));
+        secret::register_all(schema, &finished, &interpolation.secrets);
+        (diagnostics.len() == before).then_some(finished)
     }
 
     fn fitted(

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde_json::Value as Json;
 
-use crate::value::Type;
+use crate::secrets::Secrets;
+use crate::value::{Type, Value};
 
 /// How deep blocks may nest; a schema that holds itself ends there.
 const MAX_DEPTH: usize = 16;
@@ -31,6 +32,9 @@ pub struct Field {
     pub required: bool,
     /// Whether it is rendered when the component runs, with variables of its own; decoding only checks its syntax.
     pub late: bool,
+    /// Whether what it holds, or anything in it, is a secret: the type [`Secret`](crate::Secret), or `writeOnly` in a JSON
+    /// Schema. Values of it are marked sensitive and registered, whatever they came from.
+    pub secret: bool,
     /// Whether absent and empty differ: the field is an `Option`.
     pub optional: bool,
     /// Other names it was known by.
@@ -96,6 +100,7 @@ impl Field {
             kind,
             required: false,
             late: false,
+            secret: false,
             optional: false,
             aliases: Vec::new(),
             doc: String::new(),
@@ -116,7 +121,8 @@ impl Schema {
     /// A struct is a nested block, a list of structs any number of blocks; everything else is an argument. A field
     /// without a default in serde's sense is required. Fields of a `#[serde(flatten)]`ed struct are fields of the
     /// whole. Marks that schemars' `extend` puts on a field: `"x-late" = true` for texts that are rendered when the
-    /// component runs, `"x-attribute" = true` for a struct that is written as an object, `"x-aliases" = ["old"]`.
+    /// component runs, `"writeOnly" = true` for secrets that are no [`Secret`](crate::Secret), `"x-attribute" = true` for a
+    /// struct that is written as an object, `"x-aliases" = ["old"]`.
     pub fn of<T: JsonSchema>() -> Self {
         Self::from_json_schema(&schemars::SchemaGenerator::default().into_root_schema_for::<T>())
     }
@@ -132,6 +138,14 @@ impl Schema {
         self.fields
             .get_key_value(name)
             .or_else(|| self.fields.iter().find(|(_, field)| field.aliases.iter().any(|a| a == name)))
+    }
+
+    /// Registers what an object that is to be read by this schema holds of secrets: texts of fields that are declared secret,
+    /// and what is marked sensitive.
+    pub fn register(&self, object: &Value, secrets: &Secrets) {
+        if !object.is_too_deep() {
+            super::secret::register_all(self, object, secrets);
+        }
     }
 
     /// The field of a name in whatever case, as legacy JSON templates may write it.
@@ -177,6 +191,11 @@ impl Reader<'_> {
         let text = |name: &str| property.get(name).or_else(|| schema.get(name)).and_then(Json::as_str);
         Field {
             late: marked("x-late") || self.holds_late(schema, depth),
+            secret: match &kind {
+                FieldKind::Attribute(_) => flag(property, "writeOnly") || self.holds_secret(schema, depth),
+                // Its fields have marks of their own.
+                FieldKind::Block(_) | FieldKind::Blocks(_) => marked("writeOnly"),
+            },
             optional,
             aliases: list(property, "x-aliases").filter_map(Json::as_str).map(Into::into).collect(),
             doc: text("description").unwrap_or_default().into(),
@@ -242,6 +261,18 @@ impl Reader<'_> {
                 let (inner, _) = self.without_null(inner);
                 flag(inner, "x-late") || self.holds_late(inner, depth + 1)
             })
+    }
+
+    /// Whether it is marked as a secret, or anything in it is.
+    fn holds_secret(&self, schema: &Json, depth: usize) -> bool {
+        let (schema, _) = self.without_null(schema);
+        let of_object = schema.get("properties").and_then(Json::as_object);
+        let mut inner = of_object
+            .into_iter()
+            .flat_map(|all| all.values())
+            .chain(["items", "additionalProperties"].into_iter().filter_map(|name| schema.get(name)))
+            .chain(["oneOf", "anyOf", "allOf"].into_iter().flat_map(|name| list(schema, name)));
+        flag(schema, "writeOnly") || (depth < MAX_DEPTH && inner.any(|s| self.holds_secret(s, depth + 1)))
     }
 
     /// The schema without the null that an `Option` adds, and whether there was one.

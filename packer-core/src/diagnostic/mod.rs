@@ -212,11 +212,16 @@ impl Diagnostic {
         if secrets.is_empty() {
             return;
         }
+        for value in &mut self.values {
+            if let std::borrow::Cow::Owned(scrubbed) = secrets.scrub(value.as_str()) {
+                *value = scrubbed;
+            }
+        }
         let texts = [&mut self.summary, &mut self.detail];
         let suggestions =
             self.suggestions.iter_mut().flat_map(|s| [&mut s.text].into_iter().chain(&mut s.replacement));
-        for text in texts.into_iter().chain(&mut self.help).chain(&mut self.values).chain(suggestions) {
-            if let std::borrow::Cow::Owned(scrubbed) = secrets.scrub(text.as_str()) {
+        for text in texts.into_iter().chain(&mut self.help).chain(suggestions) {
+            if let std::borrow::Cow::Owned(scrubbed) = secrets.scrub_prose(text.as_str()) {
                 *text = scrubbed;
             }
         }

@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::client::{Client, shortened};
+use super::lines::Lines;
 use crate::context::Host;
 use crate::error::{Error, Result, os_text};
 
@@ -40,18 +41,28 @@ pub(super) async fn build(
         let (api, pieces) = client.in_pieces()?;
         let mut stream = api.build_image(options, Some(credentials), Some(body));
         let mut told = Told::default();
-        while let Some(info) = stream.next().await {
-            let info = pieces.take("the engine", info)?;
-            if let Some(failure) = info.error_detail.as_ref().and_then(|detail| detail.message.as_deref()) {
-                return Err(Error::user(shortened(failure)));
-            }
-            for line in told.lines(info) {
-                if lines.send(line).await.is_err() {
-                    return Err(Error::cancelled());
+        let built = async {
+            while let Some(info) = stream.next().await {
+                let info = pieces.take("the engine", info)?;
+                if let Some(failure) = info.error_detail.as_ref().and_then(|detail| detail.message.as_deref())
+                {
+                    return Err(Error::user(shortened(failure)));
+                }
+                for line in told.lines(info) {
+                    if lines.send(line).await.is_err() {
+                        return Err(Error::cancelled());
+                    }
                 }
             }
+            Ok(())
+        };
+        let built = built.await;
+        for line in told.rest() {
+            if lines.send(line).await.is_err() {
+                break;
+            }
         }
-        Ok(())
+        built
     });
     let result = loop {
         tokio::select! {
@@ -83,6 +94,8 @@ const MOST_STEPS: usize = 1 << 16;
 #[derive(Default)]
 struct Told {
     started: HashSet<String>,
+    /// The last lines of the steps' commands as far as they came.
+    printed: HashMap<String, Lines>,
 }
 
 impl Told {
@@ -97,9 +110,13 @@ impl Told {
             }
         }
         for log in status.logs {
-            let text = String::from_utf8_lossy(&log.msg);
-            lines.extend(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned));
+            lines.extend(self.printed.entry(log.vertex).or_default().push(&log.msg));
         }
         lines
+    }
+
+    /// Lines that did not end.
+    fn rest(&mut self) -> Vec<String> {
+        self.printed.values_mut().flat_map(Lines::end).collect()
     }
 }

@@ -18,6 +18,7 @@ use tokio_util::io::ReaderStream;
 use super::Reference;
 use super::client::{Client, shortened};
 use super::credentials::{self, Credentials};
+use super::lines::Lines;
 use super::streams;
 use crate::communicator::docker::pack;
 use crate::communicator::tree::{Links, LocalTree};
@@ -279,15 +280,25 @@ impl Client {
             }
             let (api, pieces) = self.in_pieces()?;
             let mut stream = api.build_image(options, Some(credentials), Some(body_try_stream(stream)));
-            while let Some(info) = stream.next().await {
-                let info = pieces.take("the engine", info)?;
-                if let Some(failure) = info.error_detail.and_then(|detail| detail.message) {
-                    return Err(Error::user(shortened(&failure)));
+            let mut lines = Lines::default();
+            let show = |lines: Vec<String>| lines.iter().for_each(|line| show(line));
+            let built = async {
+                while let Some(info) = stream.next().await {
+                    let info = pieces.take("the engine", info)?;
+                    if let Some(failure) = info.error_detail.and_then(|detail| detail.message) {
+                        return Err(Error::user(shortened(&failure)));
+                    }
+                    match (info.stream, info.status) {
+                        (Some(text), _) => show(lines.push(text.as_bytes())),
+                        (None, Some(status)) => show(Lines::default().push(format!("{status}\n").as_bytes())),
+                        (None, None) => {}
+                    }
                 }
-                let text = info.stream.as_deref().or(info.status.as_deref()).unwrap_or_default();
-                text.lines().filter(|line| !line.trim().is_empty()).for_each(&show);
-            }
-            Ok(())
+                Ok(())
+            };
+            let built = built.await;
+            show(lines.end());
+            built
         };
         let (packed, built) = tokio::join!(packing, building);
         match (packed, built) {

@@ -16,6 +16,8 @@ mod images;
 #[cfg(feature = "docker")]
 mod in_flight;
 #[cfg(feature = "docker")]
+mod lines;
+#[cfg(feature = "docker")]
 mod login;
 #[cfg(feature = "docker")]
 mod reference;

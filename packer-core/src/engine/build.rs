@@ -134,6 +134,7 @@ impl Life<'_> {
         let builder = guard::unwound_call(|| late.make_decoded(&self.values))
             .map_err(|message| Error::internal(format!("making the builder panicked: {message}")))??;
         if late.is_deferred() {
+            prepare::register(builder.config.is_some(), || builder.component.config(), self.cx.secrets());
             let cx = PrepareContext::new(self.build.info.clone(), self.cx.run().host.clone());
             let place = self.build.location.as_ref();
             prepare::builder(late, &builder.component, &cx, place).await.into_result(())?;

@@ -205,7 +205,7 @@ impl Engine {
         self
     }
 
-    /// Checks every build of a pipeline without side effects: all findings at once, in the order of the builds.
+    /// Checks every build of a pipeline without side effects: all findings at once, in the order of the builds, without secrets.
     pub async fn prepare(&self, pipeline: &Pipeline) -> Diagnostics {
         let mut findings = match graph::Graph::of(&pipeline.builds) {
             Ok(_) => Diagnostics::new(),
@@ -214,6 +214,8 @@ impl Engine {
         for build in prepare::all(self.settled(pipeline).builds, &self.host).await {
             findings.append(build.findings);
         }
+        findings.extend(prepare::short_secrets(&pipeline.secrets, false));
+        findings.scrub(&pipeline.secrets);
         findings
     }
 
@@ -237,8 +239,9 @@ impl Engine {
     pub fn start(&self, pipeline: Pipeline) -> Result<Run, Diagnostics> {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|e| Diagnostic::error("No async runtime").detail(e.to_string()))?;
-        let pipeline = self.settled(&pipeline);
+        let mut pipeline = self.settled(&pipeline);
         let graph = graph::Graph::of(&pipeline.builds)?;
+        pipeline.notes.extend(prepare::short_secrets(&pipeline.secrets, false));
         let ledger = match (&self.ledger, &self.ledger_folder) {
             (None, Some(folder)) => Some(Arc::new(folder.create().map_err(|e| {
                 Diagnostic::error("No ledger").detail(format!("Nothing could be recovered later: {e}"))
@@ -276,9 +279,12 @@ impl Engine {
         run
     }
 
-    /// The pipeline with the engine's settings in what its components see.
+    /// The pipeline with the engine's settings in what its components see, and with its secrets known.
     fn settled(&self, pipeline: &Pipeline) -> Pipeline {
         let mut pipeline = pipeline.clone();
+        pipeline.builds.iter().for_each(|build| prepare::register_secrets(build, &pipeline.secrets));
+        // A proxy's, say.
+        self.host.env.values().for_each(|value| pipeline.secrets.add_url(value));
         for build in &mut pipeline.builds {
             let info: &mut BuildInfo = Arc::make_mut(&mut build.info);
             info.force |= self.force;

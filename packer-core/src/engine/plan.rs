@@ -137,6 +137,7 @@ impl Engine {
             let looking = if rejected { None } else { cached.as_ref() };
             planned.push(Some(build(&run, &prepared.build, rejected, looking).await));
         }
+        diagnostics.extend(prepare::short_secrets(&pipeline.secrets, true));
         diagnostics.scrub(&pipeline.secrets);
         let builds = order(&graph).into_iter().filter_map(|i| planned.get_mut(i)?.take()).collect();
         Ok(Plan { builds, diagnostics })
@@ -205,7 +206,7 @@ async fn build(
         true => vec![Reason::NeedsBuilds { names: build.needs.clone() }],
         false => Vec::new(),
     };
-    let clean = |text: &mut String| *text = secrets.scrub(text.as_str()).into_owned();
+    let clean = |text: &mut String| *text = secrets.scrub_prose(text.as_str()).into_owned();
     let admitted = build.provisioners.iter().filter(|step| step.filter.admits(&build.source));
     let mut steps: Vec<PlannedStep> =
         admitted.enumerate().map(|(i, s)| step(i + 1, s, uses.get(i), &waits, secrets)).collect();
@@ -219,7 +220,7 @@ async fn build(
         admitted.map(|step| post_processor(step, secrets)).collect()
     };
     PlannedBuild {
-        name: secrets.scrub(build.name()).into_owned(),
+        name: secrets.scrub_prose(build.name()).into_owned(),
         builder: build.info.builder_type.clone(),
         needs: build.needs.clone(),
         rejected,
@@ -243,7 +244,7 @@ fn step(
     PlannedStep {
         number,
         kind: step.kind.clone(),
-        name: secrets.scrub(&step.name).into_owned(),
+        name: secrets.scrub_prose(&step.name).into_owned(),
         configuration: shown(late.preview_config().cloned().or_else(own), secrets),
         pause_before: step.pause_before,
         timeout: step.timeout,
@@ -259,7 +260,7 @@ fn post_processor(step: &PostProcessStep, secrets: &Secrets) -> PlannedPostProce
     let own = || guard::unwound_call(|| late.preview().config()).unwrap_or_default();
     PlannedPostProcessor {
         kind: step.kind.clone(),
-        name: secrets.scrub(&step.name).into_owned(),
+        name: secrets.scrub_prose(&step.name).into_owned(),
         configuration: shown(late.preview_config().cloned().or_else(own), secrets),
         keep_input_artifact: step.keep_input_artifact,
     }

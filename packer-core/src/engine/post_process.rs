@@ -174,6 +174,7 @@ fn make(
         Error::internal(format!("making the post-processor {:?} panicked: {message}", step.kind))
     })??;
     if step.post_processor.is_deferred() {
+        prepare::register(false, || made.config(), cx.secrets());
         let cx = PrepareContext::new(build.info.clone(), cx.run().host.clone());
         let found = prepare::post_processor(made.as_ref(), &cx);
         step.post_processor.locate(found).into_result(())?;

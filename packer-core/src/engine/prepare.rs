@@ -11,11 +11,46 @@ use crate::engine::guard;
 use crate::pipeline::{Build, Late};
 use crate::post_processor::PostProcessor;
 use crate::provisioner::Provisioner;
+use crate::secrets::Secrets;
+use crate::value::Value;
 
 /// A build and what its preparation found.
 pub(crate) struct Prepared {
     pub(crate) build: Build,
     pub(crate) findings: Diagnostics,
+}
+
+/// Registers what the components of a build declare secret, where they are made by code: a template's are registered when
+/// it is read.
+pub(crate) fn register_secrets(build: &Build, secrets: &Secrets) {
+    let builder = &build.builder;
+    register(builder.preview_config().is_some(), || builder.preview().config(), secrets);
+    for step in build.provisioners.iter().chain(&build.error_cleanup) {
+        let late = &step.provisioner;
+        register(late.preview_config().is_some(), || late.preview().config(), secrets);
+    }
+    for step in build.post_processors.iter().flatten() {
+        let late = &step.post_processor;
+        register(late.preview_config().is_some(), || late.preview().config(), secrets);
+    }
+}
+
+/// The same for one component, unless that is `done`.
+pub(crate) fn register(done: bool, config: impl FnOnce() -> Option<Value>, secrets: &Secrets) {
+    if !done && let Ok(Some(config)) = guard::unwound_call(config) {
+        secrets.add_declared(&config);
+    }
+}
+
+/// What is said of secrets that are too short; `any` includes those that nobody but a component calls a secret.
+pub(crate) fn short_secrets(secrets: &Secrets, any: bool) -> Option<Diagnostic> {
+    let are_there = if any { secrets.has_short() } else { secrets.has_tiny() };
+    are_there.then(|| {
+        Diagnostic::warning("A secret is too short to be told apart").detail(
+            "A sensitive text of fewer than eight characters, or six digits, is replaced in values and in what commands \
+             print, but not where it is a part of a word or a name. A longer one is replaced everywhere.",
+        )
+    })
 }
 
 /// Prepares builds, side by side; the result has their order.

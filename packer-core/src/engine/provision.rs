@@ -224,6 +224,7 @@ fn make(build: &Build, step: &ProvisionStep, cx: &Context, values: &RunValues) -
         Error::internal(format!("making the provisioner {:?} panicked: {message}", step.kind))
     })??;
     if step.provisioner.is_deferred() {
+        prepare::register(made.config.is_some(), || made.component.config(), cx.secrets());
         let cx = PrepareContext::new(build.info.clone(), cx.run().host.clone());
         let found = prepare::provisioner(made.component.as_ref(), &cx);
         step.provisioner.locate(found).into_result(())?;

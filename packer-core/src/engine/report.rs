@@ -133,7 +133,7 @@ impl BuildReport {
             return self;
         }
         let clean = |text: &mut String| {
-            if let Cow::Owned(scrubbed) = secrets.scrub(text.as_str()) {
+            if let Cow::Owned(scrubbed) = secrets.scrub_prose(text.as_str()) {
                 *text = scrubbed;
             }
         };

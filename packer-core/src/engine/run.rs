@@ -60,6 +60,7 @@ impl Driver {
             findings.append(p.findings);
             builds.push(p.build);
         }
+        findings.scrub(&self.run.secrets);
         if !rejected.is_empty() && rejected.iter().all(|r| *r) {
             return Err(findings);
         }

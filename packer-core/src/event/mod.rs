@@ -429,7 +429,7 @@ impl Events {
     /// Tells an event.
     pub fn emit(&self, build: Option<Arc<str>>, post_processor: Option<Arc<str>>, kind: EventKind) {
         let kind = scrubbed(kind, &self.0.secrets);
-        let build = build.map(|name| match self.0.secrets.scrub(&*name) {
+        let build = build.map(|name| match self.0.secrets.scrub_prose(&*name) {
             std::borrow::Cow::Owned(scrubbed) => scrubbed.into(),
             std::borrow::Cow::Borrowed(_) => name.clone(),
         });
@@ -469,6 +469,11 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         return kind;
     }
     let clean = |text: &mut String| {
+        if let std::borrow::Cow::Owned(scrubbed) = secrets.scrub_prose(text.as_str()) {
+            *text = scrubbed;
+        }
+    };
+    let clean_value = |text: &mut String| {
         if let std::borrow::Cow::Owned(scrubbed) = secrets.scrub(text.as_str()) {
             *text = scrubbed;
         }
@@ -476,7 +481,7 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
     match &mut kind {
         EventKind::RunStarted { builds, .. } => builds.iter_mut().for_each(clean),
         EventKind::Say { text, .. } => clean(text),
-        EventKind::Output { line, .. } => clean(line),
+        EventKind::Output { line, .. } => clean_value(line),
         EventKind::BuildFailed { error, artifacts, .. } => {
             error.scrub(secrets);
             artifacts.iter_mut().for_each(|a| scrub_shown(a, &clean));
@@ -495,7 +500,7 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         EventKind::ProvisionerStarted { name, .. } | EventKind::PostProcessorStarted { name, .. } => {
             clean(name);
         }
-        EventKind::Outputs { outputs } => outputs.values_mut().for_each(|v| scrub_json(v, &clean)),
+        EventKind::Outputs { outputs } => outputs.values_mut().for_each(|v| scrub_json(v, &clean_value)),
         EventKind::PluginProvided { name, source, version } => {
             [name, source, version].into_iter().for_each(clean)
         }
@@ -503,7 +508,7 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         EventKind::Retrying { error, .. } | EventKind::FailureIgnored { error } => error.scrub(secrets),
         EventKind::Asked { question } => clean(question),
         EventKind::Diagnostic { diagnostic } => diagnostic.scrub(secrets),
-        EventKind::Data { fields, .. } => fields.values_mut().for_each(clean),
+        EventKind::Data { fields, .. } => fields.values_mut().for_each(clean_value),
         EventKind::ResourceOwned { resource } | EventKind::ResourceReleased { resource } => {
             clean(&mut resource.name);
         }

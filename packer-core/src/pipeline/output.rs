@@ -126,7 +126,7 @@ fn shown(value: &Value, secrets: &Secrets) -> serde_json::Value {
         }
         Data::Map(_, entries) | Data::Object(entries) => entries
             .iter()
-            .map(|(key, item)| (secrets.scrub(&**key).into_owned(), shown(item, secrets)))
+            .map(|(key, item)| (secrets.scrub_prose(&**key).into_owned(), shown(item, secrets)))
             .collect::<serde_json::Map<_, _>>()
             .into(),
         Data::String(text) => secrets.scrub(&**text).into_owned().into(),

@@ -3,8 +3,7 @@
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::language::eval::Scope;
 use crate::language::syntax::Attribute;
-use crate::secrets::Secrets;
-use crate::value::{Data, Type, Value, convert};
+use crate::value::{Type, Value, convert};
 
 /// A text, which may be neither null nor unknown.
 pub(super) fn text(attribute: &Attribute, scope: &Scope, diagnostics: &mut Diagnostics) -> Option<String> {
@@ -125,27 +124,4 @@ pub(super) fn unsuitable(attribute: &Attribute, why: &str) -> Diagnostic {
     Diagnostic::error("Unsuitable value type")
         .detail(format!("The value of {:?} does not fit: {why}.", attribute.name.as_str()))
         .at(attribute.value_location())
-}
-
-/// Registers every text in what is sensitive of a value as a secret.
-pub(super) fn register_sensitive(value: &Value, secrets: &Secrets) {
-    let mut pending = vec![value];
-    while let Some(value) = pending.pop() {
-        match value.is_sensitive() {
-            true => register_secrets(value, secrets),
-            false if value.contains_sensitive() => pending.extend(value.children()),
-            false => {}
-        }
-    }
-}
-
-/// Registers every text in a value as a secret.
-pub(super) fn register_secrets(value: &Value, secrets: &Secrets) {
-    let mut pending = vec![value];
-    while let Some(value) = pending.pop() {
-        if let Data::String(text) = value.data() {
-            secrets.add(text);
-        }
-        pending.extend(value.children());
-    }
 }

@@ -89,6 +89,7 @@ impl Template {
             provisioners: build.provisioners.iter().map(step).collect(),
             post_processors: build.post_processors.iter().map(|s| s.iter().map(step).collect()).collect(),
         });
+        diagnostics.scrub(&evaluated.secrets);
         let inspection = Inspection {
             variables: pairs(&evaluated.variables),
             locals: pairs(&evaluated.locals)
@@ -108,13 +109,13 @@ impl Template {
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(legacy) = &self.legacy {
-            return f.write_str(&self.secrets.scrub(legacy.to_string()));
+            return f.write_str(&self.secrets.scrub_prose(legacy.to_string()));
         }
         let mut text = format!("Packer Inspect: HCL2 mode\n\n{}> builds:\n", self.sections());
         for (i, build) in self.builds.iter().enumerate() {
             build.write(i, &mut text);
         }
-        f.write_str(&self.secrets.scrub(text))
+        f.write_str(&self.secrets.scrub_prose(text))
     }
 }
 
@@ -124,12 +125,12 @@ impl Inspection {
         if self.legacy.is_some() {
             let shown = |(name, value): &(String, Value)| match value.is_sensitive() {
                 true => format!("{name}: {REDACTED},\n"),
-                false => format!("{name}: {},\n", print(value)),
+                false => format!("{name}: {},\n", self.secrets.scrub(print(value))),
             };
             let text: String = self.variables.iter().map(shown).collect();
-            return self.secrets.scrub(format!("\n{text}")).into_owned();
+            return self.secrets.scrub_prose(format!("\n{text}")).into_owned();
         }
-        self.secrets.scrub(self.sections()).into_owned()
+        self.secrets.scrub_prose(self.sections()).into_owned()
     }
 
     fn sections(&self) -> String {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::data::{DataBlock, Read};
-use super::decode;
 use super::graph::Graph;
 use super::locals::Local;
 use super::setting::Setting;
@@ -106,10 +105,11 @@ fn evaluate_local(
     if diagnostics.len() > before {
         return None;
     }
+    let value = value.sensitive_if(local.sensitive);
     if local.sensitive {
-        decode::register_secrets(&value, &setting.secrets);
+        setting.secrets.add_sensitive(&value);
     }
-    Some(value.sensitive_if(local.sensitive))
+    Some(value)
 }
 
 enum Node<'a> {

@@ -51,6 +51,7 @@ impl<'a> Setting<'a> {
         capabilities.clock = inputs.clock.clone();
         capabilities.started = inputs.clock.now();
         let secrets = Secrets::new();
+        inputs.host.env.values().for_each(|value| secrets.add_url(value));
         capabilities.secrets = secrets.clone();
         let events = Events::new(inputs.clock.clone(), secrets.clone(), inputs.sinks.clone());
         let ledger = Arc::new(MemoryLedger::new());
@@ -132,7 +133,8 @@ impl<'a> Setting<'a> {
     /// What the `{{ … }}` of a data source knows.
     pub(super) fn interpolation(&self) -> Interpolation {
         let pwd = Some(PathBuf::from(&self.cwd));
-        Interpolation { started: self.started(), pwd, ..Interpolation::default() }
+        let secrets = self.secrets.clone();
+        Interpolation { started: self.started(), pwd, secrets, ..Interpolation::default() }
     }
 
     /// The folder that relative paths start from.

@@ -339,7 +339,7 @@ impl Values {
                 }
                 Some(assigned) => {
                     let value = assigned.value.clone().sensitive_if(variable.sensitive);
-                    decode::register_sensitive(&value, secrets);
+                    secrets.add_sensitive(&value);
                     for rule in &variable.rules {
                         rule.check(variable, &value, assigned, setting, diagnostics);
                     }

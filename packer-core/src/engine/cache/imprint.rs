@@ -13,6 +13,9 @@ use crate::value::{Data, Value};
 /// How many bytes of a field's value are remembered to show later what it was.
 const SHOWN: usize = 200;
 
+/// How a secret is shown.
+const HIDDEN: &str = "\"<sensitive>\"";
+
 /// How many files of a step are remembered by name; of more only the paths that the step names.
 const NAMED: usize = 1000;
 
@@ -76,7 +79,10 @@ impl Imprint {
     pub(crate) fn changes(&self, earlier: &Self, of_builder: bool) -> Vec<Reason> {
         let mut reasons = Vec::new();
         for (field, from, to) in differences(&earlier.fields, &self.fields) {
-            let (from, to) = (from.map(|f| f.shown.clone()), to.map(|f| f.shown.clone()));
+            // What is secret now may have been in clear when nobody had said so.
+            let hide = to.is_some_and(|to| to.shown == HIDDEN);
+            let from = from.map(|f| if hide { HIDDEN.to_owned() } else { f.shown.clone() });
+            let to = to.map(|f| f.shown.clone());
             reasons.push(match of_builder {
                 true => Reason::BuilderConfiguration { field, from, to },
                 false => Reason::Configuration { field, from, to },
@@ -144,13 +150,13 @@ pub(crate) fn masked(value: &Value, secrets: &Secrets) -> serde_json::Value {
     }
     match value.data() {
         Data::Unknown(_) => "<unknown>".into(),
-        Data::String(text) => secrets.scrub(&**text).into_owned().into(),
+        Data::String(text) => secrets.scrub_prose(&**text).into_owned().into(),
         Data::List(_, items) | Data::Set(_, items) | Data::Tuple(items) => {
             Json::Array(items.iter().map(|v| masked(v, secrets)).collect())
         }
         Data::Map(_, fields) | Data::Object(fields) => {
             let field = |(name, v): (&std::sync::Arc<str>, &Value)| {
-                (secrets.scrub(&**name).into_owned(), masked(v, secrets))
+                (secrets.scrub_prose(&**name).into_owned(), masked(v, secrets))
             };
             Json::Object(fields.iter().map(field).collect())
         }
@@ -196,6 +202,17 @@ mod tests {
             assert!(!stored.contains(&format!("{secret}\"")), "{secret} in {stored}");
         }
         assert!(after.changes(&after, false).is_empty());
+    }
+
+    #[test]
+    fn what_has_become_a_secret_is_not_told_as_it_was() {
+        let open = imprint(Value::object([("pw", Value::from("OldPw11111"))]));
+        let secret = imprint(Value::object([("pw", Value::from("NewPw22222").sensitive())]));
+        let words: Vec<String> = secret.changes(&open, true).iter().map(Reason::to_string).collect();
+        assert_eq!(
+            words,
+            ["configuration field pw of the builder changed (it shows as \"<sensitive>\" before and after)"]
+        );
     }
 
     #[test]

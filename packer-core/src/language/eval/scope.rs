@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::functions::{Capabilities, Functions, LAZY};
+use crate::secrets::Secrets;
 use crate::value::Value;
 
 /// The variables and functions that expressions see. Scopes nest; inner names hide outer ones. Cheap to clone.
@@ -126,6 +127,11 @@ impl Scope {
     /// The root through which a name can be reached that is none itself: `var` for the name of a variable.
     pub(super) fn holder_of(&self, name: &str) -> Option<&'static str> {
         ["var", "local"].into_iter().find(|root| self.variable(root).is_some_and(|v| v.get(name).is_some()))
+    }
+
+    /// Where secrets are registered that are read with this scope; `None` for one without functions.
+    pub(crate) fn secrets(&self) -> Option<&Secrets> {
+        self.functions().map(|functions| &functions.capabilities.secrets)
     }
 
     pub(super) fn functions(&self) -> Option<&Arc<FunctionScope>> {

@@ -11,6 +11,7 @@ use super::data::Data;
 use super::{FunctionTable, Kind, Signature, TemplateError, printf};
 use crate::facts::BuildInfo;
 use crate::language::go_time;
+use crate::secrets::Secrets;
 
 /// The longest text that a function may make.
 const MAX_LENGTH: usize = 64 << 20;
@@ -39,6 +40,8 @@ pub struct Interpolation {
     pub variables_section: Option<VariablesSection>,
     /// `{{clean_resource_name}}`, where the component has one.
     pub clean_resource_name: Option<fn(&str) -> String>,
+    /// Learns what a configuration that is rendered with this holds of secrets.
+    pub secrets: Secrets,
 }
 
 /// A function of the outside world, `vault`, `consul_key`, `aws_secretsmanager` or `aws_secretsmanager_raw`: its name

@@ -105,9 +105,10 @@ impl Console {
         if self.legacy.is_none() {
             return self.inspection.values();
         }
-        let line = |(name, value): &(String, Value)| format!("{name}: {},\n", print(value));
+        let secrets = &self.inspection.secrets;
+        let line = |(name, value): &(String, Value)| format!("{name}: {},\n", secrets.scrub(print(value)));
         let lines: String = self.inspection.variables.iter().map(line).collect();
-        self.inspection.secrets.scrub(lines).into_owned()
+        secrets.scrub_prose(lines).into_owned()
     }
 
     /// The value of an expression; of a text with `{{ … }}`, rendered until nothing changes any more,

@@ -40,15 +40,15 @@ impl<'a> Writer<'a> {
 
     /// Says what cannot be said in a template.
     pub(super) fn refuse(&mut self, what: &str, why: &str) {
-        let what = self.secrets.scrub(what);
-        let why = self.secrets.scrub(why);
+        let what = self.secrets.scrub_prose(what);
+        let why = self.secrets.scrub_prose(why);
         self.found
             .push(Diagnostic::error(format!("No template can say {what}")).detail(format!("Why: {why}.")));
     }
 
     /// A name is written as it is: it may be no secret, and it must come back.
     pub(super) fn check_name(&mut self, name: &str, who: &str) {
-        if matches!(self.secrets.scrub(name), std::borrow::Cow::Owned(_)) {
+        if matches!(self.secrets.scrub_prose(name), std::borrow::Cow::Owned(_)) {
             self.refuse(who, "there is a secret in a name of it");
         }
         if &*normalize(name) != name {

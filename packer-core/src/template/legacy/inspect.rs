@@ -79,7 +79,7 @@ impl Legacy {
             document.builders.iter().map(|b| (b.name.text.to_string(), b.kind.text.to_string())).collect();
         builders.sort();
         let legacy = LegacyInspection {
-            description: known.secrets.scrub(document.description.as_str()).into_owned(),
+            description: known.secrets.scrub_prose(document.description.as_str()).into_owned(),
             variables: variables.collect(),
             builders,
             provisioners: document.provisioners.iter().map(|p| p.kind.text.to_string()).collect(),

@@ -298,6 +298,9 @@ fn decode<T: ?Sized>(
     found: &mut Diagnostics,
 ) -> Option<Arc<T>> {
     let mut own = Diagnostics::new();
+    for object in [Some(object), over].into_iter().flatten() {
+        kind.schema.register(&object.value(), &interpolation.secrets);
+    }
     let places = object.places();
     let config = Config::from_json_at(&kind.schema, &object.value(), &|path| places.of(path), &mut own);
     let over = match over {

@@ -359,8 +359,8 @@ async fn secrets_come_from_the_functions_that_hcl_templates_call() {
         "sensitive-variables": ["v"], "builders": [{"type": "b", "text": "{{user `v`}}"}]}"#;
     let pipeline = evaluate(text, Inputs::new().functions(functions.clone()).host(host)).await.unwrap();
     let found = lines(&Engine::new().prepare(&pipeline).await);
-    assert!(found.contains("p/k@here c@here n/-@here n/k@here"), "{found}");
-    assert!(!pipeline.secrets.scrub(found.as_str()).contains("p/k@here"));
+    assert!(!found.contains("p/k@here"), "{found}");
+    assert_eq!(pipeline.secrets.scrub("p/k@here c@here n/-@here n/k@here"), "<sensitive>");
     let text = r#"{"builders": [{"type": "b", "text": "{{vault `p` `k`}}"}]}"#;
     let found = prepared(text, Inputs::new().functions(functions)).await;
     assert!(found.contains("Vault vars are only allowed in the variables section"), "{found}");

@@ -12,7 +12,6 @@ mod hcl;
 mod names;
 mod plugins;
 mod read;
-mod read;
 mod steps;
 mod template;
 mod text;
