@@ -12,11 +12,7 @@ use crate::cache::CacheFlags;
 use crate::flags::{self, Flag};
 use crate::template::TemplateFlags;
 use crate::ui::{Format, Look};
-<<<<<<< HEAD
 use crate::{FAILED, OK, Session, registry};
-=======
-use crate::{FAILED, OK, Session};
->>>>>>> host
 
 pub(crate) const USAGE: &str = "Usage: packer build [options] TEMPLATE
 
@@ -154,12 +150,8 @@ async fn run_pipeline(mut session: Session, flags: BuildFlags, pipeline: Pipelin
         .parallel(usize::try_from(flags.parallel).unwrap_or(0))
         .on_error(on_error)
         .force(flags.force)
-<<<<<<< HEAD
         .debug(flags.debug)
         .registry(registry());
-=======
-        .debug(flags.debug);
->>>>>>> host
     if flags.use_cache {
         engine = engine.cache(flags.cache.cache(&session));
     }

@@ -34,11 +34,7 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use packer_core::template::LARGEST_FILE;
-<<<<<<< HEAD
 use packer_core::{Diagnostic, Engine, Host, LedgerFolder, Registry};
-=======
-use packer_core::{Diagnostic, Engine, Host, Registry};
->>>>>>> host
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 

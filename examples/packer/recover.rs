@@ -2,12 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-<<<<<<< HEAD
 use packer_core::Event;
 use packer_core::engine::{LedgerState, Recovery};
-=======
-use packer_core::{Event, FileLedger, Ledger};
->>>>>>> host
 use tokio::sync::mpsc;
 
 use crate::flags;
@@ -66,38 +62,12 @@ pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
 }
 
 /// Works through one ledger; whether nothing is left in it.
-<<<<<<< HEAD
 async fn recover(session: &Session, recovery: &Recovery, path: &Path) -> bool {
     let ledger = recovery.file(path).await;
     for fault in &ledger.faults {
         session.ui.error(fault);
     }
     for resource in &ledger.report.released {
-=======
-async fn recover(session: &Session, path: &Path) -> bool {
-    // Opening makes what is not there.
-    let opened = match path.try_exists() {
-        Ok(true) => FileLedger::open(path),
-        Ok(false) => Err(packer_core::Error::io("open", path, std::io::ErrorKind::NotFound.into())),
-        Err(e) => Err(packer_core::Error::io("open", path, e)),
-    };
-    let ledger = match opened {
-        Ok(ledger) => Arc::new(ledger),
-        // The run that has it open will see to it itself.
-        Err(error) if error.is_retryable() => {
-            session.ui.say(&format!("Left alone: {error}"));
-            return true;
-        }
-        Err(error) => {
-            session.ui.error(&error.to_string());
-            return false;
-        }
-    };
-    let sink = session.ui.sink(Look { color: false, timestamps: false }, &session.env);
-    let engine = session.engine().events(move |event: &Event| sink.event(event));
-    let report = engine.recover(ledger.clone(), &registry()).await;
-    for resource in &report.released {
->>>>>>> host
         session.ui.say(&format!("Removed {resource}"));
     }
     match ledger.state {

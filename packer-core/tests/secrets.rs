@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use packer_core::StepInputs as Reads;
 use packer_core::config;
 use packer_core::engine::Cache;
 use packer_core::event::{JsonLines, MachineReadable, PackerLines, Timeline};
-use packer_core::provisioner::Inputs as Reads;
 use packer_core::template::{Inputs, Template};
 use packer_core::testing::{FakeBuilder, TempFolder};
 use packer_core::{

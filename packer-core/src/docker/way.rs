@@ -227,12 +227,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 }
 
-<<<<<<< HEAD
-#[cfg(all(test, unix))]
-=======
 #[cfg(test)]
 #[cfg(unix)]
->>>>>>> host
 mod tests {
     use std::path::Path;
 

@@ -1,10 +1,5 @@
-<<<<<<< HEAD
 //! What components are written with: work off the async threads, files that appear whole, temporary files, `{{ … }}` at
 //! run time, digests of files, free ports, bodies of HTTP answers, scripts, local programs that never outlive the work.
-=======
-//! What components are written with: work off the async threads, files that appear whole, temporary files, bodies of HTTP
-//! answers, `{{ … }}` at run time, digests of files, free ports, scripts and local programs.
->>>>>>> host
 
 pub mod blocking;
 mod body;
