@@ -75,11 +75,9 @@ fn value(name: &str, kind: &Kind, secrets: &mut Secrets) -> String {
 /// What a component needs besides, so that it can be prepared.
 fn besides(kind: &str) -> String {
     match kind {
-        "null" => format!(
-            "  communicator         = \"ssh\"\n  ssh_host             = \"127.0.0.1\"\n  ssh_port             = 1\n  \
+        "null" => "  communicator         = \"ssh\"\n  ssh_host             = \"127.0.0.1\"\n  ssh_port             = 1\n  \
              ssh_username         = \"u\"\n  ssh_timeout          = \"1s\"\n  ssh_bastion_host     = \"127.0.0.1\"\n  \
-             ssh_bastion_port     = 1\n  ssh_bastion_username = \"u\"\n"
-        ),
+             ssh_bastion_port     = 1\n  ssh_bastion_username = \"u\"\n".to_owned(),
         "docker" => format!(
             "  image = \"{NOBODY}/x/y\"\n  commit = true\n  login = true\n  login_server = \"{NOBODY}\"\n  \
              login_username = \"u\"\n"

@@ -109,10 +109,9 @@ impl Secrets {
     pub(crate) fn add_declared(&self, value: &Value) {
         each_leaf(value, &mut |leaf, marked| match leaf.data() {
             Data::String(text) if !marked || text.contains(PLACEHOLDER) => {}
+            Data::String(text) if text.trim().is_empty() => {}
             Data::String(text) if finder::is_everywhere(text.trim()) => {
-                if !text.trim().is_empty() {
-                    self.0.short.fetch_max(SHORT, Ordering::Relaxed);
-                }
+                self.0.short.fetch_max(SHORT, Ordering::Relaxed);
             }
             Data::String(text) => drop(self.insert(text)),
             Data::Number(number) if marked => self.add_number(&number.to_string()),

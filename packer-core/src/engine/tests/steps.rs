@@ -107,7 +107,7 @@ async fn steps_that_are_cancelled_finish_and_the_report_says_where_it_hung() {
     let report = run.report().await.unwrap();
     all_finish(&world.recorder.events());
     let cancelled = ("cancelled".to_owned(), Fault::Cancelled);
-    assert_eq!(ends(&world, &report, "inner"), [cancelled.clone()]);
+    assert_eq!(ends(&world, &report, "inner"), std::slice::from_ref(&cancelled));
     assert_eq!(ends(&world, &report, "outer"), [cancelled]);
     let hung = |name: &str| report.build(name).unwrap().error.as_ref().unwrap().step().unwrap();
     assert_eq!(

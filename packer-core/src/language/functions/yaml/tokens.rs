@@ -207,7 +207,7 @@ impl<'t> Tokens<'t> {
     }
 
     fn fetch(&mut self) -> Result<()> {
-        self.to_next_token();
+        self.skip_to_token();
         self.drop_stale_keys()?;
         self.unroll(self.mark.column as isize);
         if self.is_end() {
@@ -311,7 +311,7 @@ impl<'t> Tokens<'t> {
     }
 
     /// Goes past white space and comments. A tab does not stand where a key may begin a line.
-    fn to_next_token(&mut self) {
+    fn skip_to_token(&mut self) {
         if self.at == 0 && self.text.starts_with('\u{feff}') {
             self.skip();
         }
