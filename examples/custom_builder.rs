@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use packer_core::event::PackerLines;
+use packer_core::template::{Inputs, Template};
 use packer_core::{
     Artifact, Build, Builder, Command, Communicator, Context, Diagnostic, Diagnostics, Engine, Error,
     ExitStatus, Facts, Globs, Machine, Pipeline, PrepareContext, Prepared, Registry, Resource, Result,
@@ -134,6 +135,22 @@ impl Communicator for Inside {
     }
 }
 
+const TEMPLATE: &str = r#"
+variable "folder" {}
+
+source "folder" "site" {
+  output = var.folder
+}
+
+build {
+  sources = ["folder.site"]
+
+  provisioner "shell" {
+    inline = ["echo 'made by ${build.ID}' > about.txt"]
+  }
+}
+"#;
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let output = std::env::temp_dir().join("packer-custom-builder").display().to_string();
@@ -143,9 +160,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         "ls -R",
     ]));
     let engine = Engine::new().events(PackerLines::new(std::io::stderr())).force(true);
-    engine.run(Pipeline::of([build])).await?;
+    let report = engine.run(Pipeline::of([build])).await?;
+    if !report.succeeded() {
+        return Err("the build in code failed".into());
+    }
 
-    // Templates use it by the name it is registered under: `source "folder" "site" { output = "site" }`.
-    Registry::new().builder::<Folder>("folder");
-    Ok(())
+    // Templates use it by the name it is registered under.
+    let mut registry = Registry::new();
+    registry.builder::<Folder>("folder");
+    packer_provisioners::register(&mut registry);
+    let template = Template::from_texts([("site.pkr.hcl", TEMPLATE)])?;
+    let folder = std::env::temp_dir().join("packer-custom-builder-template").display().to_string();
+    let pipeline = template.evaluate(&registry, Inputs::new().var("folder", folder)).await?;
+    let report = engine.run(pipeline).await?;
+    if report.succeeded() { Ok(()) } else { Err("the build failed".into()) }
 }

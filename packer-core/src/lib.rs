@@ -84,7 +84,7 @@
 //!
 //! Ready-made builders, provisioners and post-processors are in `packer-builders`, `packer-provisioners` and
 //! `packer-postproc`; [`template`] loads them from `.pkr.hcl` files and legacy JSON templates; [`Registry`] is where a host lists what
-//! templates may use.
+//! templates may use. The [`manual`] shows how to embed the library and how to write components.
 
 pub mod artifact;
 #[cfg(feature = "aws-requests")]
@@ -106,6 +106,7 @@ pub mod facts;
 pub mod kit;
 pub mod language;
 pub mod ledger;
+pub mod manual;
 pub mod pipeline;
 pub mod post_processor;
 pub mod provisioner;

@@ -1,0 +1,97 @@
+//! What differs from Packer 1.16, and why.
+//!
+//! Templates that work there work here unchanged; the recorded answers of Packer are replayed by this project's tests. Where
+//! it answers differently on purpose, a line of `packer-core/tests/conformance/differences.list` in the repository names the
+//! case and the reason. This page says the same in words.
+//!
+//! # Failures destroy less
+//!
+//! - A post-processor that fails leaves the artifact in place, and the report names it. In Packer the image of an hour is
+//!   deleted because a checksum could not be written.
+//! - Each sequence of post-processors that fails is reported, not only the first.
+//! - A download that fails leaves the local file as it was, and no half file where there was none.
+//!
+//! # Time
+//!
+//! - `pause_before` and `timeout` both apply, and the pause is not part of the timeout. In Packer one replaces the other.
+//! - Each retry gets the whole timeout anew.
+//!
+//! # Files in and out of machines
+//!
+//! - Names are quoted for the machine's shell: `$`, quotes, blanks and `;` are parts of names and nothing else.
+//! - A pattern's files are downloaded *into* the destination folder, which is made. In Packer they may end up in one file.
+//! - The destination folder of a folder upload is made; the missing folder of a file upload is an error, not a file of its
+//!   name.
+//! - `~/` is the home folder with SFTP too, and links are followed with SFTP as with scp.
+//! - Where the server has no SFTP, or its shell talks before it is asked, files move through plain commands. So
+//!   `ssh_file_transfer_method` decides less than in Packer, and less can go wrong.
+//! - Folders come out of containers.
+//!
+//! # SSH
+//!
+//! - Host keys can be checked (`ssh_host_key`, `ssh_known_hosts_file`, `ssh_host_key_checking`). As in Packer, they are not
+//!   unless one of these is given.
+//! - `ssh_bastion_username` is `ssh_username` where it is not given.
+//! - Ports in tunnels are checked before anything starts.
+//! - The status of a signal is 128 and its number for every signal; `valid_exit_codes` may hold the number of a
+//!   broken connection, 2300218, as Packer's own message says.
+//!
+//! # Secrets
+//!
+//! - Passwords of the connection are masked in all output, also where the machine itself prints them.
+//! - What `vault`, `consul_key` and `aws_secretsmanager` answer is sensitive.
+//!
+//! # The language
+//!
+//! - Lengths of texts follow the current Unicode standard; Packer's is of 2020.
+//! - Parsing goes on behind a mistake: one run names all of them.
+//! - There is more that a template may say ([extensions](crate::template::extensions): `for_each`, `when`, `inputs`, `artifacts`,
+//!   `output`). All of it is opt-in; [`Template::portability`](crate::template::Template::portability), which is
+//!   `packer validate -portable`, warns of each use.
+//!
+//! # `hcl2_upgrade`
+//!
+//! Where Packer's result is refused by Packer itself, or means something else than the old template, what is written here
+//! means what the old one meant. The list of differences has every rule; the ones that are met most:
+//!
+//! - `override` of a provisioner is kept.
+//! - `only` and `except` name sources as the new template names them, those of post-processors too. The old names match
+//!   nothing there: `only` would leave a step out everywhere.
+//! - A source's body does not come to refer to `build.*`, which does not exist there.
+//! - What cannot stand in a name becomes `_`; a name that is taken gets a number.
+//! - In known components texts become the lists, numbers and blocks that the component has.
+//! - `{{vault}}`, `{{consul_key}}` and `{{aws_secretsmanager}}` become the functions of the same names.
+//! - A part that cannot be converted leaves the others alone.
+//!
+//! # Plugins
+//!
+//! There are none to install: components are Rust types that are compiled into the host, or registered by it. `required_plugins`
+//! are answered for what is [provided](crate::Registry::provides), whatever version they ask for; each is told as an event.
+//! Packer's own plugins cannot be run.
+//!
+//! | Packer's Go SDK | here |
+//! |---|---|
+//! | `ConfigSpec`, `hcl2-schema`, `mapstructure` | `#[derive(Deserialize, JsonSchema)]` on the component |
+//! | `Prepare` returns variables, warnings, error | [`prepare`](crate::Builder::prepare) and [`variables`](crate::Builder::variables) |
+//! | `Run` of a builder: steps in a state bag, hooks | [`launch`](crate::Builder::launch) and [`capture`](crate::Machine::capture); the engine runs provisioners between them |
+//! | `Cleanup` of each step | [`Context::own`](crate::Context::own) before, [`release`](crate::Builder::release) after |
+//! | `multistep.StateBag` | fields of one's [`Machine`](crate::Machine) |
+//! | `StepConnect`, `communicator.Config` | [`CommunicatorConfig`](crate::CommunicatorConfig), flattened, and [`connect`](crate::CommunicatorConfig::connect) |
+//! | `generatedData`, `StateBag.Put` | [`Facts`](crate::Facts) |
+//! | `packer.Ui` | [`Context::say`](crate::Context::say), [`step`](crate::Context::step), [`progress`](crate::Context::progress) |
+//! | `interpolate.Context` | [`GoTemplate`](crate::config::GoTemplate), [`kit::render`](crate::kit::render()) |
+//! | `packer.Artifact` with `Destroy` | [`Artifact`](crate::Artifact), data that owns resources |
+//! | `packersdk.LogSecretFilter` | [`Secrets`](crate::Secrets) |
+//! | `RegisterBuilder`, a process for each plugin | [`Registry::builder`](crate::Registry::builder), one process |
+//! | acceptance tests | [`testing`](crate::testing): a suite for every trait |
+//!
+//! # The command line
+//!
+//! The library has none; the program `packer` in the folder `examples` answers Packer's commands and has `plan`, `cache`,
+//! `recover` and `schema` beside them. A second Ctrl-C abandons cleanup and says what is left; `packer recover` releases it
+//! later, also after `kill -9`.
+//!
+//! # What is not there
+//!
+//! HCP Packer (its blocks are read, and nothing is sent), Packer's plugins, and the components that the table "What works
+//! today" of the README does not list.
