@@ -139,7 +139,8 @@ fn template(work: &Path) {
     fs::write(work.join("t.pkr.hcl"), text).unwrap();
 }
 
-/// Kills the program when it has told its Nth event, for every N, and recovers.
+/// Kills the program when it has told its Nth event, for every N, and recovers: nothing is left but, once it was complete,
+/// the artifact.
 fn killed_at_every_instant(engine: &Dockerd) {
     let work = engine.path().join("killed");
     fs::create_dir_all(&work).unwrap();
@@ -151,7 +152,7 @@ fn killed_at_every_instant(engine: &Dockerd) {
     engine.docker(&["tag", IMAGE, "packer-commit:bystander"]);
     engine.docker(&["volume", "create", "bystander"]);
     let before = engine.inventory();
-    let mut instant = 0;
+    let (mut instant, mut complete) = (0, 0);
     loop {
         instant += 1;
         let mut build =
@@ -162,6 +163,15 @@ fn killed_at_every_instant(engine: &Dockerd) {
             break;
         }
         succeeds(packer(engine, &work).arg("recover"));
+        let left: Vec<_> = engine.inventory().into_iter().filter(|item| !before.contains(item)).collect();
+        let (images, names): (Vec<_>, Vec<_>) = left.iter().partition(|item| item.starts_with("sha256:"));
+        let is_name = |item: &&String| ["<none>:<none>", "killed/image:1"].contains(&item.as_str());
+        assert!(names.iter().all(is_name), "after a kill at event {instant}: {left:?}");
+        assert!(images.len() <= 1, "after a kill at event {instant}: {left:?}");
+        if let [image] = images[..] {
+            complete += 1;
+            engine.docker(&["rmi", "-f", image]);
+        }
         assert_eq!(engine.inventory(), before, "after a kill at event {instant}");
         for folder in ["tmp", "home/.config/packer", "cache/ledger"] {
             let left: Vec<_> =
@@ -170,6 +180,7 @@ fn killed_at_every_instant(engine: &Dockerd) {
         }
     }
     assert!(instant > 15, "the build told only {instant} events");
+    assert!(0 < complete && complete < instant / 2, "{complete} of {instant} kills left an artifact");
 }
 
 /// Whether the build ended before it had told so many events of steps and resources.

@@ -150,10 +150,15 @@ struct Stored {
 
 fn parse(place: &str, text: &[u8]) -> Result<ConfigFile> {
     // The parser's own message may quote the text, which holds secrets.
-    serde_json::from_slice(text).map_err(|e| {
-        let (line, column) = (e.line(), e.column());
+    let wrong = |line: usize, column: usize| {
         Error::user(format!("{place}: not a Docker configuration (line {line}, column {column})"))
-    })
+    };
+    let file = serde_json::from_slice(text).map_err(|e| wrong(e.line(), e.column()))?;
+    // The values of a list would count as those of the fields, in their order.
+    match text.trim_ascii_start().starts_with(b"{") {
+        true => Ok(file),
+        false => Err(wrong(1, 1)),
+    }
 }
 
 impl ConfigFile {
