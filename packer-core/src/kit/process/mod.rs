@@ -1,7 +1,7 @@
 //! Local programs: their output shown or captured, and nothing left running when the work ends early, is cancelled, or the
 //! whole process is killed.
 //!
-//! A program leads a process group of its own and is a [`Resource`] in the ledger before it exists. It and all that it
+//! A program leads a process group of its own and is a [`Resource`](crate::Resource) in the ledger before it exists. It and all that it
 //! starts carry a mark of the resource in their environment ([`MARK`]); by that, and by the group as long as its leader
 //! lives (told by its number and the time of its start), the engine finds them again: at the end of the build, and from
 //! the ledger in a later process. That takes Linux's `/proc`; on other systems the group (on Windows: the tree) is killed
