@@ -133,7 +133,7 @@ impl Fitter<'_> {
             Data::Number(n) => n.trunc().to_bigint().and_then(|n| i128::try_from(n).ok()),
             Data::Bool(b) => Some(i128::from(*b)),
             Data::String(text) if text.is_empty() => Some(0),
-            Data::String(text) => match crate::language::go_template::parse_integer(text) {
+            Data::String(text) => match crate::language::go_template::constants::integer(text) {
                 Some(number) => Some(number),
                 None => {
                     self.tell(path, &format!("{} is no whole number", shown(value, text)));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::calendar::Moment;
 use super::yaml::{Event, Events, Fault, Mark, Style};
-use crate::language::go_template::parse_integer;
+use crate::language::go_template::constants::integer as parse_integer;
 use crate::value::{Data, Number, Type, Value, convert, normalize};
 
 /// How many nodes a document may have, those of aliases counted wherever they are used.

@@ -5,7 +5,7 @@
 
 mod ast;
 mod builtins;
-mod constants;
+pub(crate) mod constants;
 mod data;
 mod exec;
 mod functions;
@@ -17,7 +17,6 @@ use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use ast::{Command, Node, Operand, OperandKind, Pipe};
-pub(crate) use constants::integer as parse_integer;
 pub use data::Data;
 pub use functions::{Interpolation, OutsideFunction, VariablesSection, placeholders};
 pub(crate) use printf::sprintf;
