@@ -84,9 +84,11 @@ impl Sshd {
     /// Ends the server and all its connections.
     pub fn down(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        self.signal_sessions_of(child.id(), Signal::Kill);
+        // First nobody gets in any more: whoever loses a connection may come again at once.
+        let sessions = descendants(child.id());
         let _ = child.kill();
         let _ = child.wait();
+        signal_sessions(&sessions, Signal::Kill);
     }
 
     /// The port.
@@ -132,24 +134,29 @@ impl Sshd {
 
     /// Kills the processes that serve the connections, as a crash would; the server goes on.
     pub fn kill_sessions(&self) -> usize {
-        self.child.as_ref().map_or(0, |child| self.signal_sessions_of(child.id(), Signal::Kill))
+        self.signal_all(Signal::Kill)
     }
 
     /// Stops the processes that serve the connections: they neither answer nor end, as if the line were cut.
     pub fn freeze_sessions(&self) -> usize {
-        self.child.as_ref().map_or(0, |child| self.signal_sessions_of(child.id(), Signal::Stop))
+        self.signal_all(Signal::Stop)
     }
 
-    fn signal_sessions_of(&self, server: u32, signal: Signal) -> usize {
-        let sessions = descendants(server);
-        for process in &sessions {
-            let name = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-            // The commands they run are left alone.
-            if name.starts_with("sshd") {
-                signal.send(*process);
-            }
+    fn signal_all(&self, signal: Signal) -> usize {
+        let processes = self.child.as_ref().map_or_else(Vec::new, |child| descendants(child.id()));
+        signal_sessions(&processes, signal);
+        processes.len()
+    }
+}
+
+/// Sends a signal to those of the processes that serve connections.
+fn signal_sessions(processes: &[u32], signal: Signal) {
+    for process in processes {
+        let name = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        // The commands they run are left alone.
+        if name.starts_with("sshd") {
+            signal.send(*process);
         }
-        sessions.len()
     }
 }
 
