@@ -1,4 +1,5 @@
 //! The layers of packer-core as `ARCHITECTURE.md` has them: no room uses what stands below it in the table.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests stop at the first surprise")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -165,7 +165,7 @@ fn search(text: &str, secrets: &[String], whence: &str) {
 async fn run(folder: &TempFolder, pipeline: Pipeline) -> [String; 5] {
     let [people, machine, json] = [(); 3].map(|()| Shared::default());
     let page = folder.path().join("run.html");
-    let ledger = Arc::new(FileLedger::open(&folder.path().join("ledger")).unwrap());
+    let ledger = Arc::new(FileLedger::open(folder.path().join("ledger")).unwrap());
     let engine = engine(folder)
         .events(PackerLines::new(people.clone()))
         .events(MachineReadable::new(machine.clone()))
