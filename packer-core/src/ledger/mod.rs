@@ -21,7 +21,7 @@ mod folder;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 pub use file::{FileLedger, Spoilt};
 pub use folder::{Found, LedgerFolder};
@@ -288,7 +288,7 @@ impl Ledger for MemoryLedger {
 pub(crate) fn sync_folder(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     #[cfg(unix)]
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io("sync", folder, e))?;
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| crate::error::Error::io("sync", folder, e))?;
     #[cfg(not(unix))]
     let _ = folder; // folders cannot be opened for syncing there; the file's own sync covers its name
     Ok(())
