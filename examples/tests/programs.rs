@@ -1,4 +1,5 @@
-//! The examples, run as a reader would run them.
+//! The examples, run as a reader would run them, but for those with tests of their own (`test = true`), of which `cargo test`
+//! builds no program.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![cfg(unix)]
 
@@ -36,12 +37,6 @@ fn cache() {
     assert_eq!(lines[2], "step 1: taken from the cache", "{printed}");
     assert!(lines[3].starts_with("step 2: ran, because configuration field content "), "{printed}");
     assert_eq!(lines[4], "3 states are saved");
-}
-
-#[test]
-fn checkpoints() {
-    let expected = "first: 0 of 2 steps taken from the cache\nsecond: 1 of 2 steps taken from the cache\n";
-    assert_eq!(run("checkpoints", &[]), expected);
 }
 
 #[test]
