@@ -55,7 +55,10 @@ pub(super) fn register_all(schema: &Schema, object: &Value, secrets: &Secrets) {
             }
             continue;
         };
-        register(field, &value.clone().with_marks_of(object), secrets);
+        match object.is_sensitive() {
+            true => register(field, &value.clone().with_marks_of(object), secrets),
+            false => register(field, value, secrets),
+        }
     }
 }
 

@@ -286,11 +286,13 @@ impl Engine {
         // A proxy's, say.
         self.host.env.values().for_each(|value| pipeline.secrets.add_url(value));
         for build in &mut pipeline.builds {
-            let info: &mut BuildInfo = Arc::make_mut(&mut build.info);
-            info.force |= self.force;
-            info.debug |= self.debug;
-            if info.on_error.is_empty() && self.on_error != OnError::Cleanup {
-                info.on_error = self.on_error.as_str().to_owned();
+            let (force, debug) = (build.info.force | self.force, build.info.debug | self.debug);
+            if (force, debug) != (build.info.force, build.info.debug) {
+                let info: &mut BuildInfo = Arc::make_mut(&mut build.info);
+                (info.force, info.debug) = (force, debug);
+            }
+            if build.info.on_error.is_empty() && self.on_error != OnError::Cleanup {
+                Arc::make_mut(&mut build.info).on_error = self.on_error.as_str().to_owned();
             }
         }
         pipeline

@@ -1,8 +1,10 @@
 //! Preparation: every build is checked before any starts, and everything wrong is told at once.
 
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 
-use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::builder::Builder;
 use crate::context::{Host, PrepareContext};
@@ -55,21 +57,51 @@ pub(crate) fn short_secrets(secrets: &Secrets, any: bool) -> Option<Diagnostic> 
 
 /// Prepares builds, side by side; the result has their order.
 pub(crate) async fn all(builds: Vec<Build>, host: &Host) -> Vec<Prepared> {
-    let mut tasks = JoinSet::new();
-    for (i, build) in builds.iter().cloned().enumerate() {
-        let cx = PrepareContext::new(build.info.clone(), host.clone());
-        tasks.spawn(async move { (i, findings(&build, &cx).await) });
-    }
-    let mut found = vec![None; builds.len()];
-    while let Some(task) = tasks.join_next().await {
-        if let Ok((i, findings)) = task {
-            found[i] = Some(findings);
+    // Most are done at once: a task for each of thousands would cost more than they do.
+    let few = builds.len().div_ceil(TASKS).max(1);
+    let tasks: Vec<_> =
+        builds.chunks(few).map(|some| (some.len(), spawn(several(some.to_vec(), host.clone())))).collect();
+    let mut found = Vec::with_capacity(builds.len());
+    for (count, task) in tasks {
+        match task.await {
+            Ok(some) => found.extend(some),
+            Err(_) => found.extend((0..count).map(|_| lost())),
         }
     }
-    let lost = || Diagnostics::from(Diagnostic::error("The preparation of the build was lost"));
-    let prepared =
-        |(build, findings): (Build, Option<_>)| Prepared { build, findings: findings.unwrap_or_else(lost) };
-    builds.into_iter().zip(found).map(prepared).collect()
+    builds.into_iter().zip(found).map(|(build, findings)| Prepared { build, findings }).collect()
+}
+
+/// Into how many tasks preparation is divided at most, as long as no build has to wait for anything.
+const TASKS: usize = 64;
+
+/// What there is to say of some builds. One that waits for something goes on by itself.
+async fn several(builds: Vec<Build>, host: Host) -> Vec<Diagnostics> {
+    let mut begun = Vec::with_capacity(builds.len());
+    for build in builds {
+        let cx = PrepareContext::new(build.info.clone(), host.clone());
+        let mut work = Box::pin(async move { findings(&build, &cx).await });
+        begun.push(match poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+            Poll::Ready(found) => Ok(found),
+            Poll::Pending => Err(spawn(work)),
+        });
+    }
+    let mut found = Vec::with_capacity(begun.len());
+    for one in begun {
+        found.push(match one {
+            Ok(found) => found,
+            Err(task) => task.await.unwrap_or_else(|_| lost()),
+        });
+    }
+    found
+}
+
+/// A task that ends when nobody waits for it any more.
+fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
+    AbortOnDropHandle::new(tokio::spawn(work))
+}
+
+fn lost() -> Diagnostics {
+    Diagnostic::error("The preparation of the build was lost").into()
 }
 
 async fn findings(build: &Build, cx: &PrepareContext) -> Diagnostics {

@@ -304,6 +304,9 @@ impl Secrets {
 
 /// Gives each value that holds no others, and whether it is marked or inside of one that is.
 fn each_leaf(value: &Value, give: &mut dyn FnMut(&Value, bool)) {
+    if value.len().is_none() {
+        return give(value, value.is_sensitive());
+    }
     let mut pending = vec![(value, false)];
     while let Some((value, marked)) = pending.pop() {
         let marked = marked || value.is_sensitive();
