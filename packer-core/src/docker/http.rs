@@ -6,11 +6,12 @@ use hyper::Response;
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::way::Counted;
 
 /// Sends a request over a stream that leads to the engine. The stream ends with the response, or with what that became.
 pub(super) async fn send(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: Counted,
     request: BollardRequest,
     host: HeaderValue,
 ) -> Result<Response<Incoming>, EngineError> {

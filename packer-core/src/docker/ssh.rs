@@ -84,13 +84,16 @@ impl Dialer {
         meter: Meter,
     ) -> std::result::Result<Response<Incoming>, EngineError> {
         let (line, complaint) = self.dial()?;
-        let error =
-            match http::send(Counted { stream: line, meter }, request, HeaderValue::from_static("docker"))
-                .await
-            {
-                Ok(response) => return Ok(response),
-                Err(error) => error,
-            };
+        let error = match http::send(
+            Counted { stream: Box::new(line), meter },
+            request,
+            HeaderValue::from_static("docker"),
+        )
+        .await
+        {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
         // That the line went down says nothing; why it did, the program has said.
         match tokio::time::timeout(PATIENCE, complaint).await {
             Ok(Ok(said)) if !said.is_empty() => Err(io::Error::other(said).into()),

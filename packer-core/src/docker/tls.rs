@@ -93,7 +93,7 @@ impl Connector {
         let _ = tcp.set_nodelay(true); // without it things are only slower
         let stream = self.tls.connect(self.name.clone(), tcp).await?;
         let host = HeaderValue::try_from(authority(&self.host, self.port)).map_err(io::Error::other)?;
-        http::send(Counted { stream, meter }, request, host).await
+        http::send(Counted { stream: Box::new(stream), meter }, request, host).await
     }
 }
 

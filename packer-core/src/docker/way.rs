@@ -20,6 +20,7 @@ use super::ssh::Dialer;
 use super::tls::Connector;
 use crate::context::Host;
 use crate::error::{Error, Result};
+use crate::kit::stream::Stream;
 
 /// The port of engines that listen without TLS.
 const PORT: u16 = 2375;
@@ -91,7 +92,7 @@ impl Way {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 let _ = stream.set_nodelay(true); // without it things are only slower
                 let name = HeaderValue::try_from(authority(host, *port)).map_err(io::Error::other)?;
-                http::send(Counted { stream, meter }, below(base, request)?, name).await
+                http::send(Counted { stream: Box::new(stream), meter }, below(base, request)?, name).await
             }
             #[cfg(unix)]
             Self::Unix(path) => {
@@ -101,12 +102,12 @@ impl Way {
                     }
                     connected => connected?,
                 };
-                http::send(Counted { stream, meter }, request, usual).await
+                http::send(Counted { stream: Box::new(stream), meter }, request, usual).await
             }
             #[cfg(windows)]
             Self::Pipe(path) => {
                 let stream = open_pipe(path).await?;
-                http::send(Counted { stream, meter }, request, usual).await
+                http::send(Counted { stream: Box::new(stream), meter }, request, usual).await
             }
         }
     }
@@ -180,12 +181,12 @@ impl Meter {
 }
 
 /// A stream of which is counted what comes in.
-pub(super) struct Counted<S> {
-    pub(super) stream: S,
+pub(super) struct Counted {
+    pub(super) stream: Stream,
     pub(super) meter: Meter,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+impl AsyncRead for Counted {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut task::Context<'_>,
@@ -197,7 +198,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+impl AsyncWrite for Counted {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut task::Context<'_>,

@@ -13,7 +13,7 @@ use crate::duration::GoDuration;
 use crate::engine::guard;
 use crate::engine::report::Left;
 use crate::error::{Error, Result};
-use crate::kit::{process, whole_file};
+use crate::kit::{blocking, process, whole_file};
 use crate::ledger::{Ledger, Resource, ResourceId, Role};
 use crate::post_processor::PostProcessor;
 use crate::provisioner::Provisioner;
@@ -345,8 +345,7 @@ pub(crate) enum Gone {
 pub(crate) async fn remove(resource: &Resource, gone: Gone) -> Result<()> {
     if resource.is_process() {
         let resource = resource.clone();
-        let ended = tokio::task::spawn_blocking(move || process::end(&resource)).await;
-        return ended.map_err(|e| Error::internal(format!("ending a process: {e}")))?;
+        return blocking::start(move || process::end(&resource)).await;
     }
     let path = Path::new(&resource.name);
     if path.file_name().is_none() {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{Context, Progress};
@@ -57,13 +58,29 @@ impl Context {
         let _ends_with_this_future = token.clone().drop_guard();
         let stop = Stop(token);
         let busy = self.record_of_build().clone().busy();
-        let task = tokio::task::spawn_blocking(move || {
+        let work = start(move || {
             let _busy = busy;
             work(&stop)
         });
-        self.until_cancelled(async {
-            task.await.map_err(|e| Error::internal(format!("blocking work: {e}")))?
-        })
-        .await
+        self.until_cancelled(work).await
+    }
+}
+
+/// Starts work on a thread that may wait. Nothing calls it off: the future that is given back waits for its result.
+pub(crate) fn start<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> impl Future<Output = Result<T>> + Send {
+    let (sender, receiver) = oneshot::channel();
+    // A task is large, and compiled once for each type of work.
+    let work: Box<dyn FnOnce() + Send> = Box::new(move || drop(sender.send(work())));
+    let task = tokio::task::spawn_blocking(work);
+    async move {
+        match receiver.await {
+            Ok(result) => result,
+            Err(_) => Err(match task.await {
+                Err(e) => Error::internal(format!("blocking work: {e}")),
+                Ok(()) => Error::internal("blocking work: its result was lost"),
+            }),
+        }
     }
 }

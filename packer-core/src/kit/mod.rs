@@ -14,6 +14,8 @@ mod port;
 pub mod process;
 mod render;
 pub mod shell;
+#[cfg(any(feature = "docker", feature = "ssh"))]
+pub(crate) mod stream;
 mod temp;
 pub(crate) mod whole_file;
 

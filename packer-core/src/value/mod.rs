@@ -139,7 +139,7 @@ impl Value {
 
     /// A map; of equal keys the last wins.
     pub fn map<K: Into<Arc<str>>>(element: Type, values: impl IntoIterator<Item = (K, Self)>) -> Self {
-        let values: BTreeMap<Arc<str>, Self> = values.into_iter().map(|(k, v)| (k.into(), v)).collect();
+        let values = entries(values.into_iter().map(|(k, v)| (k.into(), v)).collect());
         let summary = Summary::of_entries(&values);
         summary.value(Data::Map(element, Arc::new(values)))
     }
@@ -153,7 +153,7 @@ impl Value {
 
     /// An object; of equal names the last wins.
     pub fn object<K: Into<Arc<str>>>(values: impl IntoIterator<Item = (K, Self)>) -> Self {
-        let values: BTreeMap<Arc<str>, Self> = values.into_iter().map(|(k, v)| (k.into(), v)).collect();
+        let values = entries(values.into_iter().map(|(k, v)| (k.into(), v)).collect());
         let summary = Summary::of_entries(&values);
         summary.value(Data::Object(Arc::new(values)))
     }
@@ -330,6 +330,12 @@ impl Value {
         let (slice, map) = (self.as_slice(), self.as_map());
         slice.into_iter().flatten().chain(map.into_iter().flat_map(BTreeMap::values))
     }
+}
+
+/// A map of its entries, of which the last of a key wins. Collected from a list, because what sorts the entries is compiled
+/// anew for each kind of iterator otherwise.
+pub(crate) fn entries<K: Ord, V>(list: Vec<(K, V)>) -> BTreeMap<K, V> {
+    list.into_iter().collect()
 }
 
 /// Text in Unicode normalization form C; what already is costs one pass.

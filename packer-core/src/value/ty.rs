@@ -63,7 +63,7 @@ impl Type {
 
     /// `object({…})`, every attribute required.
     pub fn object<K: Into<Arc<str>>>(attributes: impl IntoIterator<Item = (K, Self)>) -> Self {
-        let attributes = attributes.into_iter().map(|(k, t)| (k.into(), t)).collect();
+        let attributes = super::entries(attributes.into_iter().map(|(k, t)| (k.into(), t)).collect());
         Self::Object(Arc::new(ObjectType { attributes, optional: BTreeSet::new() }))
     }
 

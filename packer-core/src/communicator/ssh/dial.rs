@@ -7,7 +7,6 @@ use std::time::Duration;
 use russh::client::{self, DisconnectReason, Handle, Msg};
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, ChannelMsg, Disconnect};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +17,7 @@ use super::settings::{Hop, Settings};
 use super::stage::{Stage, Watched};
 use super::stream::{Timed, Until};
 use crate::error::{Error, Result, os_text};
+use crate::kit::stream::Stream;
 
 const DIAL_LIMIT: Duration = Duration::from_secs(15);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
@@ -68,10 +68,10 @@ impl Connection {
         let hop = &settings.target;
         let Some(bastion) = &settings.bastion else {
             let stream = tcp(hop, stage).await?;
-            return Self::over(settings, hop, stage, stream, None).await;
+            return Self::over(settings, hop, stage, Box::new(stream), None).await;
         };
         let stream = tcp(bastion, stage).await?;
-        let bastion = Self::over(settings, bastion, stage, stream, None).await?;
+        let bastion = Self::over(settings, bastion, stage, Box::new(stream), None).await?;
         stage.dials(&hop.host, hop.port);
         let open = bastion.handle.channel_open_direct_tcpip(&hop.host, hop.port.into(), "127.0.0.1", 0);
         let channel = match timeout(DIAL_LIMIT, open).await {
@@ -90,19 +90,16 @@ impl Connection {
             }
         };
         stage.accepted();
-        Self::over(settings, hop, stage, channel.into_stream(), Some(Box::new(bastion))).await
+        Self::over(settings, hop, stage, Box::new(channel.into_stream()), Some(Box::new(bastion))).await
     }
 
-    async fn over<S>(
+    async fn over(
         settings: &Settings,
         hop: &Hop,
         stage: &Stage,
-        stream: S,
+        stream: Stream,
         bastion: Option<Box<Self>>,
-    ) -> Result<Self, Failure>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    ) -> Result<Self, Failure> {
         // russh works on by itself when nobody waits for the handshake any more: this ends it.
         let token = CancellationToken::new();
         let unfinished = token.clone().drop_guard();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use futures_util::future::{BoxFuture, FutureExt};
 use russh::Channel;
 use russh::client::Msg;
 use tokio::io::AsyncWrite;
@@ -62,16 +63,21 @@ impl Ssh {
 
     /// A channel for one command or transfer, on the connection that carries it. What holds the channel holds the
     /// connection too.
-    async fn open(&self) -> Result<(Arc<Connection>, Channel<Msg>)> {
-        let connection = self.current.lock().await.clone();
-        let first = match connection.open().await {
-            Ok(channel) => return Ok((connection, channel)),
-            Err(error) => error,
-        };
-        // Commands that still run on the old connection keep it.
-        let connection = self.reconnect(&connection).await.map_err(|e| e.context(&first))?;
-        let channel = connection.open().await?;
-        Ok((connection, channel))
+    ///
+    /// In a box, as what follows on it is: the compiler looks through everything that dialling consists of for each future
+    /// that this one is a part of.
+    fn open(&self) -> BoxFuture<'_, Result<(Arc<Connection>, Channel<Msg>)>> {
+        Box::pin(async {
+            let connection = self.current.lock().await.clone();
+            let first = match connection.open().await {
+                Ok(channel) => return Ok((connection, channel)),
+                Err(error) => error,
+            };
+            // Commands that still run on the old connection keep it.
+            let connection = self.reconnect(&connection).await.map_err(|e| e.context(&first))?;
+            let channel = connection.open().await?;
+            Ok((connection, channel))
+        })
     }
 
     async fn reconnect(&self, broken: &Arc<Connection>) -> Result<Arc<Connection>> {
@@ -85,16 +91,18 @@ impl Ssh {
     }
 
     /// An SFTP session, or `None` where the server has none.
-    async fn sftp(&self) -> Result<Option<sftp::Sftp>> {
-        if self.without_sftp.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let (connection, channel) = self.open().await?;
-        let session = sftp::Sftp::start(connection, channel).await?;
-        if session.is_none() {
-            self.without_sftp.store(true, Ordering::Relaxed);
-        }
-        Ok(session)
+    fn sftp(&self) -> BoxFuture<'_, Result<Option<sftp::Sftp>>> {
+        Box::pin(async {
+            if self.without_sftp.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let (connection, channel) = self.open().await?;
+            let session = sftp::Sftp::start(connection, channel).await?;
+            if session.is_none() {
+                self.without_sftp.store(true, Ordering::Relaxed);
+            }
+            Ok(session)
+        })
     }
 }
 
@@ -119,7 +127,7 @@ impl Communicator for Ssh {
             let mut content = sftp::Content::open(cx, source, destination).await?;
             let destination = remote_path(destination)?;
             match self.sftp().await? {
-                Some(session) => session.upload(&mut content, destination).await,
+                Some(session) => session.upload(&mut content, destination).boxed().await,
                 None => self.upload_plainly(&mut content, destination).await,
             }
         })
@@ -137,7 +145,7 @@ impl Communicator for Ssh {
             let destination = remote_path(destination)?;
             let tree = LocalTree::read(cx, source, exclude, Links::Followed).await?;
             match self.sftp().await? {
-                Some(session) => session.upload_dir(cx, tree, destination).await,
+                Some(session) => session.upload_dir(cx, tree, destination).boxed().await,
                 None => self.upload_dir_plainly(cx, tree, destination).await,
             }
         })
@@ -153,7 +161,7 @@ impl Communicator for Ssh {
         cx.until_cancelled(async {
             let path = remote_path(source)?;
             match self.sftp().await? {
-                Some(session) => session.download(cx, path, sink).await,
+                Some(session) => session.download(cx, path, sink).boxed().await,
                 None => self.download_plainly(cx, path, sink).await,
             }
         })
@@ -170,7 +178,7 @@ impl Communicator for Ssh {
         cx.until_cancelled(async {
             let path = remote_path(source)?;
             match self.sftp().await? {
-                Some(session) => session.download_dir(cx, path, destination, exclude).await,
+                Some(session) => session.download_dir(cx, path, destination, exclude).boxed().await,
                 None => self.download_dir_plainly(cx, path, destination, exclude).await,
             }
         })

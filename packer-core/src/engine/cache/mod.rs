@@ -43,6 +43,7 @@ use crate::context::RunContext;
 use crate::engine::report::StepUse;
 use crate::error::{Error, Result};
 use crate::event::EventKind;
+use crate::kit::blocking::start;
 use crate::registry::Registry;
 
 /// How long a run waits for somebody who prunes the cache.
@@ -137,7 +138,7 @@ impl Cache {
 
     async fn try_open(&self, run: &RunContext, stop: &CancellationToken) -> Result<Open> {
         let folder = self.folder.clone();
-        let (store, note) = blocking(move || Store::open(&folder)).await?;
+        let (store, note) = start(move || Store::open(&folder)).await?;
         if let Some(note) = note {
             trouble(run, format!("the step cache in {}: {note}", self.folder.display()));
         }
@@ -197,7 +198,7 @@ pub(crate) struct Open {
 impl Open {
     async fn read(&self) -> Result<Index> {
         let store = self.store.clone();
-        blocking(move || store.read()).await
+        start(move || store.read()).await
     }
 
     async fn update<T: Send + 'static>(
@@ -205,14 +206,8 @@ impl Open {
         change: impl FnOnce(&mut Index) -> T + Send + 'static,
     ) -> Result<T> {
         let store = self.store.clone();
-        blocking(move || store.update(change)).await
+        start(move || store.update(change)).await
     }
-}
-
-/// Runs short work on files off the async threads. Not ended by a cancellation: what was begun is done.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|e| Error::internal(format!("work on the step cache: {e}")))?
 }
 
 fn trouble(run: &RunContext, error: String) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::index::{self, Checkpoint};
-use super::{Cache, Store, blocking};
+use super::{Cache, Store};
 use crate::context::{Context, RunContext};
 use crate::engine::Engine;
 use crate::engine::cleanup::with_patience;
@@ -16,6 +16,7 @@ use crate::engine::recover::component;
 use crate::engine::report::Left;
 use crate::error::{Error, Result};
 use crate::facts::BuildInfo;
+use crate::kit::blocking::start;
 use crate::ledger::INHERITED;
 use crate::secrets::Secrets;
 
@@ -72,14 +73,14 @@ impl Cache {
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
         let folder = self.folder.clone();
-        let (store, _) = blocking(move || Store::open(&folder)).await?;
+        let (store, _) = start(move || Store::open(&folder)).await?;
         let mut pruned = Pruned::default();
         // Again, now that nobody adds to them.
         for checkpoint in self.chosen(self.list()?, which) {
             match self.release(run, &checkpoint).await {
                 Ok(()) => {
                     let (store, id) = (store.clone(), checkpoint.resource.id);
-                    blocking(move || store.update(|i| i.checkpoints.retain(|c| c.resource.id != id))).await?;
+                    start(move || store.update(|i| i.checkpoints.retain(|c| c.resource.id != id))).await?;
                     pruned.released.push(checkpoint);
                 }
                 Err(error) => {

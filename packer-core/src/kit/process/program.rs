@@ -13,6 +13,7 @@ use crate::communicator::{ExitStatus, LineWriter};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::Level;
+use crate::kit::blocking;
 use crate::kit::shell::process::spawn;
 
 /// A program to run, with its arguments.
@@ -236,8 +237,7 @@ impl Process {
             }
         };
         let mut family = self.family;
-        let ended = tokio::task::spawn_blocking(move || family.end()).await;
-        ended.map_err(|e| Error::internal(format!("ending a process: {e}")))??;
+        blocking::start(move || family.end()).await?;
         Ok(status)
     }
 }

@@ -38,7 +38,9 @@ impl Data {
 
     /// A map of its entries; a later entry replaces an earlier one of the same name.
     pub fn map<K: Into<Arc<str>>, V: Into<Self>>(entries: impl IntoIterator<Item = (K, V)>) -> Self {
-        Self::Map(Arc::new(entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect()))
+        Self::Map(Arc::new(crate::value::entries(
+            entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
+        )))
     }
 
     /// A list of its items.
