@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use tar::{EntryType, Header};
 
 use super::config::canonical;
+use super::documents::Index;
 use super::image::Image;
 use super::layer::{Budget, decompressed, hex, with_entries};
-use super::layout::{Layout, TAG, VERSION, empty_index};
+use super::layout::{Layout, TAG, VERSION};
 
 /// Unpacks the parts of a layout from a tar into a folder.
 pub(super) fn open_layout(file: &Path, folder: &Path, budget: &mut Budget, stop: &Stop) -> Result<Layout> {
@@ -140,12 +141,9 @@ pub(super) fn write_layout(
     image: &Image,
     stop: &Stop,
 ) -> Result<WholeFile> {
-    let mut index = empty_index()?;
-    let mut descriptor = image.descriptor()?;
-    if let Some(tag) = tag {
-        descriptor.set_annotations(Some([(TAG.to_owned(), tag.to_owned())].into()));
-    }
-    index.set_manifests(vec![descriptor]);
+    let mut descriptor = image.descriptor();
+    descriptor.annotations.extend(tag.map(|tag| (TAG.to_owned(), tag.to_owned())));
+    let index = Index::of(vec![descriptor]);
     let mut tar = Tar::create(cx, file, image.time)?;
     // Who unpacks it gives the files their owners, which an ordinary user can do only where they are his.
     tar.owner = (rustix::process::geteuid().as_raw().into(), rustix::process::getegid().as_raw().into());

@@ -6,18 +6,18 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci_spec::distribution::Reference;
-use oci_spec::image::ImageManifest;
 use packer_core::kit::blocking::Stop;
 use packer_core::{Context, Error, Resource, Result};
 
 use super::archive;
 use super::config::ImageConfig;
+use super::documents::Manifest;
 use super::image::{Document, Platform, understand};
 use super::layer::{Budget, Compression, Hashing, Layer, digest_of, hex, unpack};
 use super::layout::{Layout, read_short};
 use super::machine::private_folder;
 use super::name::{BaseName, ImageName};
+use super::reference::Reference;
 use super::registry::{Repository, wrong_digest};
 use super::rootfs::{Attributes, Device, Last, Rootfs, xattrs};
 
@@ -63,7 +63,7 @@ impl Request {
             BaseName::Image(ImageName::Registry(reference)) => {
                 let repository = Repository::open(cx, reference, false, None, self.tls_verify).await?;
                 let (bytes, digest) = repository.manifest(&wanted(reference)).await?;
-                match understand(&bytes, &reference.whole(), &self.platform)? {
+                match understand(&bytes, &reference.to_string(), &self.platform)? {
                     Document::Index(digest) => Ok(digest),
                     Document::Manifest(_) => Ok(digest),
                 }
@@ -78,7 +78,7 @@ impl Request {
             BaseName::Rootfs(path) if path.is_dir() => digest_of_folder(path, stop),
             BaseName::Image(ImageName::Layout { folder, tag }) => {
                 let image = Layout::at(folder).find(tag.as_deref(), &self.platform)?;
-                Ok(image.digest().to_string())
+                Ok(image.digest.clone())
             }
             BaseName::Rootfs(file)
             | BaseName::Image(ImageName::OciArchive { file, .. } | ImageName::DockerArchive { file, .. }) => {
@@ -149,7 +149,7 @@ impl Request {
 
     fn in_layout(&self, layout: &Layout, tag: Option<&str>, name: &ImageName) -> Result<Found> {
         let place = name.to_string();
-        let mut digest = layout.find(tag, &self.platform)?.digest().to_string();
+        let mut digest = layout.find(tag, &self.platform)?.digest;
         let mut depth = 0;
         let manifest = loop {
             match understand(&layout.document(&digest)?, &place, &self.platform)? {
@@ -158,19 +158,19 @@ impl Request {
                 Document::Index(_) => return Err(Error::user(format!("{place}: the indexes never end"))),
             }
         };
-        let config = layout.document(manifest.config().digest().as_ref())?;
+        let config = layout.document(&manifest.config.digest)?;
         let config = ImageConfig::parse(&config, &place)?;
         let blob = |digest: String| Blob { file: layout.blob(&digest), digest: Some(digest), cached: false };
-        let blobs = manifest.layers().iter().map(|layer| blob(layer.digest().to_string())).collect();
+        let blobs = manifest.layers.iter().map(|layer| blob(layer.digest.clone())).collect();
         Ok(Found { config, blobs, from: None })
     }
 
     async fn pull(&self, cx: &Context, reference: &Reference, work: &Path) -> Result<Found> {
-        let place = reference.whole();
+        let place = reference.to_string();
         let repository = Repository::open(cx, reference, false, None, self.tls_verify).await?;
         let (mut bytes, _) = repository.manifest(&wanted(reference)).await?;
         let mut depth = 0;
-        let manifest: Box<ImageManifest> = loop {
+        let manifest: Box<Manifest> = loop {
             match understand(&bytes, &place, &self.platform)? {
                 Document::Manifest(manifest) => break manifest,
                 Document::Index(inner) if depth < 4 => {
@@ -179,7 +179,7 @@ impl Request {
                 Document::Index(_) => return Err(Error::user(format!("{place}: the indexes never end"))),
             }
         };
-        let config = repository.document(manifest.config().digest().as_ref()).await?;
+        let config = repository.document(&manifest.config.digest).await?;
         let config = ImageConfig::parse(&config, &place)?;
         let cache = cx.cache_dir().join("oci/blobs");
         let (folder, cached) = match private_folder(&cache) {
@@ -188,10 +188,10 @@ impl Request {
             Err(_) => (work.to_owned(), false),
         };
         let mut blobs = Vec::new();
-        for layer in manifest.layers() {
-            let digest = layer.digest().to_string();
+        for layer in &manifest.layers {
+            let digest = layer.digest.clone();
             let file = folder.join(hex(&digest));
-            if fs::metadata(&file).is_ok_and(|there| there.len() == layer.size()) {
+            if fs::metadata(&file).is_ok_and(|there| there.len() == layer.size) {
                 let check = file.clone();
                 let found = cx.blocking(move |stop| file_digest(&check, stop)).await?;
                 if found == digest {
@@ -201,7 +201,7 @@ impl Request {
                 // A cache that was spoilt is filled anew.
                 fs::remove_file(&file).map_err(|e| Error::io("remove", &file, e))?;
             }
-            self.fetch(cx, &repository, &digest, layer.size(), &file).await?;
+            self.fetch(cx, &repository, &digest, layer.size, &file).await?;
             blobs.push(Blob { file, digest: Some(digest), cached });
         }
         Ok(Found {

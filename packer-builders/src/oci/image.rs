@@ -1,11 +1,11 @@
 //! A finished image: its documents and where the bytes of its layers are; and what is read of other people's.
 
-use oci_spec::image::{
-    Descriptor, DescriptorBuilder, Digest, ImageIndex, ImageManifest, ImageManifestBuilder, MediaType,
-};
+use std::collections::BTreeMap;
+
 use packer_core::{Error, Result};
 
 use super::config::{ImageConfig, canonical};
+use super::documents::{CONFIG, Descriptor, Index, LAYER, MANIFEST, Manifest};
 use super::layer::{Compression, Layer, digest_of, is_digest};
 
 /// An image that is ready to be written anywhere.
@@ -27,38 +27,31 @@ impl Image {
     pub(super) fn new(config: &ImageConfig, layers: Vec<Layer>, time: i64) -> Result<Self> {
         let config = config.to_bytes()?;
         let config_digest = digest_of(&config);
-        let layer = |layer: &Layer| descriptor(layer_type(layer.compression), &layer.digest, layer.size);
-        let manifest = ImageManifestBuilder::default()
-            .schema_version(2u32)
-            .media_type(MediaType::ImageManifest)
-            .config(descriptor(MediaType::ImageConfig, &config_digest, config.len() as u64)?)
-            .layers(layers.iter().map(layer).collect::<Result<Vec<_>>>()?)
-            .build()
-            .map_err(|e| Error::internal(format!("a manifest: {e}")))?;
+        let layer = |layer: &Layer| Descriptor::new(layer_type(layer.compression), &layer.digest, layer.size);
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(MANIFEST.to_owned()),
+            config: Descriptor::new(CONFIG, &config_digest, config.len() as u64),
+            layers: layers.iter().map(layer).collect(),
+            other: BTreeMap::new(),
+        };
         let manifest = canonical(&manifest)?;
         let digest = digest_of(&manifest);
         Ok(Self { config, config_digest, manifest, digest, layers, from: None, time })
     }
 
     /// What an index says of it.
-    pub(super) fn descriptor(&self) -> Result<Descriptor> {
-        descriptor(MediaType::ImageManifest, &self.digest, self.manifest.len() as u64)
+    pub(super) fn descriptor(&self) -> Descriptor {
+        Descriptor::new(MANIFEST, &self.digest, self.manifest.len() as u64)
     }
 }
 
-fn layer_type(compression: Compression) -> MediaType {
+fn layer_type(compression: Compression) -> String {
     match compression {
-        Compression::Gzip => MediaType::ImageLayerGzip,
-        Compression::Zstd => MediaType::ImageLayerZstd,
-        Compression::None => MediaType::ImageLayer,
+        Compression::Gzip => format!("{LAYER}+gzip"),
+        Compression::Zstd => format!("{LAYER}+zstd"),
+        Compression::None => LAYER.to_owned(),
     }
-}
-
-fn descriptor(media_type: MediaType, digest: &str, size: u64) -> Result<Descriptor> {
-    let failed = |e: String| Error::internal(format!("a descriptor: {e}"));
-    let digest: Digest = digest.parse().map_err(|e| failed(format!("{e}")))?;
-    let built = DescriptorBuilder::default().media_type(media_type).digest(digest).size(size).build();
-    built.map_err(|e| failed(e.to_string()))
 }
 
 /// The platform of an image: `linux/arm64/v8`.
@@ -111,7 +104,7 @@ fn own_architecture() -> (&'static str, &'static str) {
 /// What a document turned out to be.
 #[derive(Debug)]
 pub(super) enum Document {
-    Manifest(Box<ImageManifest>),
+    Manifest(Box<Manifest>),
     /// The digest of the image for the platform.
     Index(String),
 }
@@ -121,14 +114,14 @@ pub(super) fn understand(bytes: &[u8], place: &str, platform: &Platform) -> Resu
     let wrong = |e: String| Error::user(format!("{place}: this is no manifest of an image: {e}"));
     let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;
     if value.get("manifests").is_some() {
-        let index: ImageIndex = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
-        return Ok(Document::Index(pick(index.manifests(), place, platform)?.digest().to_string()));
+        let index: Index = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
+        return Ok(Document::Index(pick(&index.manifests, place, platform)?.digest.clone()));
     }
     if value.get("schemaVersion").and_then(serde_json::Value::as_u64) == Some(1) {
         return Err(wrong("it is of the first version, which is out of use".into()));
     }
-    let manifest: ImageManifest = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
-    for blob in manifest.layers().iter().chain([manifest.config()]) {
+    let manifest: Manifest = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
+    for blob in manifest.layers.iter().chain([&manifest.config]) {
         checked(blob, place)?;
     }
     Ok(Document::Manifest(Box::new(manifest)))
@@ -137,15 +130,15 @@ pub(super) fn understand(bytes: &[u8], place: &str, platform: &Platform) -> Resu
 /// The one image for a platform; where only one is there it may be for any.
 pub(super) fn pick<'a>(images: &'a [Descriptor], place: &str, platform: &Platform) -> Result<&'a Descriptor> {
     let fits = |image: &&Descriptor| {
-        image.platform().as_ref().is_some_and(|p| {
-            let variant = p.variant().as_deref().unwrap_or_default();
-            p.os().to_string() == platform.os
-                && p.architecture().to_string() == platform.architecture
+        image.platform.as_ref().is_some_and(|p| {
+            let variant = p.variant.as_deref().unwrap_or_default();
+            p.os == platform.os
+                && p.architecture == platform.architecture
                 && (platform.variant.is_empty() || variant.is_empty() || variant == platform.variant)
         })
     };
     let found = images.iter().find(fits).or(match images {
-        [only] if only.platform().is_none() => Some(only),
+        [only] if only.platform.is_none() => Some(only),
         _ => None,
     });
     let Platform { os, architecture, .. } = platform;
@@ -156,9 +149,8 @@ pub(super) fn pick<'a>(images: &'a [Descriptor], place: &str, platform: &Platfor
 
 /// Refuses digests of kinds that are not understood: what is not a digest could be a path.
 pub(super) fn checked(blob: &Descriptor, place: &str) -> Result<()> {
-    let digest = blob.digest().to_string();
-    if is_digest(&digest) {
+    if is_digest(&blob.digest) {
         return Ok(());
     }
-    Err(Error::user(format!("{place}: {digest:?} is no sha256 digest")))
+    Err(Error::user(format!("{place}: {:?} is no sha256 digest", blob.digest)))
 }

@@ -7,12 +7,12 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use packer_core::kit::blocking::Stop;
 use packer_core::{Context, Error, Resource, Result, WholeFile};
 use serde::{Deserialize, Serialize};
 
 use super::config::canonical;
+use super::documents::{Descriptor, Index, Manifest};
 use super::image::{Image, Platform, checked, pick};
 use super::layer::{digest_of, hex, is_digest};
 use super::registry::{LONGEST_DOCUMENT, wrong_digest};
@@ -64,7 +64,7 @@ impl Layout {
         self.folder.display().to_string()
     }
 
-    fn index(&self) -> Result<ImageIndex> {
+    fn index(&self) -> Result<Index> {
         let path = self.folder.join("index.json");
         let bytes = read_short(&path)?;
         serde_json::from_slice(&bytes).map_err(|e| Error::user(format!("{}: {e}", path.display())))
@@ -74,10 +74,8 @@ impl Layout {
     pub(super) fn find(&self, tag: Option<&str>, platform: &Platform) -> Result<Descriptor> {
         let index = self.index()?;
         let images: Vec<Descriptor> = match tag {
-            Some(tag) => {
-                index.manifests().iter().filter(|image| tag_of(image) == Some(tag)).cloned().collect()
-            }
-            None => index.manifests().clone(),
+            Some(tag) => index.manifests.iter().filter(|image| tag_of(image) == Some(tag)).cloned().collect(),
+            None => index.manifests.clone(),
         };
         let place = self.place();
         match (&images[..], tag) {
@@ -147,22 +145,20 @@ impl Layout {
         // Whoever cleaned up meanwhile may have taken what only this build knew of.
         self.put_blobs(cx, image, stop)?;
         let path = self.folder.join("index.json");
-        let mut index = if path.exists() { self.index()? } else { empty_index()? };
-        let mut descriptor = image.descriptor()?;
-        if let Some(tag) = &written.tag {
-            descriptor.set_annotations(Some([(TAG.to_owned(), tag.clone())].into()));
-        }
-        let mut images = index.manifests().clone();
+        let mut index = if path.exists() { self.index()? } else { Index::of(Vec::new()) };
+        let mut descriptor = image.descriptor();
+        descriptor.annotations.extend(written.tag.clone().map(|tag| (TAG.to_owned(), tag)));
+        let mut images = index.manifests.clone();
         let same = |other: &Descriptor| match &written.tag {
             Some(tag) => tag_of(other) == Some(tag),
             // Without a name an image stands for itself, and once.
-            None => tag_of(other).is_none() && other.digest() == descriptor.digest(),
+            None => tag_of(other).is_none() && other.digest == descriptor.digest,
         };
         written.previous = images.iter().find(|other| same(other)).cloned();
         (written.previous_claim, written.claim) = self.claim(cx, image)?;
         images.retain(|other| !same(other));
         images.push(descriptor);
-        index.set_manifests(images);
+        index.manifests = images;
         let resource = resource.clone().with_details(details(&written)?);
         cx.record(resource.clone())?;
         self.write_index(cx, &index)?;
@@ -183,7 +179,7 @@ impl Layout {
         Ok((before, claim_of(&path)))
     }
 
-    fn write_index(&self, cx: &Context, index: &ImageIndex) -> Result<()> {
+    fn write_index(&self, cx: &Context, index: &Index) -> Result<()> {
         write_whole(cx, &self.folder.join("index.json"), &canonical(index)?)
     }
 
@@ -256,15 +252,13 @@ pub(super) fn release(cx: &Context, resource: &Resource, stop: &Stop) -> Result<
     }
     let _lock = lock(&marker, stop)?;
     let index_path = written.folder.join("index.json");
-    let mut index = if index_path.exists() { layout.index()? } else { empty_index()? };
-    let mut images = index.manifests().clone();
-    let own = |image: &Descriptor| {
-        tag_of(image) == written.tag.as_deref() && image.digest().to_string() == written.digest
-    };
+    let mut index = if index_path.exists() { layout.index()? } else { Index::of(Vec::new()) };
+    let mut images = index.manifests.clone();
+    let own = |image: &Descriptor| tag_of(image) == written.tag.as_deref() && image.digest == written.digest;
     let manifest = layout.blob(&written.digest);
     let claimed = written.claim.is_some() && written.claim == claim_of(&manifest);
     if let Some(at) = images.iter().position(own).filter(|_| claimed) {
-        let same = |previous: &Descriptor| previous.digest().to_string() == written.digest;
+        let same = |previous: &Descriptor| previous.digest == written.digest;
         if let (Some(true), Some(claim)) = (written.previous.as_ref().map(same), written.previous_claim) {
             // It is whose it was again.
             let file = fs::OpenOptions::new().write(true).open(&manifest);
@@ -275,11 +269,11 @@ pub(super) fn release(cx: &Context, resource: &Resource, stop: &Stop) -> Result<
             Some(previous) => images[at] = previous.clone(),
             None => drop(images.remove(at)),
         }
-        index.set_manifests(images);
+        index.manifests = images;
         layout.write_index(cx, &index)?;
     }
     let mut reached = BTreeSet::new();
-    if layout.reach(index.manifests(), &mut reached).is_ok() {
+    if layout.reach(&index.manifests, &mut reached).is_ok() {
         for digest in written.blobs.iter().filter(|digest| is_digest(digest) && !reached.contains(*digest)) {
             let path = layout.blob(digest);
             match fs::remove_file(&path) {
@@ -288,7 +282,7 @@ pub(super) fn release(cx: &Context, resource: &Resource, stop: &Stop) -> Result<
             }
         }
     }
-    if written.new && index.manifests().is_empty() {
+    if written.new && index.manifests.is_empty() {
         // Only what is empty goes: somebody else may have put something there.
         let folder = &written.folder;
         if fs::remove_dir(folder.join("blobs/sha256")).is_ok() {
@@ -305,32 +299,25 @@ impl Layout {
     fn reach(&self, images: &[Descriptor], reached: &mut BTreeSet<String>) -> Result<()> {
         for image in images {
             checked(image, &self.place())?;
-            if !reached.insert(image.digest().to_string()) {
+            if !reached.insert(image.digest.clone()) {
                 continue;
             }
-            let bytes = self.document(image.digest().as_ref())?;
-            if let Ok(index) = serde_json::from_slice::<ImageIndex>(&bytes) {
-                self.reach(index.manifests(), reached)?;
+            let bytes = self.document(&image.digest)?;
+            if let Ok(index) = serde_json::from_slice::<Index>(&bytes) {
+                self.reach(&index.manifests, reached)?;
                 continue;
             }
-            let manifest: ImageManifest = serde_json::from_slice(&bytes)
-                .map_err(|e| Error::user(format!("{}: {e}", image.digest())))?;
-            let parts = manifest.layers().iter().chain([manifest.config()]);
-            reached.extend(parts.map(|part| part.digest().to_string()));
+            let manifest: Manifest =
+                serde_json::from_slice(&bytes).map_err(|e| Error::user(format!("{}: {e}", image.digest)))?;
+            let parts = manifest.layers.into_iter().chain([manifest.config]);
+            reached.extend(parts.map(|part| part.digest));
         }
         Ok(())
     }
 }
 
 fn tag_of(image: &Descriptor) -> Option<&str> {
-    image.annotations().as_ref()?.get(TAG).map(String::as_str)
-}
-
-pub(super) fn empty_index() -> Result<ImageIndex> {
-    let empty = serde_json::json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []
-    });
-    serde_json::from_value(empty).map_err(|e| Error::internal(format!("an index: {e}")))
+    image.annotations.get(TAG).map(String::as_str)
 }
 
 fn details(written: &Written) -> Result<serde_json::Value> {

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use oci_spec::distribution::Reference;
 use packer_core::kit::blocking::Stop;
 use packer_core::{
     Artifact, CheckpointKey, Communicator, Context, Error, Facts, Machine, Resource, Result, WholeFile,
@@ -20,6 +19,7 @@ use super::image::Image;
 use super::layer::{self, Compression, Layer, Times};
 use super::layout::Layout;
 use super::name::ImageName;
+use super::reference::Reference;
 use super::registry::{Body, Repository};
 use super::rootfs::{Rootfs, Snapshot};
 use super::{Layers, Oci};

@@ -4,8 +4,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use oci_spec::distribution::Reference;
 use packer_core::{Error, Result};
+
+use super::reference::Reference;
 
 /// Where an image is.
 #[derive(Debug, Clone, PartialEq, Eq)]

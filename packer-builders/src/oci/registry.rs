@@ -5,7 +5,6 @@ use std::io::SeekFrom;
 use std::path::Path;
 use std::time::Duration;
 
-use oci_spec::distribution::Reference;
 use packer_core::docker::credentials::{self, Credentials};
 use packer_core::secrets::url_without_secrets;
 use packer_core::{Context, Error, Fault, Progress, Result};
@@ -15,6 +14,7 @@ use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 
 use super::layer::{digest_of, hex, is_digest};
+use super::reference::Reference;
 use crate::web::{self, Broken};
 
 /// How many tries a request has, and how long to wait between them.
@@ -58,7 +58,7 @@ impl Repository {
         if let Some(found) = &credentials {
             cx.secrets().add(found.secret.reveal());
         }
-        let host = reference.resolve_registry();
+        let host = reference.host();
         let build = |b: reqwest::ClientBuilder| b.danger_accept_invalid_certs(!tls_verify).build();
         let client = web::client(cx).and_then(build).map_err(|e| Error::internal(web::reason(&e)))?;
         let name = reference.repository().to_owned();

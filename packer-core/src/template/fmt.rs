@@ -3,9 +3,6 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-
-use similar::TextDiff;
 
 use super::files::join;
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile};
@@ -13,9 +10,6 @@ use crate::error::{Error, Result, os_text};
 use crate::kit::WholeFile;
 use crate::language::fmt::format;
 use crate::language::{LARGEST, decode, is_named_pipe, read_bounded};
-
-/// After this a diff need no longer be the shortest.
-const DIFF_TIME: Duration = Duration::from_secs(2);
 
 /// The files that are formatted where a path is asked for, in the order of their names: of a folder its `*.pkr.hcl` and
 /// `*.pkrvars.hcl`, with `recursive` those of its folders too; what is no folder is itself the answer. Hidden files and
@@ -30,7 +24,6 @@ const DIFF_TIME: Duration = Duration::from_secs(2);
 /// for path in paths {
 ///     let file = Formatted::read(&path)?;
 ///     if file.is_changed() {
-///         assert!(file.diff().ends_with("- a=1\n+  a = 1\n }\n"));
 ///         file.write()?;
 ///     }
 /// }
@@ -148,9 +141,19 @@ impl Formatted {
         bytes
     }
 
-    /// What changes, as a unified diff from `old/NAME` to `new/NAME`; empty where nothing does.
+    /// What changes, as a unified diff from `old/NAME` to `new/NAME`; empty where nothing does. With the feature `diff`.
+    ///
+    /// ```
+    /// use packer_core::template::fmt::Formatted;
+    /// let file = Formatted::of("a.pkr.hcl", b"locals {\n a=1\n}\n".to_vec())?;
+    /// assert!(file.diff().ends_with("- a=1\n+  a = 1\n }\n"));
+    /// # Ok::<(), packer_core::Diagnostics>(())
+    /// ```
+    #[cfg(feature = "diff")]
     pub fn diff(&self) -> String {
-        let diff = TextDiff::configure().timeout(DIFF_TIME).diff_lines(self.source.text(), &self.text);
+        /// After this it need no longer be the shortest.
+        const TIME: std::time::Duration = std::time::Duration::from_secs(2);
+        let diff = similar::TextDiff::configure().timeout(TIME).diff_lines(self.source.text(), &self.text);
         let (old, new) = (format!("old/{}", self.name()), format!("new/{}", self.name()));
         diff.unified_diff().header(&old, &new).to_string()
     }
@@ -218,6 +221,7 @@ mod tests {
         assert_eq!(wrong.iter().next().unwrap().summary, "Invalid character encoding");
     }
 
+    #[cfg(feature = "diff")]
     #[test]
     fn diffs_have_three_lines_around_a_change() {
         let diff = |text: &str| Formatted::of("a.pkr.hcl", text.into()).unwrap().diff();

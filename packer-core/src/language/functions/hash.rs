@@ -67,7 +67,10 @@ fn uuid_v5(args: &[Value]) -> FunctionResult {
             Uuid::parse_str(other).map_err(|e| format!("uuidv5() doesn't support namespace {other} ({e})"))?
         }
     };
-    Ok(Value::from(Uuid::new_v5(&namespace, text(&args[1]).as_bytes()).to_string()))
+    let digest = sha1::Sha1::new().chain_update(namespace.as_bytes()).chain_update(text(&args[1])).finalize();
+    let mut first = [0; 16];
+    first.copy_from_slice(&digest[..16]);
+    Ok(Value::from(uuid::Builder::from_sha1_bytes(first).into_uuid().to_string()))
 }
 
 #[cfg(feature = "functions-crypto")]
