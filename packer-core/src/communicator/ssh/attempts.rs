@@ -1,6 +1,6 @@
 //! Attempts to connect, side by side where one gets stuck.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -16,8 +16,6 @@ use super::stage::Stage;
 const PATIENCE: Duration = Duration::from_secs(4);
 /// How many attempts are open at most.
 const MOST_OPEN: usize = 3;
-/// How often to look whether one got stuck.
-const LOOK: Duration = Duration::from_millis(250);
 
 /// The attempts to enter one machine.
 pub(super) struct Attempts<'a> {
@@ -45,27 +43,41 @@ impl<'a> Attempts<'a> {
     /// hears what keeps it.
     pub(super) async fn outcome(&mut self, mut told: impl FnMut(String)) -> Result<Connection, Failure> {
         loop {
-            if self.is_due() {
+            let now = Instant::now();
+            if self.next_at().is_some_and(|at| at <= now) {
                 self.make_one();
             }
-            for attempt in &mut self.open {
-                if !attempt.told && attempt.stage.is_stuck(PATIENCE, 0) {
-                    attempt.told = true;
-                    told(attempt.stage.describe());
+            let mut wake = self.next_at();
+            for attempt in self.open.iter_mut().filter(|attempt| !attempt.told) {
+                match attempt.stage.stuck_at(PATIENCE, 0) {
+                    Some(at) if at <= now => {
+                        attempt.told = true;
+                        told(attempt.stage.describe());
+                    }
+                    at => wake = wake.into_iter().chain(at).min(),
                 }
             }
-            let look = tokio::time::sleep(LOOK);
-            if self.open.is_empty() {
-                look.await;
-                continue;
-            }
-            let all = select_all(self.open.iter_mut().map(|attempt| &mut attempt.work));
+            let open = &mut self.open;
+            let first = async {
+                match open.is_empty() {
+                    true => pending().await,
+                    false => select_all(open.iter_mut().map(|attempt| &mut attempt.work)).await,
+                }
+            };
+            let late = async {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
-                (outcome, at, _) = all => {
+                (outcome, at, _) = first => {
                     self.open.remove(at);
                     return outcome;
                 }
-                () = look => {}
+                // What comes further has other times.
+                () = self.first.one_has_come_further() => {}
+                () = late => {}
             }
         }
     }
@@ -85,12 +97,14 @@ impl<'a> Attempts<'a> {
         self.open.last().map(|attempt| attempt.stage.describe())
     }
 
-    fn is_due(&self) -> bool {
-        if Instant::now() < self.rest || self.open.iter().any(|attempt| attempt.stage.is_logging_in()) {
-            return false;
+    /// When the next attempt is made; `None` while one is about to log in.
+    fn next_at(&self) -> Option<Instant> {
+        if self.open.iter().any(|attempt| attempt.stage.is_logging_in()) {
+            return None;
         }
         let others = self.open.len().saturating_sub(1) as u32;
-        self.open.last().is_none_or(|newest| newest.stage.is_stuck(PATIENCE, others))
+        let stuck = self.open.last().and_then(|newest| newest.stage.stuck_at(PATIENCE, others));
+        Some(stuck.map_or(self.rest, |at| at.max(self.rest)))
     }
 
     fn make_one(&mut self) {

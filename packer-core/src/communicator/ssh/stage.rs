@@ -4,9 +4,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// How much of what a peer says before its banner is remembered.
 const HEARD: usize = 256;
@@ -17,6 +19,8 @@ pub(super) struct Stage {
     state: Arc<Mutex<State>>,
     /// Attempts that run side by side log in one after the other: the number of refusals is limited, here and there.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Told whenever one of them has come further.
+    further: Arc<Notify>,
 }
 
 struct State {
@@ -47,7 +51,12 @@ enum Phase {
 impl Stage {
     /// Of another attempt, which logs in when this one does not.
     pub(super) fn beside(&self) -> Self {
-        Self { state: Arc::default(), turn: self.turn.clone() }
+        Self { state: Arc::default(), turn: self.turn.clone(), further: self.further.clone() }
+    }
+
+    /// Returns when this one, or one [beside](Self::beside) it, has come further since the last call.
+    pub(super) async fn one_has_come_further(&self) {
+        self.further.notified().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -57,6 +66,8 @@ impl Stage {
     fn enter(&self, phase: Phase) {
         let mut state = self.lock();
         (state.phase, state.since) = (phase, Instant::now());
+        drop(state);
+        self.further.notify_one();
     }
 
     /// A host is dialled.
@@ -85,16 +96,16 @@ impl Stage {
         self.lock().phase == Phase::Login
     }
 
-    /// Whether it has come no further for this long; `others` attempts make a machine's part in the exchange of keys,
-    /// which costs it work, slower.
-    pub(super) fn is_stuck(&self, patience: Duration, others: u32) -> bool {
+    /// When it counts as stuck unless it comes further; `others` attempts make a machine's part in the exchange of keys,
+    /// which costs it work, slower. `None` for one that logs in.
+    pub(super) fn stuck_at(&self, patience: Duration, others: u32) -> Option<Instant> {
         let state = self.lock();
         let patience = match state.phase {
             Phase::Dial | Phase::Banner => patience,
             Phase::KeyExchange => patience * (1 + others),
-            Phase::Login => return false,
+            Phase::Login => return None,
         };
-        state.since.elapsed() >= patience
+        Some(state.since + patience)
     }
 
     /// What an attempt that got no further says of the machine.
@@ -138,7 +149,8 @@ impl Stage {
         // Servers may say something else in lines before.
         let is_banner = state.heard.split(|b| *b == b'\n').any(|line| line.starts_with(b"SSH-"));
         if is_banner || state.heard.len() == HEARD && bytes.windows(4).any(|part| part == b"SSH-") {
-            (state.phase, state.since) = (Phase::KeyExchange, Instant::now());
+            drop(state);
+            self.enter(Phase::KeyExchange);
         }
     }
 }
@@ -226,12 +238,31 @@ mod tests {
     #[test]
     fn an_exchange_of_keys_has_the_more_time_the_more_run_side_by_side() {
         let stage = Stage::default();
-        assert!(stage.is_stuck(Duration::ZERO, 0) && !stage.is_stuck(Duration::from_secs(9), 0));
+        let began = stage.lock().since;
+        let (patience, at) = (Duration::from_secs(4), |seconds| Some(began + Duration::from_secs(seconds)));
+        assert_eq!((stage.stuck_at(patience, 0), stage.stuck_at(patience, 2)), (at(4), at(4)));
         stage.accepted();
         stage.hears(b"SSH-2.0-x\r\n");
-        std::thread::sleep(Duration::from_millis(20));
-        assert!(
-            stage.is_stuck(Duration::from_millis(15), 0) && !stage.is_stuck(Duration::from_millis(15), 9)
-        );
+        stage.lock().since = began;
+        assert_eq!((stage.stuck_at(patience, 0), stage.stuck_at(patience, 2)), (at(4), at(12)));
+        stage.enter(Phase::Login);
+        assert_eq!(stage.stuck_at(patience, 0), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_hears_of_each_that_comes_further() {
+        let first = Stage::default();
+        let other = first.beside();
+        let further = async |stage: &Stage| {
+            tokio::time::timeout(Duration::from_secs(1), stage.one_has_come_further()).await.is_ok()
+        };
+        assert!(!further(&first).await);
+        let steps: [fn(&Stage); 3] = [|s| s.dials("h", 22), Stage::accepted, |s| s.hears(b"SSH-2.0-x\r\n")];
+        for step in steps {
+            step(&other);
+            assert!(further(&first).await && !further(&first).await);
+        }
+        other.hears(b"more");
+        assert!(!further(&first).await);
     }
 }
