@@ -31,6 +31,9 @@ pub enum Fault {
     Quota,
     /// The configuration or an input file is wrong.
     User,
+    /// What this version does not know, since a later one wrote it.
+    #[serde(other)]
+    Other,
 }
 
 /// In small letters, as it is serialized.
@@ -44,6 +47,7 @@ impl fmt::Display for Fault {
             Self::Provider => "provider",
             Self::Quota => "quota",
             Self::User => "user",
+            Self::Other => "other",
         })
     }
 }

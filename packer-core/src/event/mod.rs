@@ -42,14 +42,19 @@ use crate::secrets::Secrets;
 
 /// Something that happened in a run.
 ///
-/// What [`JsonLines`] writes can be read again, also what a later version wrote: a kind of event that this one does not
-/// know is [`EventKind::Other`], and fields that it does not know are left out.
+/// What [`JsonLines`] writes can be read again, also what a later version wrote: what this one cannot read is
+/// [`EventKind::Other`], and of what it can read, fields that it does not know are left out.
 ///
 /// ```
 /// use packer_core::{Event, EventKind};
 /// let line = r#"{"time":"2026-01-02T03:04:05Z","sequence":7,"build":"null.a","event":"say","level":"info","text":"hello"}"#;
 /// let event: Event = serde_json::from_str(line).unwrap();
 /// assert!(matches!(&event.kind, EventKind::Say { text, .. } if text == "hello"));
+/// assert_eq!(serde_json::to_string(&event).unwrap(), line);
+/// // Of a later version.
+/// let line = r#"{"time":"2026-01-02T03:04:05Z","sequence":8,"event":"moon_phase","phase":"full"}"#;
+/// let event: Event = serde_json::from_str(line).unwrap();
+/// assert!(matches!(&event.kind, EventKind::Other { event, fields } if event == "moon_phase" && fields["phase"] == "full"));
 /// assert_eq!(serde_json::to_string(&event).unwrap(), line);
 /// ```
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,6 +79,41 @@ pub struct Event {
 ///
 /// Everything that starts finishes: of each `…Started` a run tells the `…Finished` too, also where the work was cancelled,
 /// ran out of time or panicked, unless the process itself dies.
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # use packer_core::testing::{FakeBuilder, FakeProvisioner, TempFolder, Trouble};
+/// # let folder = TempFolder::new();
+/// # let builder = FakeBuilder::new(folder.path());
+/// # let hanging = FakeProvisioner::run("").trouble(Trouble::Hang);
+/// use std::sync::{Arc, Mutex};
+/// use std::time::Duration;
+/// use packer_core::{Build, Engine, Event, EventKind, Pipeline, ProvisionerExt};
+///
+/// /// How far a run is, in a line.
+/// fn line(kind: &EventKind) -> Option<String> {
+///     match kind {
+///         EventKind::ProvisionerStarted { provisioner, number, steps, .. } => {
+///             Some(format!("[{number}/{steps}] {provisioner}"))
+///         }
+///         EventKind::ProvisionerFinished { number, steps, error: Some(error), .. } => {
+///             Some(format!("[{number}/{steps}] failed: {} ({})", error.message, error.fault))
+///         }
+///         _ => None,
+///     }
+/// }
+///
+/// let lines = Arc::new(Mutex::new(Vec::new()));
+/// let seen = lines.clone();
+/// let engine = Engine::new().events(move |event: &Event| seen.lock().unwrap().extend(line(&event.kind)));
+/// let build = Build::new("web", builder).provision(hanging.timeout(Duration::from_millis(20)));
+/// engine.run(Pipeline::of([build])).await.unwrap();
+/// let lines = lines.lock().unwrap();
+/// assert_eq!(lines[0], "[1/1] fake-provisioner");
+/// assert!(lines[1].starts_with("[1/1] failed: "));
+/// # });
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -351,9 +391,16 @@ pub enum EventKind {
         /// The fields.
         fields: BTreeMap<String, String>,
     },
-    /// A kind that this version does not know, read from what a later one wrote. Never told by a run.
-    #[serde(other)]
-    Other,
+    /// One that this version cannot read, since a later one wrote it: of a kind that is new, or has become another. It is written
+    /// as it was read. Never told by a run.
+    #[serde(untagged)]
+    Other {
+        /// The kind.
+        event: String,
+        /// Everything that it says.
+        #[serde(flatten)]
+        fields: serde_json::Map<String, serde_json::Value>,
+    },
 }
 
 /// Whether a text tells of a failure.
@@ -526,10 +573,8 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         EventKind::CachePruned { released: left } | EventKind::CleanupAbandoned { left } => {
             left.iter_mut().for_each(|r| clean(&mut r.name))
         }
-        EventKind::BuildStarted { .. }
-        | EventKind::Other
-        | EventKind::RunFinished { .. }
-        | EventKind::TimedOut { .. } => {}
+        EventKind::Other { fields, .. } => fields.values_mut().for_each(|v| scrub_json(v, &clean_value)),
+        EventKind::BuildStarted { .. } | EventKind::RunFinished { .. } | EventKind::TimedOut { .. } => {}
     }
     kind
 }

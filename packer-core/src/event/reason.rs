@@ -93,11 +93,21 @@ pub enum Reason {
         /// Their names.
         names: Vec<String>,
     },
+    /// One that this version cannot read, since a later one wrote it. It is written as it was read.
+    #[serde(untagged)]
+    Other {
+        /// What it is called.
+        reason: String,
+        /// Everything that it says.
+        #[serde(flatten)]
+        fields: serde_json::Map<String, serde_json::Value>,
+    },
 }
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FileChange {
     /// It was not read before.
     Added,
@@ -105,6 +115,9 @@ pub enum FileChange {
     Changed,
     /// It is not read any more.
     Removed,
+    /// What this version does not know, since a later one wrote it.
+    #[serde(other)]
+    Other,
 }
 
 impl fmt::Display for Reason {
@@ -124,6 +137,7 @@ impl fmt::Display for Reason {
                     FileChange::Added => "is new",
                     FileChange::Changed => "changed",
                     FileChange::Removed => "is gone",
+                    FileChange::Other => "is another one",
                 };
                 write!(f, "file {path} {verb}")
             }
@@ -153,6 +167,12 @@ impl fmt::Display for Reason {
             }
             Self::NeedsBuilds { names } => {
                 write!(f, "it is made from what {} will have made", names.join(", "))
+            }
+            Self::Other { reason, fields } => {
+                f.write_str(&reason.replace('_', " "))?;
+                let fields: Vec<String> =
+                    fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+                if fields.is_empty() { Ok(()) } else { write!(f, " ({})", fields.join(", ")) }
             }
         }
     }
@@ -185,6 +205,7 @@ impl Reason {
                 clean(from);
                 clean(to);
             }
+            Self::Other { fields, .. } => fields.values_mut().for_each(|v| super::scrub_json(v, clean)),
             Self::FirstRun
             | Self::StepBefore
             | Self::DidNotSucceed

@@ -33,6 +33,11 @@ fn resource() -> impl Strategy<Value = Resource> {
     })
 }
 
+fn fields() -> impl Strategy<Value = serde_json::Map<String, serde_json::Value>> {
+    btree_map("f[a-z]{0,3}", text().prop_map(|text| serde_json::json!([text, 1, null])), 0..3)
+        .prop_map(|fields| fields.into_iter().collect())
+}
+
 fn artifact() -> impl Strategy<Value = Artifact> {
     (text(), text(), text(), resource()).prop_map(|(id, description, file, resource)| {
         Artifact::new("test", id).describe(description).file(file).with("n", 1.5).owning(resource)
@@ -49,7 +54,7 @@ fn location() -> impl Strategy<Value = crate::Location> {
 
 fn error() -> impl Strategy<Value = ErrorInfo> {
     use Fault::*;
-    let fault = select(vec![Cancelled, Guest, Internal, Network, Provider, Quota, User]);
+    let fault = select(vec![Cancelled, Guest, Internal, Network, Provider, Quota, User, Other]);
     (text(), fault, any::<bool>(), of(text()), of(location()), vec(text(), 0..3)).prop_map(
         |(message, fault, retryable, step, location, causes)| {
             let mut error = ErrorInfo::from(&Error::new(fault, message));
@@ -74,7 +79,7 @@ fn diagnostic() -> impl Strategy<Value = Diagnostic> {
 }
 
 fn reasons() -> impl Strategy<Value = Vec<Reason>> {
-    let change = select(vec![FileChange::Added, FileChange::Changed, FileChange::Removed]);
+    let change = select(vec![FileChange::Added, FileChange::Changed, FileChange::Removed, FileChange::Other]);
     (text(), of(text()), change, any::<bool>()).prop_map(|(text, maybe, change, marked)| {
         let t = || text.clone();
         vec![
@@ -215,7 +220,7 @@ fn kinds() -> (BoxedStrategy<EventKind>, usize) {
         (text(), btree_map(text(), text(), 0..3))
             .prop_map(|(category, fields)| EventKind::Data { category, fields })
             .boxed(),
-        Just(EventKind::Other).boxed(),
+        ("moon_[a-z_]{0,5}", fields()).prop_map(|(event, fields)| EventKind::Other { event, fields }).boxed(),
     ];
     let count = all.len();
     (proptest::strategy::Union::new(all).boxed(), count)
@@ -257,7 +262,7 @@ fn number_of(kind: &EventKind) -> usize {
         EventKind::ResourceLeft { .. } => 30,
         EventKind::Asked { .. } => 31,
         EventKind::Data { .. } => 32,
-        EventKind::Other => 33,
+        EventKind::Other { .. } => 33,
     }
 }
 
@@ -293,27 +298,66 @@ fn what_json_lines_writes_is_read_as_the_same_event() {
     assert_eq!(seen.into_inner(), (0..count).collect::<BTreeSet<_>>(), "every kind was tried");
 }
 
-#[test]
-fn what_a_later_version_writes_can_be_read() {
-    let line = r#"{"time":"2026-01-02T03:04:05Z","sequence":1,"event":"moon_phase","phase":{"of":["it"]},"error":7}"#;
-    let read: Event = serde_json::from_str(line).unwrap();
-    assert!(matches!(read.kind, EventKind::Other), "{read:?}");
-    let line = r#"{"time":"2026-01-02T03:04:05Z","sequence":1,"where":"here","event":"build_started","builder":"x","arch":[]}"#;
-    let read: Event = serde_json::from_str(line).unwrap();
-    assert!(matches!(read.kind, EventKind::BuildStarted { builder } if builder == "x"));
-    // What an earlier version wrote had no numbers.
-    let line = r#"{"time":"2026-01-02T03:04:05Z","sequence":1,"event":"provisioner_started","provisioner":"x","name":""}"#;
-    let read: Event = serde_json::from_str(line).unwrap();
-    assert!(matches!(read.kind, EventKind::ProvisionerStarted { number: 0, steps: 0, .. }));
+/// An event of this kind, as a line.
+fn line(kind: &str, fields: &str) -> String {
+    format!(r#"{{"time":"2026-01-02T03:04:05Z","sequence":1,"event":"{kind}"{fields}}}"#)
+}
+
+fn read(line: &str) -> Event {
+    serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))
 }
 
 #[test]
-fn nonsense_is_refused_and_never_more() {
-    let seconds = |n: &str| {
-        format!(r#"{{"time":"2026-01-02T03:04:05Z","sequence":1,"event":"timed_out","seconds":{n}}}"#)
+fn what_a_later_version_writes_can_be_read_and_passed_on() {
+    let new = line("moon_phase", r#","phase":{"of":["it"]},"error":7"#);
+    assert!(matches!(&read(&new).kind, EventKind::Other { event, .. } if event == "moon_phase"));
+    assert_eq!(written(&read(&new)), format!("{new}\n"));
+    let more = line("build_started", r#","where":"here","builder":"x","arch":[]"#);
+    assert!(matches!(read(&more).kind, EventKind::BuildStarted { builder } if builder == "x"));
+    // What an earlier version wrote had no numbers.
+    let old = line("provisioner_started", r#","provisioner":"x","name":"""#);
+    assert!(matches!(read(&old).kind, EventKind::ProvisionerStarted { number: 0, steps: 0, .. }));
+}
+
+#[test]
+fn what_is_new_inside_of_an_event_does_not_hide_the_rest_of_it() {
+    let failed = line("retrying", r#","left":1,"error":{"message":"m","fault":"weather","sun":true}"#);
+    assert!(matches!(&read(&failed).kind, EventKind::Retrying { error, .. }
+        if error.fault == Fault::Other && error.message == "m"));
+    let reasons = r#"[{"reason":"base_moved","from":"a"},{"reason":"file","path":"p","change":"signed"},{"reason":"first_run"}]"#;
+    let rebuilt = line(
+        "step_rebuilt",
+        &format!(r#","number":1,"steps":1,"provisioner":"shell","name":"","reasons":{reasons}"#),
+    );
+    let EventKind::StepRebuilt { reasons, .. } = read(&rebuilt).kind else { panic!("another event") };
+    let words: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    assert_eq!(words, ["base moved (from: \"a\")", "file p is another one", "it runs for the first time"]);
+    let EventKind::StepRebuilt { reasons: again, .. } = read(&written(&read(&rebuilt))).kind else {
+        panic!("another event")
     };
-    assert!(serde_json::from_str::<Event>(&seconds("1.5")).is_ok());
-    for wrong in ["-1", "1e300", "\"x\"", "null"] {
-        assert!(serde_json::from_str::<Event>(&seconds(wrong)).is_err(), "{wrong}");
+    assert_eq!(again, reasons);
+}
+
+#[test]
+fn an_event_that_cannot_be_read_is_passed_on_as_it_is() {
+    let seconds = |n: &str| line("timed_out", &format!(r#","seconds":{n}"#));
+    assert!(matches!(read(&seconds("1.5")).kind, EventKind::TimedOut { .. }));
+    for other in ["-1", "1e+300", "\"x\"", "null"] {
+        let event = read(&seconds(other));
+        assert!(matches!(event.kind, EventKind::Other { .. }), "{event:?}");
+        assert_eq!(written(&event), format!("{}\n", seconds(other)));
     }
+    let level = line("say", r#","level":"debug","text":"hello""#);
+    assert_eq!(written(&read(&level)), format!("{level}\n"));
+    // What has no kind is no event.
+    assert!(serde_json::from_str::<Event>(r#"{"time":"2026-01-02T03:04:05Z","sequence":1}"#).is_err());
+}
+
+#[test]
+fn secrets_in_what_cannot_be_read_are_scrubbed_when_it_is_told_again() {
+    let secrets = crate::Secrets::new();
+    secrets.add("hunter2hunter2");
+    let new = line("moon_phase", r#","deep":[{"x":"is hunter2hunter2"}]"#);
+    let kind = super::scrubbed(read(&new).kind, &secrets);
+    assert!(!format!("{kind:?}").contains("hunter2"), "{kind:?}");
 }

@@ -141,7 +141,7 @@ impl Transcript {
             | EventKind::BuildStarted { .. }
             | EventKind::FailureIgnored { .. }
             | EventKind::PluginProvided { .. }
-            | EventKind::Other
+            | EventKind::Other { .. }
             | EventKind::PostProcessorFinished { .. }
             | EventKind::PostProcessorStarted { .. }
             | EventKind::Progress { .. }
