@@ -7,67 +7,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests stop at the first surprise"))]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use packer_core::{
-    Artifact, Builder, Communicator, CommunicatorExt, Context, Diagnostics, Error, Facts, Machine,
-    NoCommunicator, PostProcessor, PrepareContext, Prepared, Processed, Provisioner, Resource, Result,
+    Artifact, CommunicatorExt, Context, Error, Machine, PostProcessor, Processed, Provisioner, Result,
     WholeFile, async_trait,
 };
-use schemars::JsonSchema;
-use serde::Deserialize;
 
-/// A builder whose machines are files in a folder.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Files {
-    /// The folder.
-    folder: PathBuf,
-}
-
-#[async_trait]
-impl Builder for Files {
-    async fn prepare(&self, _: &PrepareContext) -> Result<Prepared, Diagnostics> {
-        Ok(Prepared::new())
-    }
-
-    async fn launch(&self, cx: &Context) -> Result<Box<dyn Machine>> {
-        let name = format!("machine-{}", cx.run_id());
-        let path = self.folder.join(&name);
-        // Try it: write the file before `own`, leave `with_config` out, or make `release` fail where there is no file.
-        // Each time a suite says which rule is broken.
-        let machine =
-            Resource::new("machine", &name).with_config(serde_json::json!({ "folder": self.folder }));
-        cx.own(machine, async { std::fs::write(&path, "").map_err(|e| Error::io("create", &path, e)) })
-            .await?;
-        Ok(Box::new(Up(Facts::new().id(&name))))
-    }
-
-    async fn release(&self, _: &Context, resource: &Resource) -> Result<()> {
-        let path = self.folder.join(&resource.name);
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path, e)),
-            _ => Ok(()),
-        }
-    }
-}
-
-struct Up(Facts);
-
-#[async_trait]
-impl Machine for Up {
-    fn communicator(&self) -> Arc<dyn Communicator> {
-        Arc::new(NoCommunicator::new())
-    }
-
-    fn facts(&self) -> &Facts {
-        &self.0
-    }
-
-    async fn capture(&self, _: &Context) -> Result<Artifact> {
-        Ok(Artifact::new("example.files", ""))
-    }
-}
+#[cfg(test)]
+mod rented;
 
 /// A provisioner that runs one command.
 #[derive(Debug)]
@@ -113,11 +60,14 @@ mod tests {
     use packer_core::{Host, Registry};
 
     use super::*;
+    use crate::rented::Rented;
 
+    // Try it in rented.rs: write the file before `own`, leave `with_config` out, or make `release` fail where there is no
+    // file. Each time a suite says which rule is broken.
     #[tokio::test(flavor = "multi_thread")]
     async fn the_builder_cleans_up_whatever_happens() {
         let folder = TempFolder::new();
-        let make = || Files { folder: folder.path().to_owned() };
+        let make = || Rented { folder: folder.path().to_owned() };
         builder::suite(make, &Host::new()).await;
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
@@ -125,9 +75,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_later_process_releases_what_it_left() {
         let folder = TempFolder::new();
-        let make = || Files { folder: folder.path().to_owned() };
+        let make = || Rented { folder: folder.path().to_owned() };
         let mut registry = Registry::new();
-        registry.builder::<Files>("files"); // what `type_name` makes of the struct's name
+        registry.builder::<Rented>("rented"); // what `type_name` makes of the struct's name
         builder::recovers(make, &registry, &Host::new()).await;
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }

@@ -8,7 +8,7 @@ use crate::artifact::Artifact;
 use crate::builder::Builder;
 use crate::context::{Host, PrepareContext};
 use crate::engine::cleanup::{self, Gone};
-use crate::engine::{Engine, OnError, Status};
+use crate::engine::{BuildReport, Engine, OnError, Status};
 use crate::event::EventKind;
 use crate::facts::BuildInfo;
 use crate::ledger::{Ledger, MemoryLedger, Resource};
@@ -17,16 +17,17 @@ use crate::registry::Registry;
 use crate::testing::Bench;
 
 /// How long a build of the suite may take.
-pub(super) const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// How many instants of a build are tried out for cancellation at most.
-const INSTANTS: usize = 64;
+pub(super) const INSTANTS: usize = 64;
 
 /// Checks every rule of [`Builder`]: the order of calls, that everything is released after success, failure and
 /// cancellation at any instant, and that releasing can be repeated.
 ///
 /// `make` gives the same working builder each time, except that its outputs may be others; it is launched some dozens of
-/// times. What a build has made is discarded before the next one, so that an output that must not exist does not.
+/// times. What a build has made is discarded before the next one, also the files and folders that its artifacts list, so
+/// that an output that must not exist does not.
 /// Builders that save states of their machines have a suite of their own beside it, [`checkpoints`](super::checkpoints).
 ///
 /// # Panics
@@ -77,26 +78,20 @@ async fn prepares(builder: &dyn Builder, host: &Host) {
     }
 }
 
-struct Tried {
-    status: Status,
-    error: Option<String>,
-    artifacts: Vec<Artifact>,
-    ledger: Arc<MemoryLedger>,
+/// What became of a build of a suite.
+pub(super) struct Tried {
+    pub(super) build: BuildReport,
     /// Everything that was in the ledger at any time.
-    owned: Vec<Resource>,
-    events: usize,
+    pub(super) owned: Vec<Resource>,
+    /// At how many instants it could have been cancelled.
+    pub(super) instants: usize,
 }
 
-/// Runs one build; cancels it at the event of this number.
-async fn attempt<B: Builder + 'static>(
-    builder: B,
-    host: &Host,
-    provisioner: FakeProvisioner,
-    cancel_at: Option<usize>,
-) -> Tried {
-    let (ledger, recorder) = (Arc::new(MemoryLedger::new()), Recorder::new());
-    let engine = Engine::new().host(host.clone()).ledger(ledger.clone()).events(recorder.clone());
-    let build = Build::new("suite", builder).provision(ProvisionStep::new(provisioner));
+/// Runs one build; cancels it at the instant of this number, of those at which something is owned or a step begins.
+pub(super) async fn attempt(engine: Engine, build: Build, cancel_at: Option<usize>) -> Tried {
+    let recorder = Recorder::new();
+    let ledger = Arc::new(MemoryLedger::new());
+    let engine = engine.ledger(ledger.clone()).events(recorder.clone());
     let mut run = engine.start(Pipeline::of([build])).expect("the pipeline starts");
     let control = run.control();
     let mut events = run.events();
@@ -113,47 +108,54 @@ async fn attempt<B: Builder + 'static>(
         seen
     };
     let work = async { tokio::join!(run.report(), watch) };
-    let (report, events) = tokio::time::timeout(LIMIT, work).await.expect("the build ends in time");
-    let report = report.expect("the builder prepares");
-    let owned = |event: crate::event::Event| match event.kind {
+    let (report, instants) = tokio::time::timeout(LIMIT, work).await.expect("the build ends in time");
+    let build = report.expect("the builder prepares").builds.remove(0);
+    assert!(build.left.is_empty(), "left after the build: {:?}", build.left);
+    let left = ledger.outstanding();
+    let when = cancel_at.map_or_else(String::new, |at| format!(" that was cancelled at instant {at}"));
+    assert!(left.is_empty(), "outstanding after a build{when}: {left:?}");
+    let owned = recorder.events().into_iter().filter_map(|event| match event.kind {
         EventKind::ResourceOwned { resource } => Some(resource),
         _ => None,
-    };
-    let build = report.builds.into_iter().next().expect("a report of the build");
-    assert!(build.left.is_empty(), "left after the build: {:?}", build.left);
-    Tried {
-        status: build.status,
-        error: build.error.as_ref().map(ToString::to_string),
-        artifacts: build.artifacts,
-        ledger,
-        owned: recorder.events().into_iter().filter_map(owned).collect(),
-        events,
-    }
+    });
+    Tried { build, owned: owned.collect(), instants }
+}
+
+/// The same of a builder, with one provisioner.
+async fn try_out<B: Builder + 'static>(
+    builder: B,
+    host: &Host,
+    provisioner: FakeProvisioner,
+    cancel_at: Option<usize>,
+) -> Tried {
+    let build = Build::new("suite", builder).provision(ProvisionStep::new(provisioner));
+    attempt(Engine::new().host(host.clone()), build, cancel_at).await
 }
 
 async fn succeeds<B: Builder + 'static>(make: &impl Fn() -> B, host: &Host) {
-    let tried = attempt(make(), host, FakeProvisioner::run(""), None).await;
-    assert_eq!(tried.status, Status::Succeeded, "a build without trouble: {:?}", tried.error);
-    assert!(tried.ledger.outstanding().is_empty(), "outstanding after success");
-    for artifact in &tried.artifacts {
+    let tried = try_out(make(), host, FakeProvisioner::run(""), None).await;
+    assert_eq!(tried.build.status, Status::Succeeded, "a build without trouble: {:?}", tried.build.error);
+    for artifact in &tried.build.artifacts {
         for file in artifact.files.iter().filter(|file| !file.as_os_str().is_empty()) {
             assert!(file.exists(), "the artifact lists {}, which is not there", file.display());
         }
     }
-    discard(&make(), &Bench::with_host(host.clone()), tried.owned, &tried.artifacts).await;
+    discard(&make(), &Bench::with_host(host.clone()), tried.owned, &tried.build.artifacts).await;
 }
 
-/// Discards what a build has made: everything that it owned at any time, and the files of its artifacts. Releasing what is
-/// gone, or never was, is no error.
+/// Discards what a build has made: everything that it owned at any time, and the files and folders that its artifacts list.
+/// Releasing what is gone, or never was, is no error.
 pub(super) async fn discard(
     builder: &dyn Builder,
     bench: &Bench,
     owned: Vec<Resource>,
     artifacts: &[Artifact],
 ) {
-    for file in artifacts.iter().flat_map(|a| &a.files) {
-        match std::fs::remove_file(file) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => panic!("{}: {e}", file.display()),
+    for path in artifacts.iter().flat_map(|a| &a.files) {
+        let is_folder = path.symlink_metadata().is_ok_and(|found| found.is_dir());
+        let removed = if is_folder { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        match removed {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => panic!("{}: {e}", path.display()),
             _ => {}
         }
     }
@@ -170,20 +172,16 @@ pub(super) async fn discard(
 
 async fn cleans_up_after_a_failed_provisioner<B: Builder + 'static>(make: &impl Fn() -> B, host: &Host) {
     let failing = FakeProvisioner::run("").trouble(Trouble::Fail);
-    let tried = attempt(make(), host, failing, None).await;
-    assert_eq!(tried.status, Status::Failed);
-    assert!(tried.ledger.outstanding().is_empty(), "outstanding after a failure");
+    assert_eq!(try_out(make(), host, failing, None).await.build.status, Status::Failed);
 }
 
 async fn cleans_up_after_cancellation<B: Builder + 'static>(make: &impl Fn() -> B, host: &Host) {
     for instant in 1..=INSTANTS {
-        let tried = attempt(make(), host, FakeProvisioner::run(""), Some(instant)).await;
-        let left = tried.ledger.outstanding();
-        assert!(left.is_empty(), "outstanding after a cancellation at instant {instant}: {left:?}");
-        if tried.status == Status::Succeeded {
-            discard(&make(), &Bench::with_host(host.clone()), tried.owned, &tried.artifacts).await;
+        let tried = try_out(make(), host, FakeProvisioner::run(""), Some(instant)).await;
+        if tried.build.status == Status::Succeeded {
+            discard(&make(), &Bench::with_host(host.clone()), tried.owned, &tried.build.artifacts).await;
         }
-        if tried.events < instant {
+        if tried.instants < instant {
             return;
         }
     }
@@ -191,7 +189,18 @@ async fn cleans_up_after_cancellation<B: Builder + 'static>(make: &impl Fn() -> 
 
 #[cfg(test)]
 mod tests {
-    use crate::context::Host;
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+
+    use crate::artifact::Artifact;
+    use crate::builder::{Builder, Machine, Prepared};
+    use crate::communicator::{Communicator, NoCommunicator};
+    use crate::context::{Context, Host, PrepareContext};
+    use crate::diagnostic::{Diagnostic, Diagnostics};
+    use crate::error::{Error, Result};
+    use crate::facts::Facts;
+    use crate::ledger::Resource;
     use crate::registry::Registry;
     use crate::testing::{FakeBuilder, TempFolder};
 
@@ -214,5 +223,64 @@ mod tests {
         let make = || FakeBuilder::new(folder.path()).output(&output);
         super::suite(make, &Host::new()).await;
         assert_eq!(make().world(), [] as [&str; 0], "nothing is left in the world");
+    }
+
+    /// A builder whose machine is a folder, and whose artifact is another that must not exist.
+    struct Copies(std::path::PathBuf);
+
+    #[async_trait]
+    impl Builder for Copies {
+        async fn prepare(&self, _: &PrepareContext) -> Result<Prepared, Diagnostics> {
+            match self.0.exists() {
+                true => Err(Diagnostic::error("the output exists").into()),
+                false => Ok(Prepared::new()),
+            }
+        }
+
+        async fn launch(&self, cx: &Context) -> Result<Box<dyn Machine>> {
+            let machine = cx.temp_dir()?;
+            std::fs::write(machine.join("file"), "x").map_err(|e| Error::io("write", &machine, e))?;
+            Ok(Box::new(Copied { machine, output: self.0.clone(), facts: Facts::new() }))
+        }
+
+        async fn release(&self, _: &Context, resource: &Resource) -> Result<()> {
+            Err(Error::internal(format!("{resource} is the engine's")))
+        }
+    }
+
+    struct Copied {
+        machine: std::path::PathBuf,
+        output: std::path::PathBuf,
+        facts: Facts,
+    }
+
+    #[async_trait]
+    impl Machine for Copied {
+        fn communicator(&self) -> Arc<dyn Communicator> {
+            Arc::new(NoCommunicator::new())
+        }
+
+        fn facts(&self) -> &Facts {
+            &self.facts
+        }
+
+        async fn capture(&self, cx: &Context) -> Result<Artifact> {
+            let made = Resource::directory(&self.output);
+            let copy = async {
+                std::fs::create_dir_all(self.output.join("deep"))
+                    .and_then(|()| std::fs::copy(self.machine.join("file"), self.output.join("deep/file")))
+                    .map_err(|e| Error::io("copy", &self.output, e))
+            };
+            cx.own(made.clone(), copy).await?;
+            Ok(Artifact::new("test", "").file(&self.output).owning(made))
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_artifact_that_lists_a_folder_is_discarded_with_it() {
+        let folder = TempFolder::new();
+        let output = folder.path().join("output");
+        super::suite(|| Copies(output.clone()), &Host::new()).await;
+        assert!(!output.exists());
     }
 }

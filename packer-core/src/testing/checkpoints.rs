@@ -1,26 +1,20 @@
 //! The behaviour suite of builders that save and restore states of their machines.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 
-use super::builder::{LIMIT, discard};
-use super::{Bench, Recorder, TempFolder};
+use super::builder::{INSTANTS, Tried, attempt, discard};
+use super::{Bench, TempFolder};
 use crate::artifact::Artifact;
 use crate::builder::{Builder, CheckpointKey, Machine};
 use crate::communicator::CommunicatorExt;
 use crate::context::{Context, Host};
 use crate::engine::{BuildReport, Cache, Engine, Prune, Status};
 use crate::error::Result;
-use crate::event::EventKind;
-use crate::ledger::{Ledger, MemoryLedger, Resource};
-use crate::pipeline::{Build, Pipeline};
+use crate::ledger::Resource;
+use crate::pipeline::Build;
 use crate::provisioner::{Provisioner, StepInputs};
 use crate::registry::Registry;
 use crate::value::Value;
-
-/// How many instants of a build from a checkpoint are tried out for cancellation at most.
-const INSTANTS: usize = 64;
 
 /// Checks the rules of checkpoints ([`Machine::checkpoint`], [`Builder::resume`], [`Builder::source_digest`]): a state that
 /// was saved can be started from, again and again and by several builds at once, whatever becomes of the machines;
@@ -211,59 +205,23 @@ impl Provisioner for Writes {
     }
 }
 
-struct Cached<'a> {
-    cache: Cache,
-    ledger: Arc<MemoryLedger>,
-    host: &'a Host,
-}
-
-impl Cached<'_> {
-    fn engine(&self) -> Engine {
-        Engine::new().host(self.host.clone()).ledger(self.ledger.clone()).cache(self.cache.clone())
-    }
-
-    /// Runs two steps, and discards the artifact; cancels at the event of this number. Gives what became of it, and how
-    /// many events there were at which it could have been cancelled.
-    async fn run<B: Builder + 'static>(
-        &self,
-        make: &impl Fn() -> B,
-        names: &[String; 3],
-        last: &'static str,
-        cancel_at: Option<usize>,
-    ) -> (BuildReport, usize) {
-        let recorder = Recorder::new();
-        let build = Build::new("suite", make())
-            .provision(Writes(names[0].clone(), "first"))
-            .provision(Writes(names[1].clone(), last));
-        let engine = self.engine().events(recorder.clone());
-        let mut run = engine.start(Pipeline::of([build])).expect("the pipeline starts");
-        let (control, mut events) = (run.control(), run.events());
-        let watch = async move {
-            let mut seen = 0;
-            while let Some(event) = events.recv().await {
-                if matches!(event.kind, EventKind::ResourceOwned { .. } | EventKind::StepStarted { .. }) {
-                    seen += 1;
-                    if Some(seen) == cancel_at {
-                        control.cancel("the suite");
-                    }
-                }
-            }
-            seen
-        };
-        let work = async { tokio::join!(run.report(), watch) };
-        let (report, seen) = tokio::time::timeout(LIMIT, work).await.expect("the build ends in time");
-        let build = report.expect("the builder prepares").builds.remove(0);
-        assert!(build.left.is_empty(), "left after the build: {:?}", build.left);
-        let left = self.ledger.outstanding();
-        assert!(left.is_empty(), "outstanding after a build from the cache: {left:?}");
-        let kept: Vec<_> = self.cache.list().expect("the cache").into_iter().map(|c| c.resource.id).collect();
-        let owned = recorder.events().into_iter().filter_map(|event| match event.kind {
-            EventKind::ResourceOwned { resource } if !kept.contains(&resource.id) => Some(resource),
-            _ => None,
-        });
-        discard(&make(), &Bench::with_host(self.host.clone()), owned.collect(), &build.artifacts).await;
-        (build, seen)
-    }
+/// Runs two steps with a cache, and discards the artifact; cancels at the instant of this number. Gives what became of it,
+/// and how many instants there were.
+async fn cached<B: Builder + 'static>(
+    cache: &Cache,
+    make: &impl Fn() -> B,
+    host: &Host,
+    steps: [Writes; 2],
+    cancel_at: Option<usize>,
+) -> (BuildReport, usize) {
+    let [first, last] = steps;
+    let build = Build::new("suite", make()).provision(first).provision(last);
+    let engine = Engine::new().host(host.clone()).cache(cache.clone());
+    let Tried { build, mut owned, instants } = attempt(engine, build, cancel_at).await;
+    let kept = cache.list().expect("the cache");
+    owned.retain(|resource| kept.iter().all(|checkpoint| checkpoint.resource.id != resource.id));
+    discard(&make(), &Bench::with_host(host.clone()), owned, &build.artifacts).await;
+    (build, instants)
 }
 
 async fn is_cached<B: Builder + 'static>(
@@ -274,21 +232,22 @@ async fn is_cached<B: Builder + 'static>(
 ) {
     let folder = TempFolder::new();
     let cache = Cache::new(folder.path(), registry.clone());
-    let cached = Cached { cache, ledger: Arc::default(), host };
+    let steps = |last| [Writes(names[0].clone(), "first"), Writes(names[1].clone(), last)];
     let reused = |build: &BuildReport| build.cache.as_ref().map(|cache| cache.reused());
     for (last, expected) in [("second", 0), ("second", 2), ("other", 1)] {
-        let (build, _) = cached.run(make, names, last, None).await;
+        let (build, _) = cached(&cache, make, host, steps(last), None).await;
         assert_eq!(build.status, Status::Succeeded, "a build with a cache: {:?}", build.error);
         assert_eq!(reused(&build), Some(expected), "steps that are reused: {:?}", build.cache);
     }
     for instant in 1..=INSTANTS {
-        let (build, seen) = cached.run(make, names, "second", Some(instant)).await;
-        if seen < instant {
+        let (build, instants) = cached(&cache, make, host, steps("second"), Some(instant)).await;
+        if instants < instant {
             assert_eq!(reused(&build), Some(2), "a cancelled build leaves its checkpoints usable");
             break;
         }
     }
-    let pruned = cached.cache.prune(&cached.engine(), Prune::Everything).await.expect("a pruned cache");
+    let engine = Engine::new().host(host.clone());
+    let pruned = cache.prune(&engine, Prune::Everything).await.expect("a pruned cache");
     assert!(pruned.left.is_empty(), "checkpoints that do not go: {:?}", pruned.left);
 }
 
