@@ -9,6 +9,7 @@ use super::component::PartBody;
 use super::decode;
 use super::for_each::{self, EACH, FOR_EACH, ForEach, Instance};
 use super::hcp;
+use super::overrides::Override;
 use super::sources::{SourceRef, Sources};
 use crate::config::Schema;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -63,7 +64,7 @@ pub(super) struct Step {
     pub(super) continue_on_error: bool,
     pub(super) keep_input_artifact: Option<bool>,
     /// By what the build calls its source.
-    pub(super) overrides: BTreeMap<Arc<str>, Value>,
+    pub(super) overrides: BTreeMap<Arc<str>, Override>,
     pub(super) extensions: StepExtensions,
 }
 
@@ -481,7 +482,11 @@ fn duration(made: &Made, content: &Content, name: &str, diagnostics: &mut Diagno
     }
 }
 
-fn overrides(made: &Made, attribute: &Attribute, diagnostics: &mut Diagnostics) -> BTreeMap<Arc<str>, Value> {
+fn overrides(
+    made: &Made,
+    attribute: &Attribute,
+    diagnostics: &mut Diagnostics,
+) -> BTreeMap<Arc<str>, Override> {
     let before = diagnostics.len();
     let value = attribute.evaluate(&made.scope, diagnostics);
     if diagnostics.len() > before || value.is_null() {
@@ -505,7 +510,12 @@ fn overrides(made: &Made, attribute: &Attribute, diagnostics: &mut Diagnostics) 
             wrong(format!("provisioner's override.'{name}' block must be an HCL object"));
             continue;
         }
-        overrides.insert(name.clone(), arguments.clone().with_marks_of(&value));
+        let over = Override {
+            attribute: attribute.clone(),
+            source: name.clone(),
+            value: arguments.clone().with_marks_of(&value),
+        };
+        overrides.insert(name.clone(), over);
     }
     overrides
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, Part};
+use super::overrides::Override;
+use crate::config::{Config, Part, Schema};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, did_you_mean};
 use crate::language::eval::Scope;
 use crate::language::go_template::Interpolation;
@@ -34,11 +35,11 @@ pub(super) fn unknown<'a>(summary: String, kind: &str, known: impl Iterator<Item
 
 /// Makes a component of one or several bodies, which together are its configuration. `overrides` are laid over it.
 ///
-/// Findings without a place of their own get `place`.
+/// Findings without a place of their own get `place`; those about an override too, as Packer shows them.
 pub(super) fn decode<T: ?Sized>(
     kind: &ComponentType<T>,
     parts: &[PartBody],
-    overrides: Option<&Value>,
+    overrides: Option<&Override>,
     scope: &Scope,
     interpolation: &Interpolation,
     place: &Location,
@@ -51,8 +52,13 @@ pub(super) fn decode<T: ?Sized>(
         .map(|(part, scope)| Part { body: &part.body, scope, unknown: part.unknown })
         .collect();
     let mut found = Diagnostics::new();
-    let value = Config::from_bodies(&kind.schema, &parts, &mut found)
-        .and_then(|config| config.finish(&kind.schema, overrides, interpolation, &mut found));
+    let value = Config::from_bodies(&kind.schema, &parts, &mut found).and_then(|config| {
+        let over = match overrides {
+            Some(over) => overriding(&kind.schema, over, &mut found)?,
+            None => Config::default(),
+        };
+        config.finish_over(&kind.schema, &over, interpolation, &mut found)
+    });
     let decoded = value.and_then(|value| match kind.decode(&value) {
         Ok(component) => Some(Decoded { component, config: Some(value) }),
         Err(e) => {
@@ -62,4 +68,15 @@ pub(super) fn decode<T: ?Sized>(
     });
     diagnostics.append(found.or_at(place));
     decoded
+}
+
+fn overriding(schema: &Schema, over: &Override, diagnostics: &mut Diagnostics) -> Option<Config> {
+    let place = |path: &str| over.place_of(schema, path).map(|(place, _)| place);
+    let mut found = Diagnostics::new();
+    let config = Config::overriding(schema, &over.value, &place, &mut found);
+    diagnostics.extend(found.into_iter().map(|mut finding| match finding.location.take() {
+        Some(place) => finding.related("set here", place),
+        None => finding,
+    }));
+    config
 }

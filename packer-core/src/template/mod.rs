@@ -37,6 +37,7 @@ mod legacy;
 mod locals;
 mod nodes;
 mod outputs;
+mod overrides;
 mod packer_block;
 mod places;
 mod plan;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::component::PartBody;
+use super::overrides::{Override, item};
 use crate::config::{FieldKind, Schema};
 use crate::diagnostic::{Diagnostics, Location, Part, parts};
 use crate::language::eval::{ExpandedBlock, Scope};
-use crate::language::syntax::{Attribute, Body, BodySchema, Expr, ExprKind, ObjectKey};
+use crate::language::syntax::{Attribute, Body, BodySchema, Expr, ExprKind};
 use crate::pipeline::Places;
 
 /// The places of a component that is made of these bodies.
@@ -18,6 +19,17 @@ pub(super) fn of_bodies(schema: &Arc<Schema>, bodies: &[PartBody], scope: &Scope
             .map(|part| (part.body.clone(), scope.with_variables(part.iterators.clone())))
             .collect();
         find(&schema, bodies, &parts(path).collect::<Vec<_>>())
+    })
+}
+
+/// The places of a component with something laid over it, and otherwise where they were.
+pub(super) fn laid_over(over: Override, schema: &Arc<Schema>, places: Places) -> Places {
+    let schema = schema.clone();
+    Arc::new(move |path| match over.place_of(&schema, path) {
+        Some((place, true)) => Some(place),
+        // The item is one of those that the override leaves as they are.
+        Some((place, false)) => places(path).or(Some(place)),
+        None => places(path),
     })
 }
 
@@ -68,15 +80,7 @@ fn in_attribute(attribute: &Attribute, path: &[Part<'_>]) -> Location {
     for part in path {
         let inner = match (&expr.without_parentheses().kind, part) {
             (ExprKind::Tuple(items), Part::Index(index)) => items.get(*index).map(|item| (item.span, item)),
-            (ExprKind::Object(object), Part::Name(name)) => {
-                let named = |key: &ObjectKey| match key {
-                    ObjectKey::Name(key) => key.as_str() == *name,
-                    ObjectKey::Expr(key) => key.as_literal_str() == Some(name),
-                    ObjectKey::Ambiguous(_) => false,
-                };
-                let item = object.items.iter().rev().find(|item| named(&item.key));
-                item.map(|item| (item.key.span().to(item.value.span), &item.value))
-            }
+            (ExprKind::Object(object), Part::Name(name)) => item(object, |key| key == *name),
             _ => None,
         };
         let Some((span, value)) = inner else { break };

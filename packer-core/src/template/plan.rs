@@ -12,6 +12,7 @@ use super::component::PartBody;
 use super::filters::Patterns;
 use super::for_each::Instance;
 use super::inputs::Inputs;
+use super::overrides::Override;
 use super::setting::{Setting, build_value, source_value};
 use super::sources::{Definer, Definition, SourceRef, Sources};
 use super::{Template, component, decode, files, hcp, nodes, packer_block, places};
@@ -523,7 +524,10 @@ impl Steps<'_> {
             &step.location,
             found,
         )?;
-        let places = places::of_bodies(&kind.schema, &parts, &self.scope);
+        let mut places = places::of_bodies(&kind.schema, &parts, &self.scope);
+        if let Some(over) = &overrides {
+            places = places::laid_over(over.clone(), &kind.schema, places);
+        }
         let interpolation = self.interpolation.clone();
         let (kind, scope, place) = (kind.clone(), self.scope.clone(), step.location.clone());
         let (build_name, own) = (self.build_name.clone(), self.own.clone());
@@ -552,7 +556,7 @@ fn values_read(body: &Body) -> BTreeSet<String> {
 fn again<T: ?Sized>(
     kind: &ComponentType<T>,
     parts: &[PartBody],
-    overrides: Option<&Value>,
+    overrides: Option<&Override>,
     scope: &Scope,
     interpolation: &Interpolation,
     place: &Location,

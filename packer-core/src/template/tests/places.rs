@@ -187,6 +187,132 @@ async fn what_a_build_adds_to_a_source_is_found_there() {
 }
 
 #[tokio::test]
+async fn an_argument_is_found_in_an_override() {
+    let step = |over: &str| {
+        format!(
+            r#"
+            locals {{
+              all = {{ name = "of a local", tags = {{ owner = "me" }} }}
+            }}
+            source "picky" "a" {{}}
+            build {{
+              sources = ["picky.a"]
+              provisioner "picky" {{
+                about = [
+                  "name", "commands[0]", "commands[1]", "tags.owner", "drive[0].size", "drive[1].size", "network.mode"
+                ]
+                commands = ["x", "y"]
+                tags     = {{ owner = "you" }}
+                drive {{ size = 1 }}
+                drive {{ size = 2 }}
+                override = {over}
+              }}
+            }}
+            "#
+        )
+    };
+    let cases = [
+        // Written out; what it leaves as it was is where it was, as are the items behind those of a shorter list.
+        (
+            r#"{ a = { commands = ["o"], drive = [{ Size = 3 }], lan = { mode = "nat" } }, b = { tags = {} } }"#,
+            ["provisioner", "\"o\"", "\"y\"", "owner = \"you\"", "Size = 3", "size = 2", "mode = \"nat\""],
+        ),
+        // One block, and one of a list.
+        (
+            r#"{ "a" = { Drive = { size = 3 }, network = [{ mode = "nat" }] } }"#,
+            ["provisioner", "\"x\"", "\"y\"", "owner = \"you\"", "size = 3", "size = 2", "mode = \"nat\""],
+        ),
+        // What it is made of is not written out.
+        (
+            r#"{ a = { commands = split(",", "o,p"), tags = local.all.tags } }"#,
+            [
+                "provisioner",
+                "commands = split(\",\", \"o,p\")",
+                "commands = split(\",\", \"o,p\")",
+                "tags = local.all.tags",
+                "size = 1",
+                "size = 2",
+                "provisioner",
+            ],
+        ),
+        (
+            "{ a = local.all }",
+            ["a = local.all", "\"x\"", "\"y\"", "a = local.all", "size = 1", "size = 2", "provisioner"],
+        ),
+        (
+            r#"{ (lower("A")) = local.all }"#,
+            [
+                "override = { (lower(\"A\")) = local.all }",
+                "\"x\"",
+                "\"y\"",
+                "override = { (lower(\"A\")) = local.all }",
+                "size = 1",
+                "size = 2",
+                "provisioner",
+            ],
+        ),
+        (
+            r#"{ a = { (lower("TAGS")) = {} } }"#,
+            [
+                "provisioner",
+                "\"x\"",
+                "\"y\"",
+                "a = { (lower(\"TAGS\")) = {} }",
+                "size = 1",
+                "size = 2",
+                "provisioner",
+            ],
+        ),
+    ];
+    let paths = [
+        "name",
+        "commands[0]",
+        "commands[1]",
+        "tags.owner",
+        "drive[0].size",
+        "drive[1].size",
+        "network.mode",
+    ];
+    for (over, shown) in cases {
+        let found = places("a.pkr.hcl", &step(over)).await;
+        for (path, expected) in paths.iter().zip(shown) {
+            let (_, place) = found.iter().find(|(about, _)| about == path).unwrap();
+            // Of the block itself its head is shown.
+            let place = if place.starts_with("provisioner ") { "provisioner" } else { place };
+            assert_eq!(place, expected, "{path} of {over}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_an_override_is_shown_beside_the_block() {
+    let text = r#"
+        source "picky" "a" {}
+        build {
+          sources = ["picky.a"]
+          provisioner "picky" {
+            override = {
+              a = {
+                drive = [{ sise = 3 }]
+                tags  = 7
+              }
+            }
+          }
+        }
+        "#;
+    let validate = async |text: &str| {
+        Template::from_texts([("a.pkr.hcl", text)]).unwrap().validate(&registry(), Inputs::new()).await
+    };
+    let shown = |found: &Diagnostics| -> Vec<(u32, String)> {
+        let text = |place: &crate::Location| place.source().text()[place.span().range()].to_owned();
+        found.iter().map(|d| (d.location.as_ref().unwrap().start().line, text(&d.related[0].1))).collect()
+    };
+    assert_eq!(shown(&validate(text).await), [(5, "sise = 3".to_owned())]);
+    let mended = text.replace("sise", "size");
+    assert_eq!(shown(&validate(&mended).await), [(5, "tags  = 7".to_owned())]);
+}
+
+#[tokio::test]
 async fn an_argument_is_found_in_json_syntax() {
     let pairs = [
         ("commands[1]", "\"b\""),
