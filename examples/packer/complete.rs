@@ -1,5 +1,5 @@
-//! What may come next on a command line that is being typed: shells call the program with `COMP_LINE` (and `COMP_POINT`,
-//! where the cursor is) and read one candidate a line. `install.rs` tells them to.
+//! What may come next on a command line that is being typed: shells call the program with `COMP_LINE` and `COMP_POINT`, where
+//! the cursor is in bytes, and read one candidate a line. `install.rs` tells them to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -33,6 +33,8 @@ pub(crate) struct Line {
     kept: usize,
     /// Whether the shell takes a candidate as it is typed: what is special in it needs a backslash.
     typed: bool,
+    /// Whether the shell puts a space behind the only candidate, whatever that is, as bash does.
+    spaced: bool,
 }
 
 impl Line {
@@ -41,11 +43,10 @@ impl Line {
     pub(crate) fn asked_for(env: &BTreeMap<String, String>, args: &[String]) -> Option<Self> {
         let text = env.get("COMP_LINE").filter(|line| !line.is_empty())?;
         let point = env.get("COMP_POINT").and_then(|point| point.parse().ok()).unwrap_or(text.len());
-        // Zsh counts characters, bash bytes: where it makes a difference the nearest place is taken.
         let point = text.floor_char_boundary(point);
         let (mut line, quoted) = Self::split(&text[..point], &text[point..]);
         if let [_, seen, ..] = args {
-            line.typed = !quoted;
+            (line.typed, line.spaced) = (!quoted, true);
             // Of a word in quotes bash shows what is in them.
             let seen = if quoted { seen.clone() } else { words(seen).last.unwrap_or_default() };
             if line.current.ends_with(&seen) {
@@ -167,9 +168,9 @@ async fn candidates(line: &Line, env: &BTreeMap<String, String>) -> BTreeSet<Str
                 let all = flags.keys().copied().chain(["help"]).map(|flag| format!("{dashes}{flag}"));
                 return all.filter(|flag| flag.starts_with(&line.current)).collect();
             }
-            argument(name, subcommand, &line.current, env)
+            argument(name, subcommand, &line.current, line, env)
         }
-        Next::Argument => argument(name, subcommand, &line.current, env),
+        Next::Argument => argument(name, subcommand, &line.current, line, env),
     }
 }
 
@@ -287,8 +288,8 @@ async fn value(
         }
         "on-error" => starting(text, ["abort", "ask", "cleanup", "run-cleanup-provisioner"]),
         "config-type" => starting(text, ["hcl2", "json"]),
-        "var-file" => files(text, &[".hcl", ".json"], env),
-        "output-file" | "path" | "timeline" => files(text, &[""], env),
+        "var-file" => files(text, &[".hcl", ".json"], line, env),
+        "output-file" | "path" | "timeline" => files(text, &[""], line, env),
         // A switch has its value in the same word.
         _ if !prefix.is_empty() && flags_of_all().get(flag) == Some(&true) => {
             starting(text, ["false", "true"])
@@ -304,23 +305,30 @@ fn flags_of_all() -> BTreeMap<&'static str, bool> {
 }
 
 /// Arguments of a command.
-fn argument(command: &str, subcommand: &str, text: &str, env: &BTreeMap<String, String>) -> BTreeSet<String> {
-    const TEMPLATES: [&str; 2] = [".pkr.hcl", ".json"];
-    match (command, subcommand) {
-        ("build" | "console" | "inspect" | "plan" | "validate", _) => files(text, &TEMPLATES, env),
-        ("init", _) | ("plugins", "required") => files(text, &[".pkr.hcl", ".pkr.json"], env),
-        ("fmt", _) => files(text, &[".pkr.hcl", ".pkrvars.hcl"], env),
-        ("fix" | "hcl2_upgrade", _) => files(text, &[".json"], env),
-        ("recover", _) => files(text, &[".jsonl"], env),
-        _ => BTreeSet::new(),
-    }
+fn argument(
+    command: &str,
+    subcommand: &str,
+    text: &str,
+    line: &Line,
+    env: &BTreeMap<String, String>,
+) -> BTreeSet<String> {
+    let endings: &[&str] = match (command, subcommand) {
+        ("build" | "console" | "inspect" | "plan" | "validate", _) => &[".pkr.hcl", ".json"],
+        ("init", _) | ("plugins", "required") => &[".pkr.hcl", ".pkr.json"],
+        ("fmt", _) => &[".pkr.hcl", ".pkrvars.hcl"],
+        ("fix" | "hcl2_upgrade", _) => &[".json"],
+        ("recover", _) => &[".jsonl"],
+        _ => return BTreeSet::new(),
+    };
+    files(text, endings, line, env)
 }
 
 /// The folders, and the files whose names end so, that a path may lead to.
-fn files(text: &str, endings: &[&str], env: &BTreeMap<String, String>) -> BTreeSet<String> {
+fn files(text: &str, endings: &[&str], line: &Line, env: &BTreeMap<String, String>) -> BTreeSet<String> {
     let mut found = listed(text, endings, env);
-    // Behind the only candidate shells put a space: of a folder its content is more than one.
-    if let Some(folder) = found.first().filter(|only| found.len() == 1 && only.ends_with('/')).cloned() {
+    let only = found.first().filter(|only| found.len() == 1 && only.ends_with('/'));
+    // Of a folder its content is more than one candidate, behind which no space is put.
+    if let Some(folder) = only.filter(|_| line.spaced).cloned() {
         found.extend(listed(&folder, endings, env));
     }
     found
@@ -432,7 +440,8 @@ mod tests {
                 current: "-only=nul".into(),
                 after: strings(&["t.pkr.hcl", "-x"]),
                 kept: 6,
-                typed: true
+                typed: true,
+                spaced: true,
             })
         );
         for (point, current) in [(Some(9), "bu"), (Some(900), "bui"), (None, "bui")] {

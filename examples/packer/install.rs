@@ -1,7 +1,7 @@
 //! Completion in the user's shells: `packer -autocomplete-install` sets it up, `-autocomplete-uninstall` takes it out.
 //!
 //! As for other programs of this kind, bash and zsh get a line in the file that they read when they start, fish a file of
-//! its own. All of them then call the program with `COMP_LINE` set (`complete.rs`).
+//! its own. All of them then call the program with `COMP_LINE` and `COMP_POINT` set (`complete.rs`).
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,14 +12,28 @@ use packer_core::{Error, Result, WholeFile};
 use crate::ui::Ui;
 use crate::{FAILED, OK};
 
-/// What zsh needs before it understands `complete`.
-const ZSH: &str = "autoload -U +X bashcompinit && bashcompinit";
+/// How zsh completes: with a function of its own, since its stand-in for the `complete` of bash takes no candidates with blanks.
+/// `COMP_POINT` counts bytes; no space comes behind a folder or an `=`; zsh would quote a `~` that it is given.
+const ZSH: &str = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }; \
+    _packer() { \
+    emulate -L zsh; setopt no_multibyte; \
+    local line=${(j: :)words} \
+    point=$(( ${#${(j: :)words[1,CURRENT-1]}} + 1 + $#QIPREFIX + $#IPREFIX + $#PREFIX )); \
+    local -a found=(${(f)\"$(COMP_LINE=$line COMP_POINT=$point PROGRAM)\"}); \
+    setopt multibyte; \
+    compset -P '\\~/' && found=(${found#\\~/}); \
+    compadd -S '' -- ${(M)found:#*[=/]}; compadd -- ${found:#*[=/]} \
+    }; compdef _packer packer";
+
+/// How fish calls the program.
+const FISH: &str = "(env COMP_LINE=(commandline --current-process | string collect) \
+    COMP_POINT=(math (commandline --cut-at-cursor --current-process | wc -c) - 1) PROGRAM)";
 
 /// What a shell reads.
 #[derive(Debug, PartialEq)]
 enum Setup {
-    /// A file with lines of others: ours, and one that must stand somewhere before it and stays for others.
-    Line { file: PathBuf, line: String, before: Option<&'static str> },
+    /// A file with lines of others, and ours.
+    Line { file: PathBuf, line: String },
     /// A file of our own.
     File { file: PathBuf, text: String },
 }
@@ -56,7 +70,8 @@ pub(crate) fn run(ui: &Ui, env: &BTreeMap<String, String>, install: bool, uninst
 fn shells(env: &BTreeMap<String, String>, program: &Path) -> Vec<Setup> {
     let set = |name: &str| env.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let Some(home) = set("HOME") else { return Vec::new() };
-    let program = quoted(&program.to_string_lossy());
+    let path = program.to_string_lossy();
+    let program = quoted(&path);
     // The shell splits the line into words, and the word behind -C once more.
     let command = quoted(&program);
     let first = |names: &[&str]| names.iter().map(|name| home.join(name)).find(|path| path.is_file());
@@ -67,17 +82,14 @@ fn shells(env: &BTreeMap<String, String>, program: &Path) -> Vec<Setup> {
         false => &[".bashrc", ".bash_profile", ".bash_login", ".profile"],
     };
     if let Some(file) = first(bash) {
-        found.push(Setup::Line { file, line: format!("complete -C {command} packer"), before: None });
+        found.push(Setup::Line { file, line: format!("complete -C {command} packer") });
     }
     if let Some(file) = first(&[".zshrc"]) {
-        let line = format!("complete -o nospace -C {command} packer");
-        found.push(Setup::Line { file, line, before: Some(ZSH) });
+        found.push(Setup::Line { file, line: ZSH.replace("PROGRAM", &program) });
     }
     let fish = set("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("fish");
     if fish.is_dir() {
-        let inner = format!(
-            "(env COMP_LINE=(commandline --cut-at-cursor --current-process | string collect) {program})"
-        );
+        let inner = FISH.replace("PROGRAM", &fish_quoted(&path));
         let text = format!("complete --command packer --no-files --arguments {}\n", fish_quoted(&inner));
         found.push(Setup::File { file: fish.join("completions/packer.fish"), text });
     }
@@ -128,16 +140,12 @@ impl Setup {
             return Err(Error::user(format!("already installed in {}", self.file().display())));
         }
         match self {
-            Self::Line { line, before, .. } => {
+            Self::Line { line, .. } => {
                 if !text.is_empty() && !text.ends_with('\n') {
                     text.push('\n');
                 }
-                for line in
-                    before.filter(|before| !has_line(&text, before)).into_iter().chain([line.as_str()])
-                {
-                    text.push_str(line);
-                    text.push('\n');
-                }
+                text.push_str(line);
+                text.push('\n');
                 self.write(&text)
             }
             Self::File { text, .. } => {
@@ -193,7 +201,7 @@ mod tests {
         let line = r"complete -C ''\''/my programs/packer'\''' packer".to_owned();
         if cfg!(not(target_os = "macos")) {
             let file = home.path().join(".profile");
-            assert_eq!(found, [Setup::Line { file, line, before: None }]);
+            assert_eq!(found, [Setup::Line { file, line }]);
         }
         assert_eq!(shells(&BTreeMap::new(), Path::new("/p")), []);
     }
@@ -210,15 +218,17 @@ mod tests {
         assert_eq!(shells.len(), 3);
         shells.iter().for_each(|shell| shell.install().unwrap());
         assert_eq!(read(".bash_profile"), "alias x=y\ncomplete -C /p/packer packer\n");
-        assert_eq!(read(".zshrc"), format!("setopt y\n{ZSH}\ncomplete -o nospace -C /p/packer packer\n"));
-        assert!(read(".config/fish/completions/packer.fish").contains("/p/packer)"));
+        let zsh = ZSH.replace("PROGRAM", "/p/packer");
+        assert!(zsh.contains(" /p/packer)"));
+        assert_eq!(read(".zshrc"), format!("setopt y\n{zsh}\n"));
+        assert!(read(".config/fish/completions/packer.fish").contains("/p/packer"));
         for shell in &shells {
             let error = shell.install().unwrap_err();
             assert_eq!(error.message(), format!("already installed in {}", shell.file().display()));
         }
         shells.iter().for_each(|shell| shell.uninstall().unwrap());
         assert_eq!(read(".bash_profile"), "alias x=y\n");
-        assert_eq!(read(".zshrc"), format!("setopt y\n{ZSH}\n"));
+        assert_eq!(read(".zshrc"), "setopt y\n");
         assert!(!at(".config/fish/completions/packer.fish").exists());
         for shell in &shells {
             let error = shell.uninstall().unwrap_err();

@@ -73,7 +73,6 @@ fn candidates(folder: &Path, line: &str, words: &[&str]) -> Vec<String> {
 #[test]
 fn every_place_of_a_line() {
     let folder = folder();
-    let templates = ["images/", "images/deep/", "images/old.json", "images/one.pkr.hcl"];
     for (line, expected) in [
         ("packer hcl", &["hcl2_upgrade"][..]),
         ("packer p", &["plan", "plugins"]),
@@ -83,7 +82,7 @@ fn every_place_of_a_line() {
         ("packer cache ", &["list", "prune"]),
         ("packer cache prune -un", &["-unused"]),
         ("packer plugins in", &["install", "installed"]),
-        ("packer plugin required im", &["images/", "images/deep/", "images/one.pkr.hcl"]),
+        ("packer plugin required im", &["images/"]),
         ("packer plugins install -", &["-force", "-help", "-path"]),
         // Flags.
         ("packer build -on", &["-on-error", "-only"]),
@@ -108,7 +107,8 @@ fn every_place_of_a_line() {
         ("packer build -except l", &["list"]),
         ("packer build -var release=new,next -only ne", &["new.null.a", "next.null.a"]),
         // Arguments.
-        ("packer build im", &templates),
+        ("packer build im", &["images/"]),
+        ("packer build images/", &["images/deep/", "images/old.json", "images/one.pkr.hcl"]),
         ("packer build -force images/o", &["images/old.json", "images/one.pkr.hcl"]),
         ("packer fix images/", &["images/deep/", "images/old.json"]),
         ("packer validate ./t", &["./t.pkr.hcl"]),
@@ -145,6 +145,9 @@ fn what_the_shell_leaves_as_it_is_is_not_repeated() {
     assert_eq!(of_bash, ["web.null.a", "web.null.b"]);
     let whole = candidates(folder.path(), line, &["packer", "-only=web.", "build"]);
     assert_eq!(whole, ["-only=web.null.a", "-only=web.null.b"]);
+    // Behind the only candidate bash puts a space.
+    let templates = ["images/", "images/deep/", "images/old.json", "images/one.pkr.hcl"];
+    assert_eq!(candidates(folder.path(), "packer build im", &["packer", "im", "build"]), templates);
     // A shell that takes a candidate as it is typed gets it so; fish, which calls without words, does that itself.
     fs::write(folder.path().join("my file.pkr.hcl"), "").unwrap();
     for (line, words, expected) in [
@@ -157,20 +160,25 @@ fn what_the_shell_leaves_as_it_is_is_not_repeated() {
     }
 }
 
-/// What an interactive shell shows for a line and two tabs, and its exit code.
+/// What an interactive shell shows for a line and two tabs; `None` where the shell is not there.
 #[cfg(unix)]
-fn typed_in_bash(folder: &Path, line: &str) -> Option<String> {
-    // `script` gives bash a terminal.
-    for program in ["bash", "script"] {
-        Command::new(program).arg("--version").output().ok()?;
+fn typed_in(shell: &str, folder: &Path, line: &str) -> Option<String> {
+    // `script` gives the shell a terminal.
+    let name = shell.split(' ').next().unwrap();
+    for program in [name, "script"] {
+        if Command::new(program).arg("--version").output().is_err() {
+            packer_core::testing::skip(&format!("{name} and script"));
+            return None;
+        }
     }
     let mut child = Command::new("script")
-        .args(["-qec", "bash --noprofile --rcfile .bashrc -i", "/dev/null"])
+        .args(["-qec", shell, "/dev/null"])
         .current_dir(folder)
         .env("HOME", folder)
         .env("TERM", "dumb")
         .env("PS1", "$ ")
         .env_remove("COMP_LINE")
+        .env_remove("ZDOTDIR")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -191,6 +199,86 @@ fn typed_in_bash(folder: &Path, line: &str) -> Option<String> {
     drop(stdin);
     child.wait().unwrap();
     Some(reading.join().unwrap())
+}
+
+/// Sets completion up for a user who has only this file, in which something stands already.
+#[cfg(target_os = "linux")]
+fn set_up(folder: &Path, flag: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_packer"));
+    command.arg(flag).current_dir(folder).env("HOME", folder);
+    let output = command.env_remove("XDG_CONFIG_HOME").env_remove("COMP_LINE").output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn zsh_completes_once_it_is_set_up() {
+    let folder = folder();
+    fs::write(folder.path().join(".zshrc"), "PS1='$ '\n").unwrap();
+    fs::create_dir(folder.path().join("größer als das")).unwrap();
+    fs::write(folder.path().join("größer als das/ä b.pkr.hcl"), TEMPLATE).unwrap();
+    assert_eq!(set_up(folder.path(), "-autocomplete-install"), (Some(0), String::new()));
+    for (line, completed) in [
+        ("packer bui", "packer build "),
+        ("packer build -only=web.null.a,nu", "packer build -only=web.null.a,null.b "),
+        ("packer build -var re\tg", "packer build -var region="),
+        ("packer build grö\t", "packer build größer\\ als\\ das/ä\\ b.pkr.hcl "),
+        ("packer build 'größer a\t", "packer build 'größer als das/ä b.pkr.hcl' "),
+        ("packer validate ~/ima\ton", "packer validate ~/images/one.pkr.hcl "),
+    ] {
+        let Some(shown) = typed_in("zsh -i", folder.path(), line) else { return };
+        assert!(as_it_stands(&shown).contains(completed), "{line}: {shown:?}");
+    }
+    assert_eq!(set_up(folder.path(), "-autocomplete-uninstall"), (Some(0), String::new()));
+    assert_eq!(fs::read_to_string(folder.path().join(".zshrc")).unwrap(), "PS1='$ '\n");
+}
+
+/// What a terminal shows in the end that is sent backspaces and returns, without its other orders.
+#[cfg(target_os = "linux")]
+fn as_it_stands(shown: &str) -> String {
+    let mut text = String::new();
+    for c in shown.chars() {
+        match c {
+            '\u{8}' => drop(text.pop()),
+            c if c.is_control() && c != '\n' => {}
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn fish_completes_once_it_is_set_up() {
+    let folder = folder();
+    fs::create_dir_all(folder.path().join(".config/fish")).unwrap();
+    fs::write(folder.path().join("größer als das.pkr.hcl"), TEMPLATE).unwrap();
+    assert_eq!(set_up(folder.path(), "-autocomplete-install"), (Some(0), String::new()));
+    for (line, expected) in [
+        ("packer bui", &["build"][..]),
+        ("packer build -only=web", &["-only=web.null.a", "-only=web.null.b"]),
+        ("packer build -var reg", &["region="]),
+        ("packer build grö", &["größer als das.pkr.hcl"]),
+        ("packer build images/o", &["images/old.json", "images/one.pkr.hcl"]),
+    ] {
+        let mut fish = Command::new("fish");
+        fish.args(["-c", "complete --do-complete $argv[1]", line]).current_dir(folder.path());
+        fish.env("HOME", folder.path()).env_remove("XDG_CONFIG_HOME").env_remove("COMP_LINE");
+        // It asks for programs that it finds.
+        let program = Path::new(env!("CARGO_BIN_EXE_packer")).parent().unwrap();
+        fish.env("PATH", format!("{}:{}", program.display(), std::env::var("PATH").unwrap()));
+        let Ok(output) = fish.output() else {
+            packer_core::testing::skip("fish");
+            return;
+        };
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(
+            shown.lines().collect::<Vec<_>>(),
+            expected,
+            "{line}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -214,8 +302,7 @@ fn bash_completes_once_it_is_set_up() {
         ("packer build -only=", "web.null.b"),
         ("packer build images/on", "packer build images/one.pkr.hcl "),
     ] {
-        let Some(shown) = typed_in_bash(folder.path(), line) else {
-            packer_core::testing::skip("bash and script");
+        let Some(shown) = typed_in("bash --noprofile --rcfile .bashrc -i", folder.path(), line) else {
             return;
         };
         assert!(shown.contains(completed), "{line}: {shown}");

@@ -17,6 +17,33 @@ build {
 }
 "#;
 
+/// Each command, so that it does something.
+const COMMANDS: [&[&str]; 14] = [
+    &["build", "-color=false", "-var", "password=geheim", "t.pkr.hcl"],
+    &["cache", "list"],
+    &["console", "t.pkr.hcl"],
+    &["fix", "old.json"],
+    &["fmt", "-check", "t.pkr.hcl"],
+    &["hcl2_upgrade", "-output-file=new.pkr.hcl", "old.json"],
+    &["init", "t.pkr.hcl"],
+    &["inspect", "t.pkr.hcl"],
+    &["plan", "t.pkr.hcl"],
+    &["plugins", "installed"],
+    &["recover"],
+    &["schema"],
+    &["validate", "-var", "password=geheim", "t.pkr.hcl"],
+    &["version"],
+];
+
+/// A folder with what they read.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("t.pkr.hcl"), TEMPLATE).unwrap();
+    let old = r#"{"builders": [{"type": "null", "communicator": "none"}]}"#;
+    fs::write(folder.path().join("old.json"), old).unwrap();
+    folder
+}
+
 fn run(folder: &Path, env: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_packer"));
     command
@@ -31,27 +58,9 @@ fn run(folder: &Path, env: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>,
 
 #[test]
 fn every_command_writes_it_and_nothing_else_changes() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    fs::write(at("t.pkr.hcl"), TEMPLATE).unwrap();
-    fs::write(at("old.json"), r#"{"builders": [{"type": "null", "communicator": "none"}]}"#).unwrap();
-    let path = at("log.txt");
-    for arguments in [
-        &["build", "-color=false", "-var", "password=geheim", "t.pkr.hcl"][..],
-        &["cache", "list"],
-        &["console", "t.pkr.hcl"],
-        &["fix", "old.json"],
-        &["fmt", "-check", "t.pkr.hcl"],
-        &["hcl2_upgrade", "-output-file=new.pkr.hcl", "old.json"],
-        &["init", "t.pkr.hcl"],
-        &["inspect", "t.pkr.hcl"],
-        &["plan", "t.pkr.hcl"],
-        &["plugins", "installed"],
-        &["recover"],
-        &["schema"],
-        &["validate", "-var", "password=geheim", "t.pkr.hcl"],
-        &["version"],
-    ] {
+    let folder = folder();
+    let path = folder.path().join("log.txt");
+    for arguments in COMMANDS {
         fs::write(&path, "of an earlier run").unwrap();
         let (code, plain, quiet) = run(folder.path(), &[("PACKER_LOG", "0")], arguments);
         assert_eq!(quiet, "", "{arguments:?}");
@@ -78,11 +87,10 @@ fn every_command_writes_it_and_nothing_else_changes() {
 
 #[test]
 fn one_that_cannot_be_written_is_an_error_of_every_command() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("t.pkr.hcl"), TEMPLATE).unwrap();
-    for arguments in
-        [&["validate", "t.pkr.hcl"][..], &["version"], &["--version"], &["build", "t.pkr.hcl"], &[]]
-    {
+    let folder = folder();
+    let others: [&[&str]; 5] =
+        [&["--version"], &["-autocomplete-install"], &["build", "-help"], &["nosuch"], &[]];
+    for arguments in COMMANDS.into_iter().chain(others) {
         let env = [("PACKER_LOG_PATH", "no-such-folder/log.txt"), ("PACKER_LOG", "1")];
         let (code, shown, why) = run(folder.path(), &env, arguments);
         assert_eq!((code, shown.as_str()), (Some(1), ""), "{arguments:?}");
@@ -90,4 +98,9 @@ fn one_that_cannot_be_written_is_an_error_of_every_command() {
             "packer: the log, PACKER_LOG_PATH: open no-such-folder/log.txt: no such file or directory\n";
         assert_eq!(why, expected, "{arguments:?}");
     }
+    // None of them has done anything.
+    let mut names: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["old.json", "t.pkr.hcl"]);
 }
