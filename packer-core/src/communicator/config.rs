@@ -226,7 +226,8 @@ impl CommunicatorConfig {
         self.kind_or("ssh")
     }
 
-    /// Which communicator this asks for, with the builder's own default.
+    /// Which communicator this asks for, with the builder's own default. A builder whose default is one of ours uses
+    /// [`or`](Self::or); this is for those with a communicator of their own.
     pub fn kind_or<'a>(&'a self, default: &'a str) -> &'a str {
         set(&self.communicator).unwrap_or(default)
     }

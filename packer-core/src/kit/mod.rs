@@ -1,5 +1,6 @@
 //! What components are written with: work off the async threads, files that appear whole, temporary files, `{{ … }}` at
-//! run time, digests of files, free ports, bodies of HTTP answers, scripts, local programs that never outlive the work.
+//! run time, digests of files, names that nothing else has, free ports, bodies of HTTP answers, scripts, local programs that
+//! never outlive the work.
 
 pub mod blocking;
 mod body;
@@ -10,6 +11,7 @@ mod digest;
     allow(dead_code, reason = "each service needs a part of it")
 )]
 pub(crate) mod http;
+mod name;
 mod port;
 pub mod process;
 mod render;
@@ -21,6 +23,7 @@ pub(crate) mod whole_file;
 
 pub use body::Body;
 pub use digest::{digest_file, digest_files};
+pub use name::unique_name;
 pub use port::ReservedPort;
 pub use render::render;
 pub use temp::TempFile;

@@ -7,14 +7,18 @@
 //! the ledger in a later process. That takes Linux's `/proc`; on other systems the group (on Windows: the tree) is killed
 //! when the work ends early, and nothing is written down.
 //!
-//! A builder whose machine is a program beside it starts it with [`Program::start`]:
+//! A builder whose machine is a program beside it starts it with [`Program::start`] or [`Program::start_shown`]:
 //!
 //! ```no_run
 //! # use packer_core::{Context, Result, kit::process::{Process, Program}};
+//! # async fn connect() -> Result<()> { Ok(()) }
 //! # async fn launch(cx: &Context) -> Result<Process> {
-//! let version = Program::new("qemu-img").arg("--version").capture(cx, 64 * 1024).await?;
+//! let version = Program::new("qemu-img").arg("--version").capture(cx, 64 * 1024).await?.success()?;
 //! cx.say(version.stdout_text());
-//! Program::new("qemu-system-x86_64").args(["-display", "none", "-drive", "file=disk.img"]).start(cx)
+//! let machine = Program::new("qemu-system-x86_64").args(["-display", "none", "-drive", "file=disk.img"]);
+//! let mut machine = machine.start_shown(cx)?;
+//! machine.while_running(connect()).await?; // an error at once where it does not run any more
+//! Ok(machine)
 //! # }
 //! ```
 

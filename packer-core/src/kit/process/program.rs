@@ -1,12 +1,14 @@
 //! Programs as builders start them.
 
 use std::ffi::{OsStr, OsString};
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinSet;
 
 use super::family::Family;
 use crate::communicator::{ExitStatus, LineWriter};
@@ -87,7 +89,7 @@ impl Program {
         let output = async { tokio::try_join!(self.read(stdout, most), self.read(stderr, most)) };
         let (output, status) = tokio::try_join!(output, process.exit())?;
         process.family.let_go();
-        Ok(Captured { status, stdout: output.0, stderr: output.1 })
+        Ok(Captured { name: self.title(), status, stdout: output.0, stderr: output.1 })
     }
 
     /// Starts it with empty input, its output thrown away.
@@ -96,6 +98,22 @@ impl Program {
     /// Where it cannot be started.
     pub fn start(&self, cx: &Context) -> Result<Process> {
         self.spawn(cx, Stdio::null(), Stdio::null)
+    }
+
+    /// Starts it with empty input, and shows what it prints, line by line, as long as it runs: what a hypervisor says of its
+    /// configuration, for one.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn start_shown(&self, cx: &Context) -> Result<Process> {
+        let mut process = self.spawn(cx, Stdio::null(), Stdio::piped)?;
+        let (stdout, stderr) = (process.stdout(), process.stderr());
+        let cx = cx.clone();
+        process.shown.spawn(async move {
+            // What cannot be read any more is not shown.
+            let _ = tokio::join!(show(&cx, stdout, Level::Info), show(&cx, stderr, Level::Error));
+        });
+        Ok(process)
     }
 
     /// Starts it with its three streams in the hands of the caller, who has to read what it prints: a pipe that nobody reads
@@ -127,7 +145,7 @@ impl Program {
         match spawn(&mut command) {
             Ok(child) => {
                 let family = family.born(&child)?;
-                Ok(Process { child, family, name: self.name.clone() })
+                Ok(Process { child, family, shown: JoinSet::new(), name: self.name.clone() })
             }
             Err(e) => {
                 family.stillborn();
@@ -143,17 +161,36 @@ impl Program {
         let read = stream.take(limit).read_to_end(&mut text).await;
         read.map_err(|e| Error::io("read", &self.name, e))?;
         if text.len() > most {
-            let name = Path::new(&self.name).display();
-            return Err(Error::provider(format!("{name} prints more than {most} bytes")));
+            return Err(Error::provider(format!("{} prints more than {most} bytes", self.title())));
         }
         Ok(text)
+    }
+
+    fn title(&self) -> String {
+        Path::new(&self.name).display().to_string()
     }
 }
 
 /// What a program printed, and how it ended.
+///
+/// ```
+/// # #[cfg(all(unix, feature = "testing"))]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use packer_core::kit::process::Program;
+/// # let bench = packer_core::testing::Bench::new();
+/// # let cx = bench.context();
+/// let said = Program::new("echo").arg("10.0.2.15").capture(cx, 1024).await?.success()?;
+/// assert_eq!(said.stdout_text(), "10.0.2.15");
+///
+/// let refused = Program::new("sh").args(["-c", "echo no such disk >&2; exit 2"]).capture(cx, 1024).await?;
+/// assert_eq!(refused.success().unwrap_err().message(), "sh ended with 2: no such disk");
+/// # packer_core::Result::Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Captured {
+    name: String,
     /// How it ended.
     pub status: ExitStatus,
     /// Its output.
@@ -162,7 +199,26 @@ pub struct Captured {
     pub stderr: Vec<u8>,
 }
 
+/// How many of the last lines that a program printed an error shows.
+const LAST_LINES: usize = 5;
+
 impl Captured {
+    /// The same where the program ended with 0.
+    ///
+    /// # Errors
+    /// Where it did not: with the last lines of what it said.
+    pub fn success(self) -> Result<Self> {
+        if self.status.success() {
+            return Ok(self);
+        }
+        let said = [self.stderr_text(), self.stdout_text()].into_iter().find(|text| !text.is_empty());
+        let lines: Vec<&str> = said.iter().flat_map(|text| text.lines()).collect();
+        // Whole lines: no part of a secret is cut off from the rest.
+        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+        let ended = ended(&self.name, self.status);
+        Err(Error::provider(if last.is_empty() { ended } else { format!("{ended}: {last}") }))
+    }
+
     /// The output as a text, without white space around it; what is no UTF-8 is replaced.
     pub fn stdout_text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim().to_owned()
@@ -180,8 +236,13 @@ impl Captured {
 pub struct Process {
     child: Child,
     family: Family,
+    /// Shows what it prints.
+    shown: JoinSet<()>,
     name: OsString,
 }
+
+/// How long the last lines of a program that has ended are waited for: what it has started may hold its output open.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Process {
     /// Its number; `None` once it has ended.
@@ -204,14 +265,43 @@ impl Process {
         self.child.stderr.take()
     }
 
-    /// Waits for its end; may be called again.
+    /// Waits for its end, and until what it printed is shown; may be called again.
     ///
     /// # Errors
     /// Where the system does not say how it ended.
     pub async fn wait(&mut self) -> Result<ExitStatus> {
         let status = self.exit().await?;
         self.family.reaped();
+        last_words(&mut self.shown).await;
         Ok(status)
+    }
+
+    /// Runs work that needs the program: waiting until the machine that it is can be entered, say. Ends at once where the program
+    /// does.
+    ///
+    /// ```
+    /// # #[cfg(all(unix, feature = "testing"))]
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use packer_core::kit::process::Program;
+    /// # let bench = packer_core::testing::Bench::new();
+    /// # let cx = bench.context();
+    /// let mut machine = Program::new("sh").args(["-c", "echo no such disk >&2; exit 1"]).start_shown(cx)?;
+    /// let connected = machine.while_running(cx.sleep(Duration::from_secs(600))).await;
+    /// assert_eq!(connected.unwrap_err().message(), "sh ended with 1");
+    /// assert_eq!(bench.recorder().lines(), ["no such disk"]);
+    /// # packer_core::Result::Ok(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the work; where the program ends before it.
+    pub async fn while_running<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let status = tokio::select! {
+            done = work => return done,
+            status = self.wait() => status?,
+        };
+        Err(Error::provider(ended(&Path::new(&self.name).display().to_string(), status)))
     }
 
     async fn exit(&mut self) -> Result<ExitStatus> {
@@ -236,9 +326,24 @@ impl Process {
                 self.wait().await?
             }
         };
-        let mut family = self.family;
+        let Self { mut family, mut shown, .. } = self;
         blocking::start(move || family.end()).await?;
+        last_words(&mut shown).await;
         Ok(status)
+    }
+}
+
+/// Returns when everything that a program has printed is shown.
+async fn last_words(shown: &mut JoinSet<()>) {
+    let all = async { while shown.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_WORDS, all).await;
+}
+
+/// How a program ended, in words.
+fn ended(name: &str, status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Signal(signal) => format!("{name} was ended by signal {signal}"),
+        status => format!("{name} ended with {}", status.code()),
     }
 }
 
