@@ -63,6 +63,46 @@ pub trait Builder: Send + Sync {
     /// `None`, the default, where that cannot be done; then a machine is started and captured. So it is where this fails,
     /// and with debugging on, since there is no machine here to look into. What it makes is announced through
     /// [`Context::own`]; the checkpoint stays as it is.
+    ///
+    /// ```
+    /// # use std::path::PathBuf;
+    /// # use packer_core::*;
+    /// # use packer_core::kit;
+    /// struct Vm {
+    ///     states: PathBuf,
+    ///     output: PathBuf,
+    /// }
+    ///
+    /// #[async_trait]
+    /// impl Builder for Vm {
+    ///     // A state is a disk, and so is the artifact: a copy will do.
+    ///     async fn capture_checkpoint(&self, cx: &Context, checkpoint: &Resource) -> Result<Option<Artifact>> {
+    ///         let (from, to, inner) = (self.states.join(&checkpoint.name), self.output.clone(), cx.clone());
+    ///         let copy = cx.blocking(move |stop| {
+    ///             let input = std::fs::File::open(&from).map_err(|e| Error::io("open", &from, e))?;
+    ///             let mut output = WholeFile::create(&inner, &to, 0o644)?;
+    ///             std::io::copy(&mut stop.reader(input, None), &mut output).map_err(|e| Error::io("copy", &from, e))?;
+    ///             output.commit()
+    ///         });
+    ///         cx.step("copy the saved state", copy).await?;
+    ///         Ok(Some(Artifact::new("example.vm", self.output.to_string_lossy()).file(&self.output)))
+    ///     }
+    ///     // …
+    /// #   async fn prepare(&self, _: &PrepareContext) -> Result<Prepared, Diagnostics> { Ok(Prepared::new()) }
+    /// #   async fn launch(&self, _: &Context) -> Result<Box<dyn Machine>> { Err(Error::user("")) }
+    /// #   async fn release(&self, _: &Context, _: &Resource) -> Result<()> { Ok(()) }
+    /// }
+    /// # #[cfg(feature = "testing")]
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let bench = testing::Bench::new();
+    /// # let vm = Vm { states: bench.folder().to_owned(), output: bench.folder().join("out") };
+    /// # let state = Resource::new("state", kit::unique_name("state"));
+    /// # std::fs::write(vm.states.join(&state.name), "a disk").unwrap();
+    /// # let artifact = vm.capture_checkpoint(bench.context(), &state).await.unwrap().unwrap();
+    /// # assert_eq!(std::fs::read_to_string(&artifact.files[0]).unwrap(), "a disk");
+    /// # assert!(vm.states.join(&state.name).exists());
+    /// # });
+    /// ```
     async fn capture_checkpoint(&self, _cx: &Context, _checkpoint: &Resource) -> Result<Option<Artifact>> {
         Ok(None)
     }

@@ -166,6 +166,55 @@ impl Diagnostic {
     /// });
     /// assert_eq!(found.last().unwrap().about.as_deref(), Some("drive[1].size"));
     /// ```
+    ///
+    /// In a template that is a place:
+    ///
+    /// ```
+    /// use packer_core::template::{Inputs, Template};
+    /// use packer_core::{Context, Diagnostic, Diagnostics, Machine, PrepareContext, Provisioner, Registry, Result};
+    /// use packer_core::async_trait;
+    ///
+    /// #[derive(serde::Deserialize, schemars::JsonSchema)]
+    /// struct Users {
+    ///     names: Vec<String>,
+    /// }
+    ///
+    /// #[async_trait]
+    /// impl Provisioner for Users {
+    ///     fn prepare(&self, _: &PrepareContext) -> Diagnostics {
+    ///         let wrong = |(i, name): (usize, &String)| {
+    ///             let wrong = Diagnostic::error(format!("{name:?} is no name")).about(format!("names[{i}]"));
+    ///             name.contains(':').then_some(wrong)
+    ///         };
+    ///         self.names.iter().enumerate().filter_map(wrong).collect()
+    ///     }
+    ///
+    ///     async fn provision(&self, _: &Context, _: &dyn Machine) -> Result<()> {
+    ///         Ok(()) // …
+    ///     }
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")]
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let mut registry = Registry::new();
+    /// # registry.builder::<packer_core::testing::FakeBuilder>("fake");
+    /// registry.provisioner::<Users>("users");
+    /// let template = Template::from_texts([("users.pkr.hcl", r#"
+    ///   source "fake" "a" { folder = "/tmp" }
+    ///   build {
+    ///     sources = ["fake.a"]
+    ///     provisioner "users" {
+    ///       names = ["ada",
+    ///                "a:b"]
+    ///     }
+    ///   }
+    /// "#)])?;
+    /// let found = template.validate(&registry, Inputs::new()).await;
+    /// let place = found.iter().next().unwrap().location.as_ref().unwrap();
+    /// assert_eq!(place.to_string(), "users.pkr.hcl:7,17-22");
+    /// # Ok::<(), Diagnostics>(())
+    /// # }).unwrap();
+    /// ```
     #[must_use]
     pub fn about(mut self, argument: impl Into<String>) -> Self {
         self.about = Some(argument.into());

@@ -101,13 +101,26 @@ impl Engine {
 
 /// A recovery: what releases, and a handle to end it.
 ///
-/// ```no_run
-/// # async fn example(engine: packer_core::Engine, registry: packer_core::Registry) -> packer_core::Result<()> {
-/// use packer_core::LedgerFolder;
-/// let recovery = engine.recovery(&registry);
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> packer_core::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let (folder, disk) = (dir.path().join("ledger"), dir.path().join("disk"));
+/// use packer_core::{Engine, Ledger, LedgerFolder, Registry, Resource};
+/// let ledgers = LedgerFolder::at(folder);
+/// // What a run leaves that is killed.
+/// # std::fs::write(&disk, "").unwrap();
+/// ledgers.create()?.record(&Resource::file(&disk))?;
+///
+/// let recovery = Engine::new().recovery(&Registry::new());
 /// let control = recovery.control(); // for a signal handler, a button
-/// let report = recovery.folder(&LedgerFolder::at("/var/cache/images/ledger")).await?;
-/// # let _ = (control, report);
+/// control.cancel();
+/// let report = recovery.folder(&ledgers).await?;
+/// assert!(report.ledgers[0].report.cancelled && !report.all_gone() && disk.exists());
+///
+/// // What is left is still in the ledger.
+/// let report = Engine::new().recovery(&Registry::new()).folder(&ledgers).await?;
+/// assert!(report.all_gone() && !disk.exists());
 /// # Ok(())
 /// # }
 /// ```

@@ -48,6 +48,26 @@ impl Context {
     /// [`Stop::reader`], and ends early when this context is cancelled or the future is dropped. Cleanup begins when it
     /// has ended, so that it may still write into the ledger what it makes meanwhile.
     ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let bench = packer_core::testing::Bench::new();
+    /// # let cx = bench.context();
+    /// # let path = bench.folder().join("image");
+    /// # std::fs::write(&path, "12345").unwrap();
+    /// use packer_core::Error;
+    /// let inner = cx.clone();
+    /// let size = cx.blocking(move |stop| {
+    ///     let file = std::fs::File::open(&path).map_err(|e| Error::io("open", &path, e))?;
+    ///     // Ends when the build is cancelled, and tells how far it is.
+    ///     let mut input = stop.reader(file, Some(inner.progress("reading the image", None)));
+    ///     std::io::copy(&mut input, &mut std::io::sink()).map_err(|e| Error::io("read", &path, e))
+    /// });
+    /// assert_eq!(size.await?, 5);
+    /// # packer_core::Result::Ok(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// The work's own; cancellation.
     pub async fn blocking<T: Send + 'static>(

@@ -16,14 +16,19 @@ const PIECE: usize = 128 * 1024;
 /// The SHA-256 of a file's content in hexadecimal, as `sha256sum` prints it. Read off the async threads, and ended by
 /// cancellation.
 ///
-/// ```no_run
-/// # use packer_core::{Context, Result, kit};
-/// # struct Kernel { kernel: std::path::PathBuf }
-/// # impl Kernel {
-/// async fn source_digest(&self, cx: &Context) -> Result<Option<String>> {
-///     kit::digest_file(cx, &self.kernel).await.map(Some)
-/// }
-/// # }
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let bench = packer_core::testing::Bench::new();
+/// # let cx = bench.context();
+/// # let kernel = bench.folder().join("vmlinux");
+/// # std::fs::write(&kernel, "abc").unwrap();
+/// use packer_core::kit;
+/// // What `source_digest` of a builder returns.
+/// let digest = kit::digest_file(cx, &kernel).await?;
+/// assert!(digest.starts_with("ba7816bf8f01cfea"));
+/// # packer_core::Result::Ok(())
+/// # }).unwrap();
 /// ```
 ///
 /// # Errors
@@ -37,12 +42,22 @@ pub async fn digest_file(cx: &Context, path: impl Into<PathBuf>) -> Result<Strin
 /// be executed, and where links lead. The paths themselves do not count, their order does: what is moved elsewhere has
 /// the same digest.
 ///
-/// ```no_run
-/// # use packer_core::{Context, Result, kit};
-/// # async fn example(cx: &Context) -> Result<()> {
-/// let digest = kit::digest_files(cx, ["vmlinux", "rootfs/"]).await?;
-/// # Ok(())
-/// # }
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let bench = packer_core::testing::Bench::new();
+/// # let cx = bench.context();
+/// # let folder = bench.folder().to_owned();
+/// # let at = |name: &str| folder.join(name);
+/// # std::fs::create_dir(at("rootfs")).unwrap();
+/// # std::fs::write(at("vmlinux"), "a kernel").unwrap();
+/// # std::fs::write(at("rootfs/init"), "#!/bin/sh").unwrap();
+/// use packer_core::kit;
+/// let before = kit::digest_files(cx, [at("vmlinux"), at("rootfs")]).await?;
+/// std::fs::rename(at("rootfs/init"), at("rootfs/init.old")).unwrap();
+/// assert_ne!(kit::digest_files(cx, [at("vmlinux"), at("rootfs")]).await?, before);
+/// # packer_core::Result::Ok(())
+/// # }).unwrap();
 /// ```
 ///
 /// # Errors

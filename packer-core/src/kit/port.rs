@@ -46,14 +46,15 @@ impl Context {
     /// Reserves a free port of this computer: any, or one of a range, which is tried from a random place on.
     ///
     /// ```
-    /// # use packer_core::{Context, Result};
-    /// # fn example(cx: &Context) -> Result<()> {
+    /// # #[cfg(feature = "testing")] {
+    /// # let bench = packer_core::testing::Bench::new();
+    /// # let cx = bench.context();
     /// let mut vnc = cx.reserve_port(5900..=5999)?;
     /// let mut ssh = cx.reserve_port(None)?;
     /// // … everything else that takes time …
     /// let forward = format!("hostfwd=tcp:127.0.0.1:{}-:22", ssh.hand_over());
-    /// # Ok(())
     /// # }
+    /// # Ok::<(), packer_core::Error>(())
     /// ```
     ///
     /// # Errors

@@ -8,6 +8,18 @@ use crate::language::go_template::{Data, Interpolation};
 /// Renders `{{ … }}` in a text with the facts of the machine and `variables`, which win over facts of the same name;
 /// again and again until nothing changes, so that templates inside inserted values are rendered too.
 ///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let bench = packer_core::testing::Bench::new();
+/// # let cx = bench.context();
+/// use packer_core::kit;
+/// let command = kit::render(cx, "convert {{.Input}} {{.Input}}.qcow2", &[("Input", "disk.img")])?;
+/// assert_eq!(command, "convert disk.img disk.img.qcow2");
+/// # packer_core::Result::Ok(())
+/// # }).unwrap();
+/// ```
+///
 /// # Errors
 /// What is wrong with the template; a text that never comes to rest.
 pub fn render(cx: &Context, text: &str, variables: &[(&str, &str)]) -> Result<String> {

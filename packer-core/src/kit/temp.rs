@@ -38,6 +38,20 @@ impl Context {
     /// Writes a temporary file named `PREFIX` + random number + `SUFFIX`. On Unix it gets the permission bits
     /// `mode`; nobody else can have opened it before.
     ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let bench = packer_core::testing::Bench::new();
+    /// # let cx = bench.context();
+    /// let seed = cx.temp_file("seed-", ".iso", 0o600, b"a cloud-init image")?;
+    /// let path = seed.path().to_owned();
+    /// assert!(path.exists() && bench.outstanding().len() == 1);
+    /// drop(seed);
+    /// assert!(!path.exists() && bench.outstanding().is_empty());
+    /// # packer_core::Result::Ok(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// Where the file cannot be made or written.
     pub fn temp_file(&self, prefix: &str, suffix: &str, mode: u32, content: &[u8]) -> Result<TempFile> {

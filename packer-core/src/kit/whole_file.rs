@@ -13,6 +13,23 @@ use crate::ledger::Resource;
 ///
 /// A target that exists keeps its permission bits, and its owner where this process may say so; a symbolic link stays one and what it points to is replaced;
 /// what is no file (a device, a pipe) is written directly.
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let bench = packer_core::testing::Bench::new();
+/// # let cx = bench.context();
+/// # let path = bench.folder().join("list");
+/// use std::io::Write;
+/// use packer_core::{Error, WholeFile};
+/// let mut list = WholeFile::create(cx, &path, 0o644)?;
+/// writeln!(list, "one").map_err(|e| Error::io("write", &path, e))?;
+/// assert!(!path.exists());
+/// list.commit()?;
+/// assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\n");
+/// # packer_core::Result::Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct WholeFile {
     file: File,

@@ -17,7 +17,7 @@
 //! use packer_core::template::{Inputs, Template};
 //! use packer_core::{
 //!     Artifact, Builder, Communicator, Context, Diagnostic, Diagnostics, Engine, Error, Facts, Host, Machine,
-//!     PrepareContext, Prepared, Registry, Resource, Result, Value, WholeFile, async_trait, config,
+//!     PrepareContext, Prepared, Registry, Resource, Result, Value, WholeFile, async_trait, config, kit,
 //! };
 //! use schemars::JsonSchema;
 //! use serde::{Deserialize, Serialize};
@@ -58,7 +58,7 @@
 //!
 //!     async fn launch(&self, cx: &Context) -> Result<Box<dyn Machine>> {
 //!         // The name is chosen before anything exists, and no two runs choose the same one.
-//!         let name = format!("disk-{}", uuid::Uuid::new_v4().simple());
+//!         let name = kit::unique_name("disk");
 //!         let disk = Path::new(&self.work_dir).join(&name);
 //!         let resource = Resource::new("disk", &name)
 //!             // What a later process makes the builder of that releases it.
@@ -160,7 +160,7 @@
 //! // And the proof that it keeps the rules, for its tests (feature `testing` of packer-core).
 //! let make = || Disk {
 //!     base: base.clone(),
-//!     output: at(&format!("{}.img", uuid::Uuid::new_v4())),
+//!     output: at(&kit::unique_name("out")),
 //!     work_dir: work_dir.clone(),
 //!     communicator: CommunicatorConfig::none(),
 //! };
@@ -203,7 +203,7 @@
 //! [`Context::own`](crate::Context::own) writes the resource down, durably where the ledger is a file, and then runs the
 //! future that creates it. There is no other order in which a crash between the two leaves nothing behind. Three rules follow:
 //!
-//! 1. **The name is chosen before the create call**, and the call uses it. An id that only the answer tells is lost when the
+//! 1. **The name is chosen before the create call** ([`kit::unique_name`](crate::kit::unique_name)), and the call uses it. An id that only the answer tells is lost when the
 //!    answer is. Where an API gives no choice of names, pass a tag or a client token and find the thing by that.
 //! 2. **The entry says all that releasing needs**: the name, [`details`](crate::Resource::with_details) for what else there
 //!    is (a region, the path of a socket), and [`config`](crate::Resource::with_config) for a later process, which decodes

@@ -99,7 +99,7 @@
 //! # struct Folder { world: PathBuf, base: PathBuf, output: PathBuf }
 //! # impl Folder {
 //! #     fn resource(&self, kind: &str) -> (Resource, PathBuf) {
-//! #         let name = format!("{kind}-{}", uuid::Uuid::new_v4().simple());
+//! #         let name = kit::unique_name(kind);
 //! #         let path = self.world.join(&name);
 //! #         (Resource::new(kind, name).with_config(serde_json::json!({ "world": self.world })), path)
 //! #     }
@@ -110,11 +110,8 @@
 //! #     }
 //! # }
 //! # async fn copy_tree(cx: &Context, from: &Path, to: &Path) -> Result<()> {
-//! #     let arguments = ["-r", "-T", &from.to_string_lossy(), &to.to_string_lossy()].map(str::to_owned);
-//! #     match packer_core::kit::shell::process::run(cx, "cp", &arguments).await?.success() {
-//! #         true => Ok(()),
-//! #         false => Err(Error::provider("cp failed")),
-//! #     }
+//! #     let copy = kit::process::Program::new("cp").args(["-r", "-T"]).arg(from).arg(to);
+//! #     copy.capture(cx, 64 * 1024).await?.success().map(drop)
 //! # }
 //! # struct Open { builder: Folder, path: PathBuf, facts: Facts }
 //! #[async_trait]

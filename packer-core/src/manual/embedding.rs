@@ -17,7 +17,8 @@
 //! tokio = { version = "1", features = ["macros", "rt-multi-thread"] }
 //! ```
 //!
-//! Features of packer-core itself: `ssh` and `docker` are communicators; `functions-crypto`, `functions-vault`,
+//! Features of packer-core itself: `ssh` and `docker` are communicators (`docker-buildkit` and `docker-ecr` add to the latter);
+//! `functions-crypto`, `functions-vault`,
 //! `functions-consul` and `functions-aws` are functions of templates (without them those fail and say so); `hcl` writes pipelines
 //! out as templates; `render` draws diagnostics as rustc does; `opentelemetry` makes spans of a run; `testing` has the fakes
 //! and the behaviour suites.
@@ -114,7 +115,8 @@
 //! [`PackerLines`](crate::event::PackerLines) (Packer's terminal output), [`MachineReadable`](crate::event::MachineReadable)
 //! (`-machine-readable`), [`JsonLines`](crate::event::JsonLines), [`Timeline`](crate::event::Timeline) (a page of HTML). Texts are
 //! scrubbed of [secrets](super::secrets) before any sink sees them. An [`Event`](crate::Event) serializes and can be read again: what
-//! one process wrote as JSON lines, another shows.
+//! one process wrote as JSON lines, another shows, also an older one, which passes on what it does not know as
+//! [`EventKind::Other`](crate::EventKind::Other).
 //!
 //! ```
 //! # #[cfg(not(feature = "testing"))] fn main() {}

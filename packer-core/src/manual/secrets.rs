@@ -13,9 +13,10 @@
 //! # One place where everything passes
 //!
 //! [`Secrets`](crate::Secrets) are the texts of a run that must not be shown. Events, errors and reports are scrubbed of them before
-//! a sink or the caller sees them. Into it come by themselves: sensitive values of a template, what Vault, Consul and Secrets
-//! Manager answered, and the passwords and keys that a communicator connects with. All else a component registers when
-//! it learns it:
+//! a sink or the caller sees them. Into it come by themselves: sensitive values of a template, what
+//! [`Secret`](crate::Secret) fields of its blocks hold, what Vault, Consul and Secrets Manager answered, and the passwords and
+//! keys that a communicator connects with; of a component that is made in code, what is marked in its
+//! [`config()`](crate::Builder::config). All else a component registers when it learns it:
 //!
 //! ```
 //! # #[cfg(feature = "testing")]
@@ -35,8 +36,7 @@
 //! # });
 //! ```
 //!
-//! A [`Secret`](crate::Secret) field is registered in the same way, where the component first uses it:
-//! `cx.secrets().add(self.password.reveal())`.
+//! A [`Secret`](crate::Secret) field needs it only where the component does not say its `config()`.
 //!
 //! Of a text of several lines each line counts by itself, since output is scrubbed line by line. Derived forms are not known:
 //! register the Base64 of a password too where it will be shown.
@@ -92,5 +92,6 @@
 //!
 //! # What it cannot do
 //!
-//! Scrubbing finds texts, not meanings: a machine that prints a password backwards prints it. Very short secrets scrub much that is
-//! none. The files that a template or a provisioner writes are the user's own business; they are written as they are.
+//! Scrubbing finds texts, not meanings: a machine that prints a password backwards prints it. A secret of fewer than eight
+//! characters, or six digits, is hidden in values and in what commands print, but in sentences and names only where it is no
+//! part of a word. The files that a template or a provisioner writes are the user's own business; they are written as they are.

@@ -46,9 +46,18 @@
 //! ```
 //!
 //! [`facts`](crate::CommunicatorConfig::facts) are what `build.Host`, `build.Port`, `build.User`, `build.Password` and so on
-//! show. `connect` registers passwords and keys as secrets by itself. A builder whose default is not SSH asks
-//! [`kind_or`](crate::CommunicatorConfig::kind_or) and [`prepare_or`](crate::CommunicatorConfig::prepare_or) with its own, and
-//! makes its communicator itself for that kind. A machine in which no command can run says why in
+//! show. `connect` registers passwords and keys as secrets by itself. A builder with defaults of its own (no communicator unless
+//! one is asked for, a user that its images always have) lays the options over them with [`or`](crate::CommunicatorConfig::or), and
+//! does all this with the result:
+//!
+//! ```
+//! use packer_core::{CommunicatorConfig, Target};
+//! # let given = CommunicatorConfig::default();
+//! let options = given.or(&CommunicatorConfig::ssh("packer"));
+//! assert_eq!(options.username(&Target::default()), Some("packer"));
+//! ```
+//!
+//! One with a communicator of its own: see [the page about those](super::communicator#options-in-templates). A machine in which no command can run says why in
 //! [`Prepared::no_commands`](crate::Prepared::no_commands): builds with provisioners that need commands are then refused
 //! before anything starts.
 //!
@@ -62,27 +71,29 @@
 //! # #[cfg(all(unix, feature = "testing"))]
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use std::time::Duration;
-//! use packer_core::kit::process::{Process, Program};
-//! use packer_core::{Context, Result};
-//!
-//! /// A hypervisor. It is in the ledger before it runs, and is killed with all it started when the value is dropped.
-//! fn start(cx: &Context, program: &str, arguments: &[&str]) -> Result<Process> {
-//!     Program::new(program).args(arguments.iter().copied()).start(cx)
-//! }
+//! use packer_core::kit::process::Program;
 //!
 //! # let bench = packer_core::testing::Bench::new();
 //! # let cx = bench.context();
-//! let machine = start(cx, "sleep", &["600"]).unwrap();
+//! # async fn connect() -> packer_core::Result<()> { Ok(()) }
+//! // A hypervisor. It is in the ledger before it runs, what it prints is shown, and it is killed with all it started when
+//! // the value is dropped.
+//! let mut machine = Program::new("sleep").arg("600").start_shown(cx)?;
+//! // Where it ends before that, this is an error at once.
+//! cx.step("connect", machine.while_running(connect())).await?;
 //! // … provisioners …
-//! machine.stop(Duration::from_secs(10)).await.unwrap(); // asks it to end; kills it when it does not
+//! machine.stop(Duration::from_secs(10)).await?; // asks it to end; kills it when it does not
 //! assert!(bench.outstanding().is_empty());
-//! # });
+//! # packer_core::Result::Ok(())
+//! # }).unwrap();
 //! ```
 //!
 //! A [`Process`](crate::kit::process::Process) lives in a field of the machine. On Linux a later process finds it, by a mark in its
 //! environment, and ends it with all that it started; so `release` has nothing to do for it.
 //! [`Program::show`](crate::kit::process::Program::show) runs a program to its end and shows what it prints,
-//! [`capture`](crate::kit::process::Program::capture) returns what it prints, up to a limit: for `qemu-img` and its like.
+//! [`capture`](crate::kit::process::Program::capture) returns what it prints, up to a limit, and
+//! [`success`](crate::kit::process::Captured::success) makes a failure of it an error with what it said: for `qemu-img` and its
+//! like.
 //!
 //! # Ports
 //!

@@ -21,6 +21,20 @@ const SYSTEMS: [&str; 6] = ["darwin", "freebsd", "linux", "openbsd", "solaris", 
 ///
 /// A script inherits the environment, its standard input is empty, its output is shown line by line, and it is killed
 /// with all it started when the build is cancelled. A relative path starts at the working directory.
+///
+/// ```
+/// # #[cfg(all(unix, feature = "testing"))]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let bench = packer_core::testing::Bench::new();
+/// # let cx = bench.context();
+/// use packer_core::kit::shell::LocalShell;
+/// let script = LocalShell::inline(["echo signed by $WHO", "exit 3"]).env("WHO", "me").valid_exit_codes([0, 3]);
+/// assert!(script.check(bench.prepare_context()).is_empty());
+/// script.run(cx).await?;
+/// assert!(bench.recorder().lines().contains(&"signed by me".to_owned()));
+/// # packer_core::Result::Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[non_exhaustive]

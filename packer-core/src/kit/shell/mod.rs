@@ -44,6 +44,12 @@ pub fn variables(
 }
 
 /// Makes a value safe between the single quotes of a POSIX shell.
+///
+/// ```
+/// use packer_core::kit::shell::posix_escape;
+/// let command = format!("rm -f '{}'", posix_escape("it's here; or not"));
+/// assert_eq!(command, r#"rm -f 'it'"'"'s here; or not'"#);
+/// ```
 pub fn posix_escape(value: &str) -> String {
     value.replace('\'', r#"'"'"'"#)
 }
@@ -85,6 +91,13 @@ pub fn check_scripts<S: AsRef<str>>(scripts: impl IntoIterator<Item = S>) -> Dia
 }
 
 /// Refuses an exit code that is not among `valid` (empty: only 0).
+///
+/// ```
+/// use packer_core::{ExitStatus, Fault, kit::shell::check_exit_code};
+/// assert!(check_exit_code(ExitStatus::Code(2).code(), &[0, 2], Fault::Guest).is_ok());
+/// let error = check_exit_code(ExitStatus::Signal(9).code(), &[], Fault::Guest).unwrap_err();
+/// assert_eq!(error.message(), "Script exited with non-zero exit status: 137. Allowed exit codes are: [0]");
+/// ```
 ///
 /// # Errors
 /// Names the code and those allowed.
