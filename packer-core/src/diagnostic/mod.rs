@@ -211,7 +211,7 @@ impl Diagnostic {
     /// "#)])?;
     /// let found = template.validate(&registry, Inputs::new()).await;
     /// let place = found.iter().next().unwrap().location.as_ref().unwrap();
-    /// assert_eq!(place.to_string(), "users.pkr.hcl:7,17-22");
+    /// assert_eq!(place.to_string(), "users.pkr.hcl:7,16-21");
     /// # Ok::<(), Diagnostics>(())
     /// # }).unwrap();
     /// ```

@@ -110,7 +110,7 @@ pub struct Event {
 /// let build = Build::new("web", builder).provision(hanging.timeout(Duration::from_millis(20)));
 /// engine.run(Pipeline::of([build])).await.unwrap();
 /// let lines = lines.lock().unwrap();
-/// assert_eq!(lines[0], "[1/1] fake-provisioner");
+/// assert_eq!(lines[0], "[1/1] fake");
 /// assert!(lines[1].starts_with("[1/1] failed: "));
 /// # });
 /// ```

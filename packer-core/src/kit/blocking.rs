@@ -64,7 +64,7 @@ impl Context {
     ///     std::io::copy(&mut input, &mut std::io::sink()).map_err(|e| Error::io("read", &path, e))
     /// });
     /// assert_eq!(size.await?, 5);
-    /// # packer_core::Result::Ok(())
+    /// # Ok::<(), packer_core::Error>(())
     /// # }).unwrap();
     /// ```
     ///

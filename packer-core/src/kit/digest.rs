@@ -27,7 +27,7 @@ const PIECE: usize = 128 * 1024;
 /// // What `source_digest` of a builder returns.
 /// let digest = kit::digest_file(cx, &kernel).await?;
 /// assert!(digest.starts_with("ba7816bf8f01cfea"));
-/// # packer_core::Result::Ok(())
+/// # Ok::<(), packer_core::Error>(())
 /// # }).unwrap();
 /// ```
 ///
@@ -56,7 +56,7 @@ pub async fn digest_file(cx: &Context, path: impl Into<PathBuf>) -> Result<Strin
 /// let before = kit::digest_files(cx, [at("vmlinux"), at("rootfs")]).await?;
 /// std::fs::rename(at("rootfs/init"), at("rootfs/init.old")).unwrap();
 /// assert_ne!(kit::digest_files(cx, [at("vmlinux"), at("rootfs")]).await?, before);
-/// # packer_core::Result::Ok(())
+/// # Ok::<(), packer_core::Error>(())
 /// # }).unwrap();
 /// ```
 ///

@@ -16,7 +16,7 @@ use crate::language::go_template::{Data, Interpolation};
 /// use packer_core::kit;
 /// let command = kit::render(cx, "convert {{.Input}} {{.Input}}.qcow2", &[("Input", "disk.img")])?;
 /// assert_eq!(command, "convert disk.img disk.img.qcow2");
-/// # packer_core::Result::Ok(())
+/// # Ok::<(), packer_core::Error>(())
 /// # }).unwrap();
 /// ```
 ///

@@ -48,7 +48,7 @@ impl Context {
     /// assert!(path.exists() && bench.outstanding().len() == 1);
     /// drop(seed);
     /// assert!(!path.exists() && bench.outstanding().is_empty());
-    /// # packer_core::Result::Ok(())
+    /// # Ok::<(), packer_core::Error>(())
     /// # }).unwrap();
     /// ```
     ///

@@ -27,7 +27,7 @@ use crate::ledger::Resource;
 /// assert!(!path.exists());
 /// list.commit()?;
 /// assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\n");
-/// # packer_core::Result::Ok(())
+/// # Ok::<(), packer_core::Error>(())
 /// # }).unwrap();
 /// ```
 #[derive(Debug)]

@@ -84,7 +84,7 @@
 //! // … provisioners …
 //! machine.stop(Duration::from_secs(10)).await?; // asks it to end; kills it when it does not
 //! assert!(bench.outstanding().is_empty());
-//! # packer_core::Result::Ok(())
+//! # Ok::<(), packer_core::Error>(())
 //! # }).unwrap();
 //! ```
 //!

@@ -184,7 +184,7 @@ impl Program {
 ///
 /// let refused = Program::new("sh").args(["-c", "echo no such disk >&2; exit 2"]).capture(cx, 1024).await?;
 /// assert_eq!(refused.success().unwrap_err().message(), "sh ended with 2: no such disk");
-/// # packer_core::Result::Ok(())
+/// # Ok::<(), packer_core::Error>(())
 /// # }).unwrap();
 /// ```
 #[derive(Debug, Clone)]
@@ -290,7 +290,7 @@ impl Process {
     /// let connected = machine.while_running(cx.sleep(Duration::from_secs(600))).await;
     /// assert_eq!(connected.unwrap_err().message(), "sh ended with 1");
     /// assert_eq!(bench.recorder().lines(), ["no such disk"]);
-    /// # packer_core::Result::Ok(())
+    /// # Ok::<(), packer_core::Error>(())
     /// # }).unwrap();
     /// ```
     ///

@@ -32,7 +32,7 @@ const SYSTEMS: [&str; 6] = ["darwin", "freebsd", "linux", "openbsd", "solaris", 
 /// assert!(script.check(bench.prepare_context()).is_empty());
 /// script.run(cx).await?;
 /// assert!(bench.recorder().lines().contains(&"signed by me".to_owned()));
-/// # packer_core::Result::Ok(())
+/// # Ok::<(), packer_core::Error>(())
 /// # }).unwrap();
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
