@@ -135,7 +135,8 @@ const LONGEST_COMPLAINT: usize = 4096;
 impl Complaint {
     /// What was said, without white space around it.
     pub(crate) fn text(&self) -> String {
-        first_lines(String::from_utf8_lossy(&self.0).trim(), LONGEST_COMPLAINT).trim().to_owned()
+        // Shortened before it is cut, a line that was cut would look whole.
+        first_lines(&String::from_utf8_lossy(&self.0), LONGEST_COMPLAINT).trim().to_owned()
     }
 }
 
