@@ -14,7 +14,8 @@ pub(crate) const USAGE: &str = "Usage: packer recover [LEDGER...]
 
   Removes what is still in the ledgers of runs that were killed, aborted or told to abandon cleanup: machines, images,
   temporary files, local scripts that go on. Without arguments all ledgers in the cache folder are worked through; those of
-  runs that still go on are left alone. What is no ledger is left as it is.
+  runs that still go on are left alone. What is no ledger is left as it is. Files left on machines that were there
+  before, and that cannot be entered from here, are named once.
 ";
 
 pub(crate) async fn run(mut session: Session, args: Vec<String>) -> u8 {
@@ -76,7 +77,7 @@ async fn recover(session: &Session, recovery: &Recovery, path: &Path) -> bool {
             session.ui.say(&format!("Left alone: the ledger {} is in use by another run", path.display()));
             true
         }
-        LedgerState::Finished => true,
+        LedgerState::Finished => ledger.report.left.is_empty(),
         _ => false,
     }
 }

@@ -569,7 +569,8 @@ impl Context {
         }
         if resource.is_in_machine() {
             let held = self.0.record.owned.outstanding();
-            let machine = held.iter().filter(|r| r.role == Role::Builder && !r.is_local());
+            // A machine may be a program beside this one.
+            let machine = held.iter().filter(|r| r.role == Role::Builder && !r.is_path());
             resource.machine = Some(machine.map(|r| r.id).collect());
         }
         resource.build = self.0.build.display_name.to_string();

@@ -33,7 +33,15 @@ pub trait Provisioner: Send + Sync {
 
     /// Destroys one resource of this provisioner's. Idempotent, like
     /// [`Builder::release`](crate::Builder::release).
+    ///
+    /// What lies in a machine that nobody can enter any more is an error of the [fault](crate::Fault) `Guest`, as by default.
+    /// Where the machine was somebody else's, recovery tells it once and strikes it out of the ledger.
     async fn release(&self, _cx: &Context, resource: &Resource) -> Result<()> {
+        if resource.is_in_machine() {
+            return Err(Error::guest(
+                "it is in a machine that nobody is in any more, and has to be removed there",
+            ));
+        }
         Err(Error::internal(format!("nothing is known about how to release {resource}")))
     }
 

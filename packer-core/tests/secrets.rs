@@ -306,3 +306,96 @@ async fn what_a_mistake_quotes_holds_no_secret() {
         search(&told, &["Zq1xGeheim".to_owned()], line);
     }
 }
+
+/// Everything that a finding says, in each of its layouts.
+fn told(found: &packer_core::Diagnostics) -> String {
+    let json = serde_json::to_string(found).unwrap();
+    let drawn = found.iter().map(|d| packer_core::diagnostic::snippet_layout(d, false)).collect::<String>();
+    format!("{found:?}\n{found}\n{json}\n{drawn}")
+}
+
+#[test]
+fn what_is_wrong_with_a_variable_file_is_told_without_its_values() {
+    let folder = folder();
+    let template = folder.path().join("t.pkr.hcl");
+    let text = "variable \"pw\" {\n  type = string\n  default = \"\"\n}\nvariable \"n\" {\n  type = number\n  default = 1\n}\n\
+                variable \"pin\" {\n  type = number\n  sensitive = true\n  default = 1\n}\n";
+    std::fs::write(&template, text).unwrap();
+    let load = |inputs: Inputs| Template::load_for(&template.display().to_string(), &inputs).map(drop);
+    for (name, content, line) in [
+        ("a.pkrvars.hcl", "n = 1\npw = \"geheim-4711\n", 2),
+        ("b.pkrvars.hcl", "pw = geheim-4711\n", 1),
+        ("c.pkrvars.hcl", "pw = <<EOT\ngeheim-4711\n", 3),
+        ("d.pkrvars.hcl", "pw = [\n  \"x\",\n  geheim-4711 geheim-4711\n]\n", 3),
+        ("e.pkrvars.hcl", "pw \"geheim-4711\"\n", 1),
+        ("f.pkrvars.json", "{\"n\": 1,\n \"pw\": \"geheim-4711\n}\n", 2),
+        ("g.pkrvars.json", "{\"pw\": geheim-4711}\n", 1),
+        ("h.pkrvars.hcl", "pin = \"geheim-4711\"\n", 1),
+        ("i.pkrvars.hcl", "pw = \"geheim-4711\"\npw = \"geheim-4711\"\n", 2),
+        ("j.pkrvars.hcl", "variable \"pw\" {\n  default = \"geheim-4711\"\n}\n", 1),
+        ("k.pkrvars.hcl", "n = 4711geheim-4711\n", 1),
+        ("l.pkrvars.hcl", "pw = upper(\"geheim-4711\")\n", 1),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let found = load(Inputs::new().var_file(path.display().to_string())).unwrap_err();
+        let text = told(&found);
+        assert!(!text.contains("geheim") && !text.contains("4711"), "{name}: {text}");
+        let place = found.iter().find_map(|d| d.location.as_ref()).unwrap();
+        assert_eq!((place.start().line, place.file().ends_with(name)), (line, true), "{text}");
+    }
+    // Which variable it is about is shown, and of one that is not sensitive what it was given.
+    std::fs::write(folder.path().join("n.pkrvars.hcl"), "n = \"many\"\n").unwrap();
+    let found =
+        load(Inputs::new().var_file(folder.path().join("n.pkrvars.hcl").display().to_string())).unwrap_err();
+    assert!(told(&found).contains("1: n = ******\n"), "{found:?}");
+    assert!(told(&found).contains("not the string \"many\""), "{found:?}");
+    for (name, value) in [("pin", "geheim-4711"), ("n", "[geheim-4711")] {
+        let found = load(Inputs::new().var(name, value)).unwrap_err();
+        let text = told(&found);
+        assert!(name == "n" || !text.contains("geheim"), "{text}");
+    }
+    let legacy = folder.path().join("t.json");
+    std::fs::write(&legacy, "{\"variables\": {\"pw\": \"\"}, \"builders\": [{\"type\": \"null\"}]}").unwrap();
+    for content in [
+        "{\"pw\": \"geheim-4711}\n",
+        "{\"pw\": [\"geheim-4711\"]}",
+        "{\"pw\": geheim}",
+        "pw = \"geheim-4711\"\n",
+    ] {
+        let path = folder.path().join("legacy.json");
+        std::fs::write(&path, content).unwrap();
+        let inputs = Inputs::new().var_file(path.display().to_string());
+        let found = Template::load_for(&legacy.display().to_string(), &inputs).map(drop).unwrap_err();
+        let text = told(&found);
+        assert!(!text.contains("geheim") && !text.contains("4711"), "{content}: {text}");
+    }
+    std::fs::write(&template, "variable \"l\" {\n  type = list(string)\n}\n").unwrap();
+    for value in ["[\"geheim-4711\"", "geheim-4711", "[geheim]", "4711 4711"] {
+        let found = load(Inputs::new().var("l", value)).unwrap_err();
+        let text = told(&found);
+        assert!(!text.contains("geheim") && !text.contains("4711"), "{value}: {text}");
+    }
+}
+
+#[test]
+fn a_template_that_cannot_be_read_does_not_show_what_its_names_call_secret() {
+    for (name, text) in [
+        ("a.pkr.hcl", "source \"null\" \"n\" {\n  ssh_password = \"geheim-4711\n}\n"),
+        ("a.pkr.hcl", "variable \"token\" {\n  default = \"geheim-4711\n}\n"),
+        (
+            "a.pkr.hcl",
+            "variable \"pin\" {\n  type = number\n  sensitive = true\n  default = \"geheim-4711\"\n}\n",
+        ),
+        ("a.pkr.json", "{\"variable\": {\"x\": {\"default\": 1}},\n \"api_token\": \"geheim-4711\n}\n"),
+        ("a.json", "{\"builders\": [{\"type\": \"null\",\n \"ssh_password\": \"geheim-4711\n}]}\n"),
+    ] {
+        let folder = folder();
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let found = Template::load(&path).unwrap_err();
+        let text = told(&found);
+        assert!(!text.contains("geheim") && !text.contains("4711"), "{name}: {text}");
+        assert!(text.contains("***") || text.contains("in the line before"), "{text}");
+    }
+}

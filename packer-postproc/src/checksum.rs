@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use packer_core::config::{self, GoTemplate};
 use packer_core::kit::blocking::Stop;
-use packer_core::kit::render;
+use packer_core::kit::{WholeFile, render};
 use packer_core::{
     Artifact, Context, Diagnostic, Diagnostics, Error, PostProcessor, PrepareContext, Processed, Result,
     Value, async_trait,
@@ -97,13 +97,21 @@ impl PostProcessor for Checksum {
                     sums.push(hash(&inner, stop, path, &kinds)?);
                 }
                 let mut files = inputs.clone();
+                // Several types may go to one file.
+                let mut texts: Vec<(&PathBuf, String)> = Vec::new();
                 for (nth, (_, output)) in outputs.iter().enumerate() {
                     let mut lines = String::new();
                     for (path, sums) in inputs.iter().zip(&sums) {
                         let name = path.file_name().unwrap_or_default().to_string_lossy();
                         lines.push_str(&format!("{}\t{name}\n", sums[nth]));
                     }
-                    if !lines.is_empty() && append(output, &lines)? && !files.contains(output) {
+                    match texts.iter_mut().find(|(path, _)| *path == output) {
+                        Some((_, text)) => text.push_str(&lines),
+                        None => texts.push((output, lines)),
+                    }
+                }
+                for (output, text) in texts {
+                    if !text.is_empty() && add(&inner, output, &text)? && !files.contains(output) {
                         files.push(output.clone());
                     }
                 }
@@ -160,16 +168,23 @@ fn hash(cx: &Context, stop: &Stop, path: &Path, kinds: &[&str]) -> Result<Vec<St
     Ok(hashers.into_iter().map(hex).collect())
 }
 
-/// Adds lines to a file; whether it is a new one.
-fn append(path: &Path, lines: &str) -> Result<bool> {
+/// Adds lines to a file; whether it is a new one, which goes with a build that does not get as far as its artifact.
+fn add(cx: &Context, path: &Path, lines: &str) -> Result<bool> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|e| Error::io("mkdir", folder, e))?;
     }
-    let new = !path.exists();
+    if !path.exists() {
+        let mut file = WholeFile::create(cx, path, 0o666)?;
+        file.write_all(lines.as_bytes()).map_err(|e| Error::io("write", path, e))?;
+        if file.commit_new_for_artifact()? {
+            return Ok(true);
+        }
+        // Another build writes into it too.
+    }
     let file = OpenOptions::new().append(true).create(true).open(path);
     let mut file = file.map_err(|e| Error::io("open", path, e))?;
     file.write_all(lines.as_bytes()).map_err(|e| Error::io("write", path, e))?;
-    Ok(new)
+    Ok(false)
 }
 
 #[cfg(test)]

@@ -243,6 +243,60 @@ async fn checksum_writes_a_line_for_each_file_and_type() {
 }
 
 #[tokio::test]
+async fn what_an_unfinished_checksum_wrote_goes_and_what_others_wrote_stays() {
+    let place = Place::new();
+    let file = place.write("a.bin", "abc");
+    // The second of the two cannot be written.
+    std::fs::create_dir_all(place.path("sums/sha1.sum")).unwrap();
+    place.write("sums/old.sum", "old\n");
+    let to = |name: &str| Checksum::of(["md5", "sha1"]).to(place.text(name));
+    let ran = place.build(std::slice::from_ref(&file), [to("sums/{{.ChecksumType}}.sum").into()]).await;
+    assert!(ran.error.unwrap().contains("sums/sha1.sum"));
+    assert!(!place.path("sums/md5.sum").exists(), "it is of no artifact");
+    // A file that was there is somebody else's, also where its lines are ours.
+    let ran = place.build(std::slice::from_ref(&file), [to("sums/old.sum").into()]).await;
+    assert_eq!(ran.error, None);
+    assert!(place.read("sums/old.sum").starts_with("old\n900150983cd24fb0d6963f7d28e17f72\ta.bin\n"));
+    // Two types in one new file.
+    let ran = place.build(std::slice::from_ref(&file), [to("sums/new.sum").into()]).await;
+    assert_eq!(ran.error, None);
+    assert_eq!(place.read("sums/new.sum").lines().count(), 2);
+}
+
+#[tokio::test]
+async fn many_builds_write_one_new_checksum_file_and_no_line_is_lost() {
+    let place = Place::new();
+    let files: Vec<PathBuf> = (0..16).map(|i| place.write(&format!("f{i}"), "x")).collect();
+    let build = |file: &PathBuf| {
+        let sums = Checksum::sha256().to(place.text("SUMS"));
+        Build::new(file.file_name().unwrap().to_string_lossy(), Files(vec![file.clone()]))
+            .post_process_chain([sums.into()])
+    };
+    let report = Engine::new().run(Pipeline::of(files.iter().map(build))).await.unwrap();
+    assert!(report.succeeded());
+    let mut names: Vec<String> =
+        place.read("SUMS").lines().map(|line| line.split('\t').nth(1).unwrap().to_owned()).collect();
+    names.sort();
+    let mut expected: Vec<String> = (0..16).map(|i| format!("f{i}")).collect();
+    expected.sort();
+    assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn an_archive_over_an_older_one_behind_a_link_stays() {
+    let place = Place::new();
+    let file = place.write("a.txt", "abc");
+    std::fs::create_dir(place.path("real")).unwrap();
+    std::os::unix::fs::symlink(place.path("real"), place.path("link")).unwrap();
+    for _ in 0..2 {
+        let pack = Compress::to(place.text("link/out.tar")).keep_input_artifact(true);
+        let ran = place.build(std::slice::from_ref(&file), [pack]).await;
+        assert_eq!(ran.error, None);
+        assert!(place.path("real/out.tar").exists(), "the artifact of a build that succeeded");
+    }
+}
+
+#[tokio::test]
 async fn artifice_names_files_and_compress_replaces_them() {
     let place = Place::new();
     let other = place.write("other", "");

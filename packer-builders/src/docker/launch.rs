@@ -13,6 +13,7 @@ use packer_core::communicator::docker::{DockerCommunicator, Options};
 use packer_core::communicator::{NoCommunicator, Target};
 use packer_core::docker::Client;
 use packer_core::kit::shell::process;
+use packer_core::secrets::first_lines;
 use packer_core::{Artifact, Communicator, Context, Error, Facts, Machine, Resource, Result, Value};
 
 use super::machine::{Container, Source};
@@ -381,6 +382,10 @@ async fn create(
     Ok(created.id)
 }
 
+/// How much the program may print, in bytes, and how much of that a failure tells.
+const MOST_SAID: usize = 4 << 20;
+const LONGEST_COMPLAINT: usize = 16 << 10;
+
 async fn through_program(
     docker: &Docker,
     cx: &Context,
@@ -400,9 +405,10 @@ async fn through_program(
         };
         Error::user(format!("{why}: {}", packer_core::error::os_text(&e)))
     })?;
-    let output = child.wait_with_output().await.map_err(|e| Error::io("wait", program, e))?;
+    let output = process::output(child, MOST_SAID).await.map_err(|e| Error::io("wait", program, e))?;
     let errors = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
+        let errors = first_lines(&errors, LONGEST_COMPLAINT);
         let text = format!("Docker exited with a non-zero exit status.\nStderr: {errors}");
         return Err(Error::provider(text));
     }

@@ -119,6 +119,60 @@ impl Request {
         .await
     }
 
+    /// Fetches the base for whoever needs its layers and no tree: nothing is unpacked.
+    pub(super) async fn layers(&self, cx: &Context, work: &Path) -> Result<Base> {
+        let (this, work) = (self.clone(), work.to_owned());
+        if let BaseName::Image(ImageName::Registry(reference)) = &self.name {
+            let found = self.pull(cx, reference, &work).await?;
+            return cx.blocking(move |stop| this.packed(found, stop)).await;
+        }
+        cx.blocking(move |stop| match &this.name {
+            BaseName::Scratch | BaseName::Rootfs(_) => Ok(this.empty()),
+            BaseName::Image(name) => {
+                let mut budget = Budget::new(this.limit);
+                let found = this.local_image(name, &work, &mut budget, stop)?;
+                this.packed(found, stop)
+            }
+        })
+        .await
+    }
+
+    /// The layers of an image as they are packed. That they unpack to what its configuration says, whoever unpacked them for
+    /// a checkpoint has seen.
+    fn packed(&self, found: Found, stop: &Stop) -> Result<Base> {
+        let Found { mut config, blobs, from } = found;
+        let diff_ids = self.diff_ids(&config, &blobs)?;
+        let mut layers = Vec::new();
+        for (number, (blob, diff_id)) in blobs.into_iter().zip(diff_ids).enumerate() {
+            let size = regular(&blob.file)?;
+            let digest = match &blob.digest {
+                // What was pulled was looked at then.
+                Some(digest) if from.is_some() => digest.clone(),
+                _ => file_digest(&blob.file, stop)?,
+            };
+            if let Some(wanted) = blob.digest.filter(|wanted| *wanted != digest) {
+                return Err(wrong_digest(&format!("layer {} of the base", number + 1), &wanted, &digest));
+            }
+            let compression = compression_of(&blob.file)?;
+            layers.push(Layer { digest, size, diff_id, compression, file: blob.file });
+        }
+        if config.os.is_empty() {
+            config.os.clone_from(&self.platform.os);
+        }
+        Ok(Base { config, layers, from })
+    }
+
+    /// What the layers of an image are called unpacked.
+    fn diff_ids(&self, config: &ImageConfig, blobs: &[Blob]) -> Result<Vec<String>> {
+        let (told, there) = (config.rootfs.diff_ids.len(), blobs.len());
+        if told != there {
+            return Err(Error::user(format!(
+                "the base has {there} layers, but its configuration tells of {told}"
+            )));
+        }
+        Ok(config.rootfs.diff_ids.clone())
+    }
+
     /// A base that is no image.
     fn empty(&self) -> Base {
         let Platform { os, architecture, variant } = self.platform.clone();
@@ -240,19 +294,11 @@ impl Request {
     fn unpack_image(&self, cx: &Context, found: Found, rootfs: &Rootfs, stop: &Stop) -> Result<Base> {
         let Found { mut config, blobs, from } = found;
         let mut budget = Budget::new(self.limit);
-        if config.rootfs.diff_ids.len() != blobs.len() {
-            let (told, there) = (config.rootfs.diff_ids.len(), blobs.len());
-            return Err(Error::user(format!(
-                "the base has {there} layers, but its configuration tells of {told}"
-            )));
-        }
+        let diff_ids = self.diff_ids(&config, &blobs)?;
         let mut layers = Vec::new();
-        for (number, (blob, diff_id)) in blobs.into_iter().zip(&config.rootfs.diff_ids).enumerate() {
-            cx.say(format!("Unpacking layer {} of {}", number + 1, config.rootfs.diff_ids.len()));
-            // Opening a pipe would wait for somebody to write into it.
-            if !fs::metadata(&blob.file).map_err(|e| Error::io("open", &blob.file, e))?.is_file() {
-                return Err(Error::user(format!("{} is no regular file", blob.file.display())));
-            }
+        for (number, (blob, diff_id)) in blobs.into_iter().zip(&diff_ids).enumerate() {
+            cx.say(format!("Unpacking layer {} of {}", number + 1, diff_ids.len()));
+            let size = regular(&blob.file)?;
             let unpacked = unpack(rootfs, &blob.file, true, &mut budget, stop)?;
             let place = format!("layer {} of the base", number + 1);
             if let Some(digest) = blob.digest.as_ref().filter(|digest| **digest != unpacked.digest) {
@@ -264,7 +310,6 @@ impl Request {
             if *diff_id != unpacked.diff_id {
                 return Err(wrong_digest(&format!("{place}, unpacked,"), diff_id, &unpacked.diff_id));
             }
-            let size = fs::metadata(&blob.file).map_err(|e| Error::io("open", &blob.file, e))?.len();
             let compression = compression_of(&blob.file)?;
             let (digest, diff_id) = (unpacked.digest, unpacked.diff_id);
             layers.push(Layer { digest, size, diff_id, compression, file: blob.file });
@@ -288,7 +333,17 @@ fn uuid_of(cx: &Context) -> String {
     format!("{}-{}", cx.run_id(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
-fn file_digest(file: &Path, stop: &Stop) -> Result<String> {
+/// The size of a file. Opening what is none, a pipe say, might wait for ever.
+fn regular(file: &Path) -> Result<u64> {
+    let there = fs::metadata(file).map_err(|e| Error::io("open", file, e))?;
+    if there.is_file() {
+        Ok(there.len())
+    } else {
+        Err(Error::user(format!("{} is no regular file", file.display())))
+    }
+}
+
+pub(super) fn file_digest(file: &Path, stop: &Stop) -> Result<String> {
     let failed = |e| Error::io("read", file, e);
     let mut content = Hashing::new(stop.reader(File::open(file).map_err(failed)?, None));
     io::copy(&mut content, &mut io::sink()).map_err(failed)?;

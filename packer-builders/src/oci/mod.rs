@@ -5,8 +5,8 @@
 //! ```
 //!
 //! `name` reads the names of images, `base` fetches and unpacks what a build starts from, `rootfs` is the tree that is
-//! changed, `communicator` and `runtime` the ways into it, `layer` turns what changed into tars, and `layout`, `archive`
-//! and `registry` are where images are read from and written to.
+//! changed, `communicator` and `runtime` the ways into it, `layer` turns what changed into tars, `finish` makes the image of
+//! them, and `layout`, `archive` and `registry` are where images are read from and written to.
 
 mod archive;
 mod base;
@@ -14,6 +14,7 @@ mod changes;
 mod communicator;
 mod config;
 mod documents;
+mod finish;
 mod image;
 mod layer;
 mod layout;
@@ -31,8 +32,8 @@ use std::sync::Arc;
 
 use packer_core::config::OneOrMany;
 use packer_core::{
-    Builder, Context, Diagnostic, Diagnostics, Error, Machine, PrepareContext, Prepared, Resource, Result,
-    Value, async_trait,
+    Artifact, Builder, Context, Diagnostic, Diagnostics, Error, Machine, PrepareContext, Prepared, Resource,
+    Result, Value, async_trait,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -344,6 +345,10 @@ impl Builder for Oci {
 
     async fn resume(&self, cx: &Context, checkpoint: &Resource) -> Result<Box<dyn Machine>> {
         Ok(Box::new(self.start(cx, Some(checkpoint)).await?))
+    }
+
+    async fn capture_checkpoint(&self, cx: &Context, checkpoint: &Resource) -> Result<Option<Artifact>> {
+        self.capture_layers(cx, checkpoint).await
     }
 
     async fn checkpoint_exists(&self, _: &Context, checkpoint: &Resource) -> Result<bool> {

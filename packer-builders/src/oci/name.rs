@@ -40,7 +40,7 @@ impl ImageName {
         let (transport, rest) = text.split_once(':').ok_or_else(|| wrong(&format!("it is not {FORMS}")))?;
         if transport == "docker" {
             let name = rest.strip_prefix("//").ok_or_else(|| wrong("it is not docker://NAME"))?;
-            let reference = name.parse().map_err(|e| wrong(&format!("{e}")))?;
+            let reference = name.parse().map_err(wrong)?;
             return Ok(Self::Registry(reference));
         }
         let (path, tag) = match rest.split_once(':') {
@@ -74,7 +74,7 @@ impl ImageName {
 
 /// As `docker` shows it: with a tag, and without what is meant where nothing is said.
 fn full_name(name: &str) -> Result<String, String> {
-    let reference: Reference = name.parse().map_err(|e| format!("{e}"))?;
+    let reference: Reference = name.parse()?;
     if reference.digest().is_some() {
         return Err("an archive knows no digest".to_owned());
     }

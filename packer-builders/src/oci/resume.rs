@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use packer_core::kit::blocking::Stop;
-use packer_core::{Context, Error, Facts, Resource, Result};
+use packer_core::{Artifact, Context, Error, Facts, Resource, Result};
 
 use super::Oci;
+use super::base::{Base, file_digest};
 use super::communicator::Inside;
+use super::finish::Finish;
 use super::layer::{Layer, Times, hex, is_digest, unpack};
 use super::machine::{ACCOUNT, Made, OciMachine, Progress, Saved};
 use super::registry::wrong_digest;
@@ -41,9 +43,8 @@ impl Oci {
         let mut progress = Progress { base: before.clone(), last: before, ..Progress::default() };
         if let Some(checkpoint) = checkpoint {
             let (folder, tree, oci) = (PathBuf::from(&checkpoint.name), rootfs.clone(), self.clone());
-            let under: Vec<String> = base.layers.iter().map(|layer| layer.digest.clone()).collect();
-            progress.made =
-                cx.blocking(move |stop| oci.restore(&folder, &under.join(" "), &tree, stop)).await?;
+            let under = digests(&base);
+            progress.made = cx.blocking(move |stop| oci.restore(&folder, &under, &tree, stop)).await?;
             progress.last = scan(cx, &rootfs).await?;
         }
         let (env, folder) = self.surroundings(&base.config, &rootfs)?;
@@ -67,35 +68,88 @@ impl Oci {
         Ok(machine)
     }
 
+    /// Makes the image of a checkpoint whose layers are its own, without a tree. `None` where the image has one layer: that
+    /// is made of what all steps left behind, and so of a tree.
+    pub(super) async fn capture_layers(
+        &self,
+        cx: &Context,
+        checkpoint: &Resource,
+    ) -> Result<Option<Artifact>> {
+        if self.layers != Layers::PerProvisioner {
+            return Ok(None);
+        }
+        let (request, outputs) = (self.request()?, self.outputs()?);
+        let epoch = self.epoch(cx.env("SOURCE_DATE_EPOCH"))?;
+        let times = Times { epoch, began: cx.started().as_second() };
+        let work = cx.host().temp_dir.join(format!("packer-oci-{}", unique(cx)));
+        let work = std::path::absolute(&work).map_err(|e| Error::io("mkdir", &work, e))?;
+        let (resource, made) = (Resource::new("rootfs", work.to_string_lossy()), work.clone());
+        cx.own(resource, async move { make_folder(&made) }).await?;
+        let base = cx.step("StepFetchBase", request.layers(cx, &work)).await?;
+        let folder = PathBuf::from(&checkpoint.name);
+        let under = digests(&base);
+        let made = cx.blocking(move |stop| saved_layers(&folder, &under, stop)).await?;
+        let finish = Finish { oci: self, outputs: &outputs, base: &base, times };
+        let image = cx.step("StepPackImage", async { finish.image(made) }).await?;
+        finish.artifact(cx, image).await.map(Some)
+    }
+
     /// Unpacks the layers of a checkpoint; what it has is checked as a base is.
     fn restore(&self, folder: &Path, base: &str, rootfs: &Rootfs, stop: &Stop) -> Result<Vec<Made>> {
-        let path = folder.join(ACCOUNT);
-        let text = layout::read_short(&path)?;
-        let wrong =
-            |what: &str| Error::user(format!("the checkpoint {} is not usable: {what}", folder.display()));
-        let saved: Saved = serde_json::from_slice(&text).map_err(|e| wrong(&e.to_string()))?;
-        if saved.base != base {
-            return Err(wrong("it is of another base"));
-        }
+        let made = account(folder, base)?;
         let mut budget = self.budget();
-        let mut made = Vec::new();
-        for step in saved.made {
-            let Some((digest, size, diff_id, compression)) = step.layer else {
-                made.push(Made { by: step.by, layer: None });
-                continue;
-            };
-            if !is_digest(&digest) {
-                return Err(wrong("it is damaged"));
+        for Layer { digest, file, .. } in made.iter().filter_map(|made| made.layer.as_ref()) {
+            let unpacked = unpack(rootfs, file, true, &mut budget, stop)?;
+            if unpacked.digest != *digest {
+                return Err(wrong_digest(&file.display().to_string(), digest, &unpacked.digest));
             }
-            let file = folder.join(hex(&digest));
-            let unpacked = unpack(rootfs, &file, true, &mut budget, stop)?;
-            if unpacked.digest != digest {
-                return Err(wrong_digest(&file.display().to_string(), &digest, &unpacked.digest));
-            }
-            made.push(Made { by: step.by, layer: Some(Layer { digest, size, diff_id, compression, file }) });
         }
         Ok(made)
     }
+}
+
+/// What a checkpoint says of itself; its layers are not looked at.
+fn account(folder: &Path, base: &str) -> Result<Vec<Made>> {
+    let text = layout::read_short(&folder.join(ACCOUNT))?;
+    let wrong =
+        |what: &str| Error::user(format!("the checkpoint {} is not usable: {what}", folder.display()));
+    let saved: Saved = serde_json::from_slice(&text).map_err(|e| wrong(&e.to_string()))?;
+    if saved.base != base {
+        return Err(wrong("it is of another base"));
+    }
+    let made = saved.made.into_iter().map(|step| {
+        let layer = match step.layer {
+            Some((digest, size, diff_id, compression)) if is_digest(&digest) => {
+                let file = folder.join(hex(&digest));
+                Some(Layer { digest, size, diff_id, compression, file })
+            }
+            Some(_) => return Err(wrong("it is damaged")),
+            None => None,
+        };
+        Ok(Made { by: step.by, layer })
+    });
+    made.collect()
+}
+
+/// The layers of a checkpoint, packed as they are; each is looked at whether it is still what it was.
+fn saved_layers(folder: &Path, base: &str, stop: &Stop) -> Result<Vec<Made>> {
+    let made = account(folder, base)?;
+    for Layer { digest, file, size, .. } in made.iter().filter_map(|made| made.layer.as_ref()) {
+        let there = fs::metadata(file).map_err(|e| Error::io("open", file, e))?;
+        let found = match there.is_file() && there.len() == *size {
+            true => file_digest(file, stop)?,
+            false => format!("{} bytes", there.len()),
+        };
+        if found != *digest {
+            return Err(wrong_digest(&file.display().to_string(), digest, &found));
+        }
+    }
+    Ok(made)
+}
+
+/// What a base is known by to the checkpoints over it.
+fn digests(base: &Base) -> String {
+    base.layers.iter().map(|layer| layer.digest.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 impl OciMachine {
@@ -120,12 +174,16 @@ async fn scan(cx: &Context, rootfs: &Arc<Rootfs>) -> Result<super::rootfs::Snaps
 
 /// Makes the working folder, which nobody else may look into.
 fn make(work: &Path) -> Result<Rootfs> {
+    make_folder(work)?;
+    Rootfs::create(work.join("rootfs"))
+}
+
+fn make_folder(work: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     if let Some(parent) = work.parent() {
         fs::create_dir_all(parent).map_err(|e| Error::io("mkdir", parent, e))?;
     }
-    fs::DirBuilder::new().mode(0o700).create(work).map_err(|e| Error::io("mkdir", work, e))?;
-    Rootfs::create(work.join("rootfs"))
+    fs::DirBuilder::new().mode(0o700).create(work).map_err(|e| Error::io("mkdir", work, e))
 }
 
 /// Releases a resource of this builder's, in whatever process.

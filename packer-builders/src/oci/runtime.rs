@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use packer_core::kit::shell::process;
+use packer_core::secrets::last_lines;
 use packer_core::{Command, Context, Error, ExitStatus, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -189,6 +190,7 @@ impl Runner {
             return Ok(status);
         }
         let words = String::from_utf8_lossy(&last_words);
+        let words = last_lines(&words, LAST_WORDS);
         let words = words.trim();
         Err(Error::provider(format!(
             "{name} did not start the command: {}",
@@ -439,6 +441,9 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::io::Write::write_all(&mut file, bytes)
 }
 
+/// How much of what a runtime says at its end is kept.
+const LAST_WORDS: usize = 4096;
+
 /// Moves a command's streams until it has ended and all its output is delivered. The end of its error output is kept
 /// in `last_words` too.
 async fn streamed(
@@ -475,7 +480,8 @@ async fn pump(
         }
         if let Some(kept) = &mut kept {
             kept.extend_from_slice(&piece[..read]);
-            let over = kept.len().saturating_sub(4096);
+            // One byte more tells that there was more.
+            let over = kept.len().saturating_sub(LAST_WORDS + 1);
             kept.drain(..over);
         }
         if let Some(to) = &mut to {

@@ -357,3 +357,54 @@ async fn what_only_the_image_says_leaves_checkpoints_valid() {
     assert!(made.layers.iter().any(|layer| layer.keys().any(|path| path.ends_with("one"))));
     assert_eq!(reused(oci().output(out(folder.path())).env("X", "y")).await, 0, "commands see it");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_whose_layers_are_all_saved_is_made_without_a_tree() {
+    let folder = folder();
+    let Some(base) = busybox_image(folder.path()).await else { return };
+    let archive = format!("docker-archive:{}", folder.path().join("image.tar").display());
+    let oci = || {
+        let oci = Oci::from(&base).layer_per_provisioner().source_date_epoch(1_700_000_000);
+        oci.output(out(folder.path())).output(&archive)
+    };
+    let mut registry = packer_core::Registry::new();
+    packer_builders::register(&mut registry);
+    let cache = packer_core::engine::Cache::new(folder.path().join("steps"), registry);
+    let build = async || {
+        let step = packer_core::testing::FakeProvisioner::run;
+        let build = packer_core::Build::new("image", oci());
+        let build = build.provision(step("echo 1 > /one && rm /bin/yes")).provision(step("true"));
+        let heard = packer_core::testing::Recorder::new();
+        let engine = packer_core::Engine::new().host(host(folder.path())).cache(cache.clone());
+        let run = engine.events(heard.clone()).run(packer_core::Pipeline::of([build])).await.unwrap();
+        assert!(run.succeeded(), "{:?}", run.builds[0].error);
+        let reused = run.builds[0].cache.as_ref().unwrap().reused();
+        let artifact = run.builds[0].artifacts[0].clone();
+        let is_unpacked = heard.lines().iter().any(|line| line.contains("Starting from"));
+        (reused, is_unpacked, artifact.metadata, artifact.generated_data, artifact.files)
+    };
+    let first = build().await;
+    let again = build().await;
+    assert_eq!((first.0, first.1, again.0, again.1), (0, true, 2, false));
+    assert_eq!((&again.2, &again.3, &again.4), (&first.2, &first.3, &first.4), "the same artifact");
+    assert_eq!(
+        image(&folder.path().join("out"), "image").layers.len(),
+        again.2["Layers"].as_array().unwrap().len()
+    );
+    // Nothing is made of layers that are damaged.
+    let saved = cache.list().unwrap();
+    for checkpoint in &saved {
+        for entry in std::fs::read_dir(&checkpoint.resource.name).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none() {
+                let mut bytes = std::fs::read(&path).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                std::fs::remove_file(&path).unwrap();
+                std::fs::write(&path, bytes).unwrap();
+            }
+        }
+    }
+    let mended = build().await;
+    assert_eq!((mended.0, mended.1, &mended.2), (0, true, &first.2));
+}

@@ -17,6 +17,7 @@ use reqwest::{Client, Request};
 use serde_json::Value as Json;
 
 use crate::kit::http::{Options, Server, read as read_file, send, switch, variable};
+use crate::kit::shell::process;
 use crate::language::functions::Capabilities;
 
 /// How long a request may take.
@@ -207,6 +208,9 @@ impl FileRead for Lent {
     }
 }
 
+/// How much a program that tells credentials may print, in bytes.
+const LONGEST_CREDENTIALS: usize = 1 << 20;
+
 /// A profile's `credential_process`.
 impl CommandExecute for Lent {
     async fn command_execute<'a>(
@@ -217,8 +221,9 @@ impl CommandExecute for Lent {
         let mut command = tokio::process::Command::new(program);
         command.args(args).env_clear().envs(self.0.env.iter()).kill_on_drop(true);
         command.stdin(std::process::Stdio::null());
-        let output = command.output().await;
-        let output = output.map_err(|e| reqsign_core::Error::unexpected(format!("{program}: {e}")))?;
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let output = async { process::output(process::spawn(&mut command)?, LONGEST_CREDENTIALS).await };
+        let output = output.await.map_err(|e| reqsign_core::Error::unexpected(format!("{program}: {e}")))?;
         Ok(CommandOutput {
             status: output.status.code().unwrap_or(-1),
             stdout: output.stdout,

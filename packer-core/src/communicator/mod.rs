@@ -25,6 +25,7 @@ pub(crate) mod tree;
 
 pub use config::{CommunicatorConfig, Target};
 pub use none::NoCommunicator;
+use output::Kept;
 pub use output::LineWriter;
 
 /// The way into a machine.
@@ -267,11 +268,17 @@ impl Output {
 #[async_trait]
 pub trait CommunicatorExt: Communicator {
     /// Runs a command and keeps what it prints in memory.
+    ///
+    /// # Errors
+    /// Where it cannot run, or prints more than 64 MiB.
     async fn output(&self, cx: &Context, text: &str) -> Result<Output> {
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let (mut stdout, mut stderr) = (Kept::new(MOST_KEPT), Kept::new(MOST_KEPT));
         let command = Command::new(text).stdout(&mut stdout).stderr(&mut stderr);
-        let status = self.exec(cx, command).await?;
-        Ok(Output { status, stdout, stderr })
+        let done = self.exec(cx, command).await;
+        if stdout.is_exceeded() || stderr.is_exceeded() {
+            return Err(too_much("a command prints"));
+        }
+        Ok(Output { status: done?, stdout: stdout.into_bytes(), stderr: stderr.into_bytes() })
     }
 
     /// Runs a command and shows its lines as they come: output as said, error output as errors.
@@ -297,11 +304,24 @@ pub trait CommunicatorExt: Communicator {
     }
 
     /// Downloads a small file into memory.
+    ///
+    /// # Errors
+    /// Where it cannot be downloaded, or has more than 64 MiB.
     async fn read(&self, cx: &Context, source: &str) -> Result<Vec<u8>> {
-        let mut content = Vec::new();
-        self.download(cx, source, &mut content).await?;
-        Ok(content)
+        let mut content = Kept::new(MOST_KEPT);
+        let done = self.download(cx, source, &mut content).await;
+        if content.is_exceeded() {
+            return Err(too_much(&format!("{source} has")));
+        }
+        done.map(|()| content.into_bytes())
     }
+}
+
+/// How much of what a machine sends is kept in memory.
+const MOST_KEPT: usize = 64 << 20;
+
+fn too_much(what: &str) -> Error {
+    Error::guest(format!("{what} more than {} MiB", MOST_KEPT >> 20))
 }
 
 impl<C: Communicator + ?Sized> CommunicatorExt for C {}

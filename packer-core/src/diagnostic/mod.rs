@@ -5,6 +5,7 @@
 //! look is the host's choice.
 
 mod argument;
+mod hide;
 mod layout;
 #[cfg(feature = "render")]
 mod snippet;
@@ -15,6 +16,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use argument::{Part, parts};
+pub(crate) use hide::{Hide, hidden};
 pub use layout::{packer_layout, packer_layout_all};
 #[cfg(feature = "render")]
 pub use snippet::snippet_layout;

@@ -96,7 +96,15 @@ struct Told {
     started: HashSet<String>,
     /// The last lines of the steps' commands as far as they came.
     printed: HashMap<String, Lines>,
+    /// How many bytes of them wait for their ends.
+    held: usize,
 }
+
+/// How many bytes of lines may wait for their ends. No build has as many.
+const MOST_HELD: usize = 16 << 20;
+
+/// No step has a longer name among the messages.
+const LONGEST_NAME: usize = 256;
 
 impl Told {
     /// The lines of a message: the steps that start, and what their commands print.
@@ -104,13 +112,23 @@ impl Told {
         let Some(BuildInfoAux::BuildKit(status)) = info.aux else { return Vec::new() };
         let mut lines = Vec::new();
         for step in status.vertexes {
-            let room = self.started.len() < MOST_STEPS;
+            let room = self.started.len() < MOST_STEPS && step.digest.len() <= LONGEST_NAME;
             if room && (step.started.is_some() || step.cached) && self.started.insert(step.digest) {
                 lines.push(step.name);
             }
         }
-        for log in status.logs {
-            lines.extend(self.printed.entry(log.vertex).or_default().push(&log.msg));
+        for log in status.logs.into_iter().filter(|log| log.vertex.len() <= LONGEST_NAME) {
+            if self.printed.len() >= MOST_STEPS && !self.printed.contains_key(&log.vertex) {
+                continue;
+            }
+            let printed = self.printed.entry(log.vertex).or_default();
+            self.held -= printed.pending();
+            lines.extend(printed.push(&log.msg));
+            self.held += printed.pending();
+            if self.held > MOST_HELD {
+                self.printed.values_mut().filter(|lines| lines.pending() > 0).for_each(Lines::drop_line);
+                self.held = 0;
+            }
         }
         lines
     }

@@ -14,6 +14,7 @@ use super::endpoint::{self, Endpoint};
 use super::way::{Meter, Way};
 use crate::context::Host;
 use crate::error::{Error, Fault, Result};
+use crate::secrets::first_lines;
 
 /// How long an engine may take to answer the first question.
 const GREETING: Duration = Duration::from_secs(60);
@@ -128,15 +129,15 @@ impl Client {
         match error {
             EngineError::DockerResponseServerError { status_code, message } => {
                 let message = shortened(message);
-                match (*status_code, fault_of(message)) {
-                    (_, Some(fault)) => with_fault(fault, message),
+                match (*status_code, fault_of(&message)) {
+                    (_, Some(fault)) => with_fault(fault, &message),
                     (400 | 401 | 403 | 404, None) => Error::user(message),
                     _ => Error::provider(message),
                 }
             }
             EngineError::DockerStreamError { error } => {
                 let error = shortened(error);
-                with_fault(fault_of(error).unwrap_or(Fault::Provider), error)
+                with_fault(fault_of(&error).unwrap_or(Fault::Provider), &error)
             }
             EngineError::JsonDataError { .. } | EngineError::APIVersionParseError {} => {
                 Error::provider(format!("the engine's answer was not understood: {error}"))
@@ -179,9 +180,9 @@ impl Pieces {
 }
 
 /// As much of what an engine says of a failure as is told.
-pub(super) fn shortened(message: &str) -> &str {
+pub(super) fn shortened(message: &str) -> String {
     const MOST: usize = 16 << 10;
-    message[..message.floor_char_boundary(MOST)].trim()
+    first_lines(message.trim(), MOST).trim().to_owned()
 }
 
 fn with_fault(fault: Fault, message: &str) -> Error {

@@ -14,7 +14,7 @@ use crate::context::Host;
 use crate::error::{Error, Result};
 use crate::kit::shell::process;
 use crate::language::{LARGEST, read_bounded};
-use crate::secrets::Secret;
+use crate::secrets::{Secret, first_lines};
 
 /// The key under which credentials of Docker Hub are kept.
 pub const DOCKER_HUB: &str = "https://index.docker.io/v1/";
@@ -201,6 +201,10 @@ struct Answer {
     secret: Secret,
 }
 
+/// How much a helper may answer, in bytes, and how much of what it says of a failure is told.
+const LONGEST_ANSWER: usize = 1 << 20;
+const LONGEST_COMPLAINT: usize = 4096;
+
 /// Asks `docker-credential-HELPER`.
 async fn ask(host: &Host, helper: &str, key: &str) -> Result<Option<Credentials>> {
     let program = format!("docker-credential-{helper}");
@@ -213,12 +217,12 @@ async fn ask(host: &Host, helper: &str, key: &str) -> Result<Option<Credentials>
         // A helper that does not read its input says why in its answer.
         let _ = stdin.write_all(key.as_bytes()).await;
     }
-    let output = child.wait_with_output().await.map_err(fail)?;
+    let output = process::output(child, LONGEST_ANSWER).await.map_err(fail)?;
     if !output.status.success() {
         // Failing helpers answer on standard output; what they write is no secret then.
         let said = [output.stdout.as_slice(), &output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
-        let said = said.trim();
+        let said = first_lines(said.trim(), LONGEST_COMPLAINT);
         if said.contains("credentials not found") {
             return Ok(None);
         }
@@ -327,7 +331,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut host = host(
             dir.path(),
-            r#"{"credsStore": "all", "credHelpers": {"r.example": "one", "gone.example": "no-such"}, "auths": {"s.example": {"auth": "dTpw"}, "broken.example": {"auth": "dTpw"}}}"#,
+            r#"{"credsStore": "all", "credHelpers": {"r.example": "one", "gone.example": "no-such", "endless.example": "endless"}, "auths": {"s.example": {"auth": "dTpw"}, "broken.example": {"auth": "dTpw"}}}"#,
         );
         let helper = |name: &str, script: &str| {
             use std::os::unix::fs::PermissionsExt;
@@ -343,6 +347,7 @@ mod tests {
             "all",
             r#"read -r s; case "$s" in t.example) echo '{"Username":"<token>","Secret":"T"}';; broken.example) echo no bus; exit 2;; *) echo "credentials not found in native keychain"; exit 1;; esac"#,
         );
+        helper("endless", "exec yes");
         let path = format!("{}:/usr/bin:/bin", dir.path().display());
         host.env.insert("PATH".into(), path);
         let credentials = |server: &'static str| {
@@ -357,6 +362,8 @@ mod tests {
         // What a helper that fails does not say, the file may.
         assert_eq!(broken.credentials, Some(Credentials::password("u", "p")));
         assert!(broken.problem.unwrap().message().ends_with("no bus"));
+        let endless = find(&host, "endless.example").await.problem.unwrap();
+        assert!(endless.message().ends_with("it prints more than 1024 KiB"), "{endless}");
         let gone = find(&host, "gone.example").await;
         assert_eq!(gone.credentials, None);
         let why = gone.problem.unwrap();

@@ -112,7 +112,7 @@ struct DockerEndpoint {
 fn context(folder: &Path, name: &str) -> Result<Endpoint> {
     let id: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     let path = folder.join("contexts/meta").join(&id).join("meta.json");
-    let text = std::fs::read(&path)
+    let text = read_bounded(&path, LARGEST)
         .map_err(|e| Error::user(format!("the Docker context {name:?} is not known")).with_source(e))?;
     let metadata: Metadata =
         serde_json::from_slice(&text).map_err(|e| Error::user(format!("{}: {e}", path.display())))?;

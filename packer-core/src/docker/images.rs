@@ -297,7 +297,7 @@ impl Client {
                 Ok(())
             };
             let built = built.await;
-            show(lines.end());
+            show(lines.end().into_iter().collect());
             built
         };
         let (packed, built) = tokio::join!(packing, building);
@@ -397,6 +397,9 @@ fn platform_json(platform: &str) -> String {
 /// Of how many layers the progress is shown at once. No image has as many; an engine may tell of any number.
 const MOST_LAYERS: usize = 1024;
 
+/// No layer has a longer name.
+const LONGEST_NAME: usize = 256;
+
 /// What an engine says about layers: lines as they change, and the progress of each.
 struct Shown<'a> {
     cx: &'a Context,
@@ -410,7 +413,7 @@ impl<'a> Shown<'a> {
 
     fn show(&mut self, layer: Option<&str>, status: Option<&str>, detail: Option<&ProgressDetail>) {
         let Some(status) = status else { return };
-        let key = layer.unwrap_or_default();
+        let key = layer.filter(|layer| layer.len() <= LONGEST_NAME).unwrap_or_default();
         let total =
             detail.and_then(|d| d.total).and_then(|total| u64::try_from(total).ok()).filter(|t| *t > 0);
         let current = detail.and_then(|d| d.current).and_then(|current| u64::try_from(current).ok());

@@ -1,31 +1,59 @@
 //! Lines of a text that an engine tells in pieces, which may end anywhere: a secret in it is only found in one piece.
 
+/// The longest line that is kept until its end comes; a longer one is not shown, since a part of a secret might be where it
+/// would be cut.
+const LONGEST: usize = 1 << 20;
+
 /// What came behind the last line end.
 #[derive(Debug, Default)]
-pub(super) struct Lines(Vec<u8>);
+pub(super) struct Lines {
+    pending: Vec<u8>,
+    /// Whether the pending line was too long, and is dropped up to its end.
+    dropping: bool,
+}
 
 impl Lines {
     /// The lines that end with this piece; empty ones are left out.
     pub(super) fn push(&mut self, piece: &[u8]) -> Vec<String> {
-        let Some(end) = piece.iter().rposition(|byte| *byte == b'\n') else {
-            self.0.extend_from_slice(piece);
-            return Vec::new();
-        };
-        self.0.extend_from_slice(&piece[..end]);
-        let whole = std::mem::replace(&mut self.0, piece[end + 1..].to_vec());
-        lines(&whole)
+        let mut found = Vec::new();
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            let whole = part.ends_with(b"\n");
+            let text = if whole { &part[..part.len() - 1] } else { part };
+            if !self.dropping && self.pending.len() + text.len() > LONGEST {
+                self.drop_line();
+            }
+            if !self.dropping {
+                self.pending.extend_from_slice(text);
+            }
+            if whole {
+                found.extend(self.end());
+            }
+        }
+        found
     }
 
     /// The last line, where no line end came behind it.
-    pub(super) fn end(&mut self) -> Vec<String> {
-        lines(&std::mem::take(&mut self.0))
+    pub(super) fn end(&mut self) -> Option<String> {
+        let pending = std::mem::take(&mut self.pending);
+        if std::mem::take(&mut self.dropping) {
+            return Some(format!("(a line of more than {LONGEST} bytes)"));
+        }
+        let line = String::from_utf8_lossy(&pending);
+        let line = line.strip_suffix('\r').unwrap_or(&line);
+        (!line.trim().is_empty()).then(|| line.to_owned())
     }
-}
 
-fn lines(text: &[u8]) -> Vec<String> {
-    let text = String::from_utf8_lossy(text);
-    let lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
-    lines.filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
+    /// How many bytes wait for the end of their line.
+    #[cfg(feature = "docker-buildkit")]
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Shows nothing of the line that has come so far, nor of the rest of it.
+    pub(super) fn drop_line(&mut self) {
+        self.pending = Vec::new();
+        self.dropping = true;
+    }
 }
 
 #[cfg(test)]
@@ -42,6 +70,16 @@ mod tests {
             found.extend(lines.end());
             assert_eq!(found, ["one", " two é", "three"], "{size}");
         }
-        assert!(lines.end().is_empty());
+        assert!(lines.end().is_none());
+    }
+
+    #[test]
+    fn a_line_without_an_end_costs_bounded_memory_and_shows_no_part_of_it() {
+        let mut lines = Lines::default();
+        for _ in 0..100 {
+            assert!(lines.push(&[b'x'; 100_000]).is_empty());
+            assert!(lines.pending.capacity() <= 4 * LONGEST);
+        }
+        assert_eq!(lines.push(b"xx\nnext\n"), ["(a line of more than 1048576 bytes)", "next"]);
     }
 }

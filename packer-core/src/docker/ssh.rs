@@ -23,9 +23,10 @@ use super::way::{Counted, Meter};
 use crate::context::Host;
 use crate::error::{Error, Result};
 use crate::kit::shell::process;
+use crate::secrets::first_lines;
 
 /// How much of what the program says of a failure is kept.
-const COMPLAINT: u64 = 4096;
+const COMPLAINT: usize = 4096;
 
 /// How long a program whose output has ended may take to say why.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -106,10 +107,15 @@ impl Dialer {
 async fn complaint(mut stderr: ChildStderr) -> String {
     let mut said = Vec::new();
     // What was read before a failure is all there is.
-    let _ = (&mut stderr).take(COMPLAINT).read_to_end(&mut said).await;
+    let _ = (&mut stderr).take(COMPLAINT as u64 + 1).read_to_end(&mut said).await;
     let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
     let text = String::from_utf8_lossy(&said);
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+    first_lines(&text, COMPLAINT)
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// A program's input and output as one stream; the program ends with it.

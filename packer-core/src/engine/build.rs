@@ -46,14 +46,14 @@ pub(crate) async fn run(
     });
     let End { artifacts, mut error, leave } = end;
     let left = if leave {
-        let reason = "the build failed and was left as it is";
+        let reason = Error::user("the build failed and was left as it is");
         let outstanding = cx.record_of_build().owned.outstanding();
-        outstanding.into_iter().map(|resource| Left { resource, reason: reason.to_owned() }).collect()
+        outstanding.into_iter().map(|resource| Left::new(resource, &reason)).collect()
     } else {
         let owners: Vec<&Artifact> = artifacts.iter().collect();
         let left = cleanup::release_all(&cx, &life.owners, &owners).await;
-        for Left { resource, reason } in &left {
-            cx.emit(EventKind::ResourceLeft { resource: resource.clone(), error: reason.clone() });
+        for Left { resource, error, .. } in &left {
+            cx.emit(EventKind::ResourceLeft { resource: resource.clone(), error: error.clone() });
         }
         if let Err(e) = cleanup::keep_all(&cx, &artifacts) {
             error.get_or_insert(e.context("The ledger could not be told that the artifacts stay"));
@@ -148,7 +148,7 @@ impl Life<'_> {
         let (machine, first) = match self.resume(builder).await.map_err(Stop::clean)? {
             Some(Resumed::Machine(machine, next)) => (machine, next.unwrap_or(self.build.provisioners.len())),
             Some(Resumed::Artifact(mut artifact)) => {
-                cleanup::adopt(self.cx, &mut artifact);
+                cleanup::complete(self.cx, &mut artifact).map_err(Stop::clean)?;
                 return Ok(artifact);
             }
             None => (self.launch(builder).await?, 0),

@@ -118,7 +118,7 @@ pub(crate) async fn release_all(cx: &Context, owners: &Owners, artifacts: &[&Art
             error => error,
         };
         if let Err(error) = released {
-            left.push(Left { resource, reason: error.to_string() });
+            left.push(Left::new(resource, &error));
         }
     }
     left
@@ -249,8 +249,8 @@ pub(crate) async fn discard(
     let kept: HashSet<ResourceId> = kept.iter().flat_map(|a| &a.resources).map(|r| r.id).collect();
     let going: Vec<&Resource> = artifact.resources.iter().rev().filter(|r| !kept.contains(&r.id)).collect();
     let of_file = |file: &Path| -> Vec<&Resource> {
-        let path = absolute(file);
-        held.iter().filter(|r| r.is_path() && Path::new(&r.name) == path).collect()
+        let names = names(file);
+        held.iter().filter(|r| r.is_path() && names.iter().any(|name| Path::new(&r.name) == name)).collect()
     };
     let mut files = Vec::with_capacity(artifact.files.len());
     for file in &artifact.files {
@@ -310,7 +310,7 @@ struct Owned {
 impl Owned {
     fn by(artifacts: &[&Artifact]) -> Self {
         let ids = artifacts.iter().flat_map(|a| &a.resources).map(|r| r.id).collect();
-        let files = artifacts.iter().flat_map(|a| &a.files).map(|f| absolute(f)).collect();
+        let files = artifacts.iter().flat_map(|a| &a.files).flat_map(|f| names(f)).collect();
         Self { ids, files }
     }
 
@@ -329,6 +329,13 @@ impl Owned {
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// What a file of an artifact may be called in the ledger: as it is named, and where it really is if a link leads there.
+fn names(path: &Path) -> Vec<PathBuf> {
+    let mut names = vec![absolute(path)];
+    names.extend(path.canonicalize().ok().filter(|real| *real != names[0]));
+    names
 }
 
 /// Whether it is an error that what is to be removed is not there.

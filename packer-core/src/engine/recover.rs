@@ -11,7 +11,7 @@ use crate::context::{Context, Recoverable, RunContext};
 use crate::engine::cleanup::{Component, Gone, limited, remove, with_patience};
 use crate::engine::report::Left;
 use crate::engine::{Engine, guard};
-use crate::error::{Error, Result};
+use crate::error::{Error, Fault, Result};
 use crate::event::EventKind;
 use crate::facts::BuildInfo;
 use crate::ledger::{Found, Ledger, LedgerFolder, Resource, Role};
@@ -25,7 +25,8 @@ use crate::value::Value;
 pub struct RecoveryReport {
     /// What exists no more, in the order in which it was released.
     pub released: Vec<Resource>,
-    /// What is still there, and in the ledger.
+    /// What is still there. It stays in the ledger, but for files in a machine that is somebody else's and that nobody can
+    /// enter from here: of those one hears once.
     pub left: Vec<Left>,
     /// Whether somebody cancelled it.
     pub cancelled: bool,
@@ -71,7 +72,11 @@ pub struct FolderReport {
 impl FolderReport {
     /// Whether nothing is left but in ledgers of runs that go on.
     pub fn all_gone(&self) -> bool {
-        self.ledgers.iter().all(|l| matches!(l.state, LedgerState::Finished | LedgerState::InUse))
+        let is_gone = |l: &LedgerReport| match l.state {
+            LedgerState::Finished => l.report.left.is_empty(),
+            state => state == LedgerState::InUse,
+        };
+        self.ledgers.iter().all(is_gone)
     }
 }
 
@@ -174,12 +179,25 @@ impl Recovery {
             match released {
                 Ok(()) => report.released.push(resource),
                 Err(error) => {
-                    let reason = match error.is_cancelled() {
-                        true => "the recovery was cancelled".to_owned(),
-                        false => error.to_string(),
+                    let error = match error.is_cancelled() {
+                        true => Error::new(Fault::Cancelled, "the recovery was cancelled"),
+                        false => error,
                     };
-                    cx.emit(EventKind::ResourceLeft { resource: resource.clone(), error: reason.clone() });
-                    report.left.push(Left { resource, reason });
+                    // Nobody will ever get at it from here, and it costs nothing: whoever has heard of it knows enough.
+                    let is_hopeless = resource.is_in_anothers_machine()
+                        && error.fault() == Fault::Guest
+                        && !error.is_retryable();
+                    let error = match is_hopeless {
+                        true => error.map_message(|why| format!("{why}; it is not told again")),
+                        false => error,
+                    };
+                    let left = Left::new(resource, &error);
+                    let (resource, error) = (left.resource.clone(), left.error.clone());
+                    cx.emit(EventKind::ResourceLeft { resource, error });
+                    if is_hopeless && let Err(error) = ledger.kept(left.resource.id) {
+                        cx.say_error(error.to_string());
+                    }
+                    report.left.push(left);
                 }
             }
         }

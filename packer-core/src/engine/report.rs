@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::artifact::Artifact;
 use crate::context::{StepTime, seconds};
 use crate::diagnostic::Diagnostics;
-use crate::error::Error;
+use crate::error::{Error, ErrorInfo};
 use crate::event::{Reason, scrub_artifact};
 use crate::ledger::Resource;
 use crate::pipeline::Outputs;
@@ -110,6 +110,24 @@ pub struct Left {
     pub resource: Resource,
     /// Why it was not released.
     pub reason: String,
+    /// The same as data: whose fault it looks like, what caused it.
+    pub error: ErrorInfo,
+}
+
+impl Left {
+    /// Something that is left because of an error.
+    pub(crate) fn new(resource: Resource, error: &Error) -> Self {
+        Self { resource, reason: error.to_string(), error: error.into() }
+    }
+
+    /// Takes the secrets out of its texts.
+    pub(crate) fn scrub(&mut self, secrets: &Secrets) {
+        self.resource.scrub(secrets);
+        if let Cow::Owned(scrubbed) = secrets.scrub_prose(self.reason.as_str()) {
+            self.reason = scrubbed;
+        }
+        self.error.scrub(secrets);
+    }
 }
 
 impl BuildReport {
@@ -145,10 +163,7 @@ impl BuildReport {
             step.error.iter_mut().for_each(|error| error.scrub(secrets));
         }
         self.cache.iter_mut().for_each(|cache| cache.scrub(&clean));
-        for left in &mut self.left {
-            clean(&mut left.resource.name);
-            clean(&mut left.reason);
-        }
+        self.left.iter_mut().for_each(|left| left.scrub(secrets));
         self
     }
 }

@@ -67,6 +67,13 @@ impl Driver {
         for diagnostic in findings.iter() {
             self.tell(EventKind::Diagnostic { diagnostic: diagnostic.clone() });
         }
+        // What only a component calls a secret, or has a few characters, is hidden nearly everywhere: no reason to show more
+        // than Packer does. The shortest ones are in the notes.
+        if !self.run.secrets.has_tiny()
+            && let Some(warning) = prepare::short_secrets(&self.run.secrets, true)
+        {
+            self.tell(EventKind::SecretTooShort { warning });
+        }
         let taking_part = builds.iter().zip(&rejected).filter(|(_, rejected)| !**rejected);
         let names = taking_part.map(|(b, _)| b.name().to_owned()).collect();
         self.tell(EventKind::RunStarted { run_id: self.run.run_id.clone(), builds: names });

@@ -38,7 +38,7 @@ use crate::diagnostic::Diagnostic;
 use crate::duration::seconds;
 use crate::error::ErrorInfo;
 use crate::ledger::Resource;
-use crate::secrets::Secrets;
+use crate::secrets::{Secrets, scrub_json};
 
 /// Something that happened in a run.
 ///
@@ -241,6 +241,12 @@ pub enum EventKind {
         /// The finding.
         diagnostic: Diagnostic,
     },
+    /// A secret of the run is too short to be replaced inside of words: told once, for programs that follow the run and for
+    /// logs. Lines of Packer's layout do not show it.
+    SecretTooShort {
+        /// What that means.
+        warning: Diagnostic,
+    },
     /// A provisioner begins.
     ProvisionerStarted {
         /// Its type.
@@ -360,7 +366,7 @@ pub enum EventKind {
     /// Something is wrong with the cache. The build goes on without what could not be used.
     CacheTrouble {
         /// What.
-        error: String,
+        error: ErrorInfo,
     },
     /// A resource was written into the ledger: it is about to exist.
     ResourceOwned {
@@ -377,7 +383,7 @@ pub enum EventKind {
         /// The resource.
         resource: Resource,
         /// Why.
-        error: String,
+        error: ErrorInfo,
     },
     /// A question to whoever sits before the host.
     Asked {
@@ -531,10 +537,10 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         EventKind::Output { line, .. } => clean_value(line),
         EventKind::BuildFailed { error, artifacts, .. } => {
             error.scrub(secrets);
-            artifacts.iter_mut().for_each(|a| scrub_shown(a, &clean));
+            artifacts.iter_mut().for_each(|a| scrub_shown(a, secrets, &clean));
         }
         EventKind::BuildFinished { artifacts, .. } => {
-            artifacts.iter_mut().for_each(|a| scrub_shown(a, &clean));
+            artifacts.iter_mut().for_each(|a| scrub_shown(a, secrets, &clean));
         }
         EventKind::BuildSkipped { reason } | EventKind::Cancelling { reason } => clean(reason),
         EventKind::StepStarted { name, .. } => clean(name),
@@ -554,24 +560,25 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         EventKind::Progress { title, .. } => clean(title),
         EventKind::Retrying { error, .. } | EventKind::FailureIgnored { error } => error.scrub(secrets),
         EventKind::Asked { question } => clean(question),
-        EventKind::Diagnostic { diagnostic } => diagnostic.scrub(secrets),
-        EventKind::Data { fields, .. } => fields.values_mut().for_each(clean_value),
-        EventKind::ResourceOwned { resource } | EventKind::ResourceReleased { resource } => {
-            clean(&mut resource.name);
+        EventKind::Diagnostic { diagnostic } | EventKind::SecretTooShort { warning: diagnostic } => {
+            diagnostic.scrub(secrets);
         }
+        EventKind::Data { fields, .. } => fields.values_mut().for_each(clean_value),
+        EventKind::ResourceOwned { resource }
+        | EventKind::ResourceReleased { resource }
+        | EventKind::Checkpointed { resource, .. } => resource.scrub(secrets),
         EventKind::ResourceLeft { resource, error } => {
-            clean(&mut resource.name);
-            clean(error);
+            resource.scrub(secrets);
+            error.scrub(secrets);
         }
         EventKind::StepReused { name, .. } => clean(name),
         EventKind::StepRebuilt { name, reasons, .. } => {
             clean(name);
             reasons.iter_mut().for_each(|reason| reason.scrub(&clean));
         }
-        EventKind::Checkpointed { resource, .. } => clean(&mut resource.name),
-        EventKind::CacheTrouble { error } => clean(error),
+        EventKind::CacheTrouble { error } => error.scrub(secrets),
         EventKind::CachePruned { released: left } | EventKind::CleanupAbandoned { left } => {
-            left.iter_mut().for_each(|r| clean(&mut r.name))
+            left.iter_mut().for_each(|r| r.scrub(secrets))
         }
         EventKind::Other { fields, .. } => fields.values_mut().for_each(|v| scrub_json(v, &clean_value)),
         EventKind::BuildStarted { .. } | EventKind::RunFinished { .. } | EventKind::TimedOut { .. } => {}
@@ -590,9 +597,10 @@ pub(crate) fn scrub_artifact(artifact: &mut Artifact, clean: &impl Fn(&mut Strin
         .for_each(|v| scrub_json(v, clean));
 }
 
-/// The same for an artifact that is shown: its paths too.
-fn scrub_shown(artifact: &mut Artifact, clean: &impl Fn(&mut String)) {
+/// The same for an artifact that is shown: its paths and resources too.
+fn scrub_shown(artifact: &mut Artifact, secrets: &Secrets, clean: &impl Fn(&mut String)) {
     scrub_artifact(artifact, clean);
+    artifact.resources.iter_mut().for_each(|resource| resource.scrub(secrets));
     for file in &mut artifact.files {
         let mut text = file.to_string_lossy().into_owned();
         clean(&mut text);
@@ -602,11 +610,42 @@ fn scrub_shown(artifact: &mut Artifact, clean: &impl Fn(&mut String)) {
     }
 }
 
-fn scrub_json(value: &mut serde_json::Value, clean: &impl Fn(&mut String)) {
-    match value {
-        serde_json::Value::String(text) => clean(text),
-        serde_json::Value::Array(items) => items.iter_mut().for_each(|v| scrub_json(v, clean)),
-        serde_json::Value::Object(map) => map.values_mut().for_each(|v| scrub_json(v, clean)),
-        _ => {}
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_resources_is_scrubbed_wherever_they_stand() {
+        let secrets = Secrets::new();
+        secrets.add("geheim-4711");
+        let heard: Arc<Mutex<Vec<Event>>> = Arc::default();
+        let sink = heard.clone();
+        let sink = move |event: &Event| sink.lock().unwrap().push(event.clone());
+        let events = Events::new(Clock::system(), secrets, vec![Arc::new(sink)]);
+        let resource = Resource::new("image", "registry/geheim-4711")
+            .with_details(serde_json::json!({ "at": ["geheim-4711"] }))
+            .with_config(serde_json::json!({ "url": { "of": "https://x/geheim-4711" } }));
+        let error = || ErrorInfo::from(&crate::Error::user("no geheim-4711").with_source("geheim-4711"));
+        let artifact = || vec![Artifact::new("x", "y").owning(resource.clone())];
+        let elapsed = std::time::Duration::ZERO;
+        for kind in [
+            EventKind::BuildFinished { elapsed, artifacts: artifact() },
+            EventKind::BuildFailed { elapsed, error: error(), artifacts: artifact() },
+            EventKind::ResourceOwned { resource: resource.clone() },
+            EventKind::ResourceReleased { resource: resource.clone() },
+            EventKind::ResourceLeft { resource: resource.clone(), error: error() },
+            EventKind::Checkpointed { number: 1, steps: 1, resource: resource.clone() },
+            EventKind::CachePruned { released: vec![resource.clone()] },
+            EventKind::CleanupAbandoned { left: vec![resource.clone()] },
+            EventKind::CacheTrouble { error: error() },
+        ] {
+            events.emit(None, None, kind);
+        }
+        let heard = heard.lock().unwrap();
+        assert_eq!(heard.len(), 9);
+        let text = serde_json::to_string(&*heard).unwrap();
+        assert!(!text.contains("geheim"), "{text}");
     }
 }

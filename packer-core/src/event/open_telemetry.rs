@@ -167,7 +167,7 @@ fn noteworthy(kind: &EventKind) -> Option<(&'static str, String)> {
             let message = format!("{}: {}", step_label(provisioner, name), in_words(reasons));
             Some(("step rebuilt", message))
         }
-        EventKind::CacheTrouble { error } => Some(("cache trouble", error.clone())),
+        EventKind::CacheTrouble { error } => Some(("cache trouble", error.message.clone())),
         EventKind::ResourceLeft { resource, error } => {
             Some(("resource left", format!("{resource}: {error}")))
         }

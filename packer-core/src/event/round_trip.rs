@@ -210,10 +210,10 @@ fn kinds() -> (BoxedStrategy<EventKind>, usize) {
             .prop_map(|(number, steps, resource)| EventKind::Checkpointed { number, steps, resource })
             .boxed(),
         vec(resource(), 0..3).prop_map(|released| EventKind::CachePruned { released }).boxed(),
-        text().prop_map(|error| EventKind::CacheTrouble { error }).boxed(),
+        error().prop_map(|error| EventKind::CacheTrouble { error }).boxed(),
         resource().prop_map(|resource| EventKind::ResourceOwned { resource }).boxed(),
         resource().prop_map(|resource| EventKind::ResourceReleased { resource }).boxed(),
-        (resource(), text())
+        (resource(), error())
             .prop_map(|(resource, error)| EventKind::ResourceLeft { resource, error })
             .boxed(),
         text().prop_map(|question| EventKind::Asked { question }).boxed(),
@@ -221,6 +221,7 @@ fn kinds() -> (BoxedStrategy<EventKind>, usize) {
             .prop_map(|(category, fields)| EventKind::Data { category, fields })
             .boxed(),
         ("moon_[a-z_]{0,5}", fields()).prop_map(|(event, fields)| EventKind::Other { event, fields }).boxed(),
+        diagnostic().prop_map(|warning| EventKind::SecretTooShort { warning }).boxed(),
     ];
     let count = all.len();
     (proptest::strategy::Union::new(all).boxed(), count)
@@ -263,6 +264,7 @@ fn number_of(kind: &EventKind) -> usize {
         EventKind::Asked { .. } => 31,
         EventKind::Data { .. } => 32,
         EventKind::Other { .. } => 33,
+        EventKind::SecretTooShort { .. } => 34,
     }
 }
 

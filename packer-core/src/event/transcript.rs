@@ -133,7 +133,7 @@ impl Transcript {
                 vec![say(Level::Info, None, format!("==> Pruned {what} from the step cache."))]
             }
             EventKind::CacheTrouble { error } if build.is_some() => {
-                vec![say(Level::Error, build, targeted(event, error))]
+                vec![say(Level::Error, build, targeted(event, &error.message))]
             }
             EventKind::CacheTrouble { error } => vec![say(Level::Error, None, format!("==> {error}"))],
             EventKind::Asked { .. }
@@ -144,6 +144,7 @@ impl Transcript {
             | EventKind::Other { .. }
             | EventKind::PostProcessorFinished { .. }
             | EventKind::PostProcessorStarted { .. }
+            | EventKind::SecretTooShort { .. }
             | EventKind::Progress { .. }
             | EventKind::ProvisionerFinished { .. }
             | EventKind::ProvisionerStarted { .. }
@@ -416,7 +417,11 @@ pub(super) mod tests {
             (None, None, EventKind::RunStarted { run_id: "r".into(), builds: vec!["a".into(), "b".into()] }),
             (None, None, EventKind::Cancelling { reason: "interrupt".into() }),
             (Some("b"), None, EventKind::BuildSkipped { reason: "the run was cancelled".into() }),
-            (Some("a"), None, EventKind::ResourceLeft { resource, error: "busy".into() }),
+            (
+                Some("a"),
+                None,
+                EventKind::ResourceLeft { resource, error: (&crate::Error::provider("busy")).into() },
+            ),
             (None, None, EventKind::CleanupAbandoned { left }),
             (None, None, EventKind::RunFinished { failed: 1, cancelled: true, elapsed: seconds }),
         ]));

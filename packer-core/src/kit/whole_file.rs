@@ -104,13 +104,41 @@ impl WholeFile {
     /// # Errors
     /// Where that fails; the target is as it was then.
     pub fn commit_for_artifact(self) -> Result<()> {
-        if let Some(Beside { owner: Some((cx, _)), .. }) = &self.beside {
-            self.file.sync_all().map_err(|e| Error::io("sync", &self.target, e))?;
-            let written = self.file.metadata().map_err(|e| Error::io("sync", &self.target, e))?;
-            let details = serde_json::json!({ "identity": identity(&written) });
-            cx.record(Resource::file(&self.target).with_details(details))?;
-        }
+        self.announce_target()?;
         self.commit()
+    }
+
+    /// The same for a file that must be new: where somebody has made one of its name meanwhile, that stays as it is. Whether
+    /// the file is there now.
+    ///
+    /// # Errors
+    /// As [`commit_for_artifact`](Self::commit_for_artifact).
+    pub fn commit_new_for_artifact(self) -> Result<bool> {
+        let announced = self.announce_target()?;
+        let Some(beside) = &self.beside else { return Ok(true) };
+        // A second name, where there is none yet; the first one goes with this value.
+        match fs::hard_link(&beside.path, &self.target) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                if let Some((cx, resource)) = announced {
+                    cx.released(&resource)?;
+                }
+                Ok(false)
+            }
+            // A file system that knows no second names.
+            Err(_) => self.commit().map(|()| true),
+        }
+    }
+
+    /// Makes what was written durable, and writes down that the target is about to be that.
+    fn announce_target(&self) -> Result<Option<(Context, Resource)>> {
+        let Some(Beside { owner: Some((cx, _)), .. }) = &self.beside else { return Ok(None) };
+        self.file.sync_all().map_err(|e| Error::io("sync", &self.target, e))?;
+        let written = self.file.metadata().map_err(|e| Error::io("sync", &self.target, e))?;
+        let details = serde_json::json!({ "identity": identity(&written) });
+        let resource = Resource::file(&self.target).with_details(details);
+        cx.record(resource.clone())?;
+        Ok(Some((cx.clone(), resource)))
     }
 
     /// Makes what was written durable and gives it its name. It stays from then on.

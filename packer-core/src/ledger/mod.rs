@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::secrets::{Secrets, scrub_json};
 
 pub use file::{FileLedger, Spoilt};
 pub use folder::{Found, LedgerFolder};
@@ -142,9 +143,26 @@ impl Resource {
         self
     }
 
+    /// Takes secrets out of what is shown of it. The ledger has it as it is: there should be none in it.
+    pub(crate) fn scrub(&mut self, secrets: &Secrets) {
+        let clean = |text: &mut String| {
+            if let std::borrow::Cow::Owned(scrubbed) = secrets.scrub_prose(text.as_str()) {
+                *text = scrubbed;
+            }
+        };
+        clean(&mut self.name);
+        scrub_json(&mut self.details, &clean);
+        scrub_json(&mut self.config, &clean);
+    }
+
     /// Whether it lies inside the machine of the build.
     pub fn is_in_machine(&self) -> bool {
         self.machine.is_some()
+    }
+
+    /// Whether it lies inside a machine that is none of the build's: one that was there before, and stays.
+    pub(crate) fn is_in_anothers_machine(&self) -> bool {
+        self.machine.as_ref().is_some_and(Vec::is_empty)
     }
 
     /// Whether it went with the machine that it lies in, as far as what still exists tells.

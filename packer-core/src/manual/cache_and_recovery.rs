@@ -47,7 +47,20 @@
 //!   [`Engine::recover`](crate::Engine::recover).
 //!
 //! What cannot be released (a component that is not registered, an API that is down) stays in its ledger and is listed in the
-//! report. Recovery may be repeated and interrupted.
+//! report, each time until it is gone. Recovery may be repeated and interrupted. A line of a ledger that cannot be read is
+//! a fault in the report and hides nothing else; what such a line mentions is left alone.
+//!
+//! An artifact leaves the ledger, as a whole, when the component that makes it returns it: a process that is killed after that
+//! leaves it in place, one that is killed before leaves nothing of it once a later one has recovered.
+//!
+//! **Files inside a machine** that a provisioner takes out again (scripts, files of variables) are in the ledger too. They go with
+//! the machine. Where the machine was there before the build and is somebody else's, a later process cannot enter it, since the ledger
+//! holds no passwords: it names them once, in the report and as an event, and strikes them out.
+//!
+//! **Local programs** ([`kit::process`](crate::kit::process)), scripts of `shell-local` among them, are in the ledger before they
+//! exist and are ended with all they started, on Linux by a mark in their environment. On other systems a program's process
+//! group (on Windows its tree) is killed when the work ends early, is cancelled or fails; what a process that is itself killed with
+//! `kill -9` leaves running there, no ledger knows.
 //!
 //! In code a builder's name in the ledger is its [`type_name`](crate::Builder::type_name), the struct's name in kebab case unless
 //! it says otherwise; from a template it is the name it was registered by. Register it for recovery by the name that is in
@@ -74,6 +87,9 @@
 //! [`BuildReport::cache`](crate::engine::BuildReport::cache) what was. [`Cache::list`](crate::engine::Cache::list) and
 //! [`prune`](crate::engine::Cache::prune) show and release states; at the end of each run the cache prunes itself to its limits.
 //! Whatever is wrong with a cache is told as an event, and the build runs as without one.
+//!
+//! What a cache remembers of secrets are keyed digests: enough to see that one changed, and a reason never shows either
+//! value. Its folder, index and states may be read by their owner only; a state holds what the machine's disk holds.
 //!
 //! # Checkpoints in a builder of one's own
 //!
@@ -202,7 +218,8 @@
 //! - **Chained disks** (a copy-on-write overlay for each step) are cheap, but then a base must outlive what lies on it: say in
 //!   `release` that it is still in use (an error that is retryable), or flatten.
 //! - [`capture_checkpoint`](crate::Builder::capture_checkpoint) makes the artifact of a state without a machine, for builds of
-//!   which every step is saved; without it a machine is started and captured.
+//!   which every step is saved; without it a machine is started and captured. `docker` does so, and `oci` for images with a
+//!   layer per provisioner.
 //! - **An error of `resume`** makes the engine release the checkpoint and start from an earlier one or from the source; one
 //!   that is [retryable](crate::Error::is_retryable) leaves the checkpoint.
 //! - **Facts of the machine** may differ after `resume` (another port); nothing of the old one is used.

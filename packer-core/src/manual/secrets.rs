@@ -8,15 +8,24 @@
 //!
 //! A **field** of a component that holds a secret is a [`Secret`](crate::Secret): `Debug` and serialization show
 //! `<sensitive>`, [`reveal`](crate::Secret::reveal) gives the text. So it cannot end in a log, a ledger or an artifact by
-//! accident.
+//! accident. A field of another type is declared secret in its schema: `#[schemars(extend("writeOnly" = true))]`. What is
+//! declared so is secret whatever its value came from, a literal or an ordinary variable; of what code sets, fields of the type
+//! `Secret` are, and what else a component's `config` marks.
 //!
 //! # One place where everything passes
 //!
 //! [`Secrets`](crate::Secrets) are the texts of a run that must not be shown. Events, errors and reports are scrubbed of them before
-//! a sink or the caller sees them. Into it come by themselves: sensitive values of a template, what
-//! [`Secret`](crate::Secret) fields of its blocks hold, what Vault, Consul and Secrets Manager answered, and the passwords and
-//! keys that a communicator connects with; of a component that is made in code, what is marked in its
-//! [`config()`](crate::Builder::config). All else a component registers when it learns it:
+//! a sink or the caller sees them. Into it come by themselves:
+//!
+//! - sensitive values of a template, and what is made of them as far as it reaches a component's configuration and can be told
+//!   apart (the Base64 of a token, a header with it; not its first two characters);
+//! - what components declare secret, when a template's block is read, also where that fails, and when a pipeline written in
+//!   code is prepared;
+//! - the passwords and tokens inside of URLs: of configurations, and of what the host lends (a proxy's);
+//! - what Vault, Consul and Secrets Manager answered, credentials of registries, and the passwords and keys that a
+//!   communicator connects with.
+//!
+//! All else a component registers when it learns it:
 //!
 //! ```
 //! # #[cfg(feature = "testing")]
@@ -38,8 +47,23 @@
 //!
 //! A [`Secret`](crate::Secret) field needs it only where the component does not say its `config()`.
 //!
-//! Of a text of several lines each line counts by itself, since output is scrubbed line by line. Derived forms are not known:
-//! register the Base64 of a password too where it will be shown.
+//! Of a text of several lines each line counts by itself, since output is scrubbed line by line; a long one is also found as it
+//! stands in a URL and in JSON. What a component itself makes of a secret is not known: register the Base64 of a
+//! password too where it will be shown.
+//!
+//! **Short ones.** A text of eight characters and more, or of six digits and more, is replaced wherever it stands. A shorter one
+//! is replaced anywhere in values and in what commands print, but in sentences of this library and in names only where it is no part of a
+//! word, or every `an` would go with the password `an`. A warning says so once: for words that stand everywhere (fewer than
+//! four characters, `true`) with the findings of the pipeline, for all others as
+//! [`EventKind::SecretTooShort`](crate::EventKind::SecretTooShort), which lines of Packer's layout do not show. `plan` warns of both.
+//!
+//! **Cuts.** No part of a secret is shown where a text is cut because it is too long: [`LineWriter`](crate::communicator::LineWriter) holds
+//! back what may become one, and what a program says of a failure is cut between lines
+//! ([`first_lines`](crate::secrets::first_lines)).
+//!
+//! **Files of variables** are values, of which nobody knows yet whether they are secret when something is wrong with the file.
+//! Findings about them, and about values on the command line, show the name of the variable and `***`; those about a
+//! template that cannot be read hide the values beside names such as `password` and `token`.
 //!
 //! # What a component promises
 //!
@@ -92,6 +116,6 @@
 //!
 //! # What it cannot do
 //!
-//! Scrubbing finds texts, not meanings: a machine that prints a password backwards prints it. A secret of fewer than eight
-//! characters, or six digits, is hidden in values and in what commands print, but in sentences and names only where it is no
-//! part of a word. The files that a template or a provisioner writes are the user's own business; they are written as they are.
+//! Scrubbing finds texts, not meanings: a machine that prints a password backwards prints it, and a finding about a template
+//! that cannot be read shows the literal password that stands beside the name `note`. The files that a template or a
+//! provisioner writes are the user's own business; they are written as they are.

@@ -1,6 +1,7 @@
 //! Secrets: texts that must not leave the process in clear, and the scrubbing of everything that does.
 
 mod finder;
+mod lines;
 mod secret;
 mod url;
 
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use finder::{Finder, Places};
+pub use lines::{first_lines, last_lines};
 pub use secret::Secret;
 pub(crate) use secret::{REVEALED, reveal};
 pub(crate) use url::is_telling;
@@ -314,6 +316,16 @@ fn each_leaf(value: &Value, give: &mut dyn FnMut(&Value, bool)) {
             Some(_) => pending.extend(value.children().map(|inner| (inner, marked))),
             None => give(value, marked),
         }
+    }
+}
+
+/// Changes each text in a document; its keys stay.
+pub(crate) fn scrub_json(value: &mut serde_json::Value, clean: &impl Fn(&mut String)) {
+    match value {
+        serde_json::Value::String(text) => clean(text),
+        serde_json::Value::Array(items) => items.iter_mut().for_each(|v| scrub_json(v, clean)),
+        serde_json::Value::Object(map) => map.values_mut().for_each(|v| scrub_json(v, clean)),
+        _ => {}
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::files::join;
-use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile};
+use crate::diagnostic::{Diagnostic, Diagnostics, Hide, SourceFile};
 use crate::error::{Error, Result, os_text};
 use crate::kit::WholeFile;
 use crate::language::fmt::format;
@@ -112,9 +112,16 @@ impl Formatted {
             Err(_) => replaced(&bytes),
         };
         let mut diagnostics = Diagnostics::new();
-        let Some(source) = decode(name, bytes, &mut diagnostics) else { return Err(diagnostics) };
-        diagnostics.into_result(())?;
-        Ok(Self { text: format(&source)?, source, replaced })
+        let hide = |mut found: Diagnostics| {
+            // Nobody knows here what of it is secret.
+            let nothing = |_: &str| false;
+            let is_values = name.ends_with(".pkrvars.hcl");
+            found.hide_values(0, if is_values { Hide::Values(&nothing) } else { Hide::Telling });
+            found
+        };
+        let Some(source) = decode(name, bytes, &mut diagnostics) else { return Err(hide(diagnostics)) };
+        diagnostics.into_result(()).map_err(hide)?;
+        Ok(Self { text: format(&source).map_err(hide)?, source, replaced })
     }
 
     /// The name it was read under.

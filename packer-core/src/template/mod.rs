@@ -71,7 +71,7 @@ use outputs::OutputBlock;
 use setting::Setting;
 use variables::Variables;
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
+use crate::diagnostic::{Diagnostic, Diagnostics, Hide, Location, SourceFile};
 use crate::language::syntax::{Block, BodySchema, Content, File, parse_file};
 
 /// What is said of a name that is none.
@@ -199,6 +199,19 @@ impl Template {
     }
 
     fn parse(
+        sources: Vec<Arc<SourceFile>>,
+        parsed: Parsed,
+        diagnostics: Diagnostics,
+    ) -> Result<Self, Diagnostics> {
+        let read = Self::declared(sources, parsed, diagnostics);
+        read.map_err(|mut diagnostics| {
+            // Nobody knows yet what of it is secret.
+            diagnostics.hide_values(0, Hide::Telling);
+            diagnostics
+        })
+    }
+
+    fn declared(
         sources: Vec<Arc<SourceFile>>,
         mut parsed: Parsed,
         mut diagnostics: Diagnostics,

@@ -8,7 +8,7 @@ use super::files;
 use super::inputs::Inputs;
 use super::setting::Setting;
 use super::suggest::suggestion;
-use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceFile};
+use crate::diagnostic::{Diagnostic, Diagnostics, Hide, Location, SourceFile, hidden};
 use crate::language::eval::{Scope, TypeConstraint, TypeUse, describe, evaluate, parse_type, references};
 use crate::language::syntax::{
     Attribute, Block, BodySchema, is_identifier, parse_expression, parse_json, parse_native,
@@ -152,7 +152,8 @@ impl Variables {
                 if constraint.ty == Type::Dynamic {
                     constraint.ty = inferred(&value);
                 } else if let Err(e) = convert(&constraint.with_defaults(&value), &constraint.ty) {
-                    diagnostics.push(default_does_not_fit(default, &e.about(&value)));
+                    let why = e.about(&value.sensitive_if(sensitive));
+                    diagnostics.push(default_does_not_fit(default, &why, sensitive));
                 }
             }
         }
@@ -234,8 +235,27 @@ impl Variables {
                 return;
             }
         };
-        let Some(source) = files::read(inputs.dir(), path, diagnostics) else { return };
-        let (file, found) = if json { parse_json(&source) } else { parse_native(&source) };
+        let before = diagnostics.len();
+        let Some(source) = files::read(inputs.dir(), path, diagnostics) else {
+            return diagnostics.hide_values(before, Hide::Values(&|name| self.get(name).is_some()));
+        };
+        // Its lines are values, of which nobody knows yet whether they are secret.
+        let shown = hidden(&source, Hide::Values(&|name| self.get(name).is_some()));
+        self.read_values(&source, json, &shown, inputs, values, diagnostics);
+        diagnostics.show_instead(before, &source, &shown);
+    }
+
+    /// Reads the values of a variable file; `shown` is its text as it may be shown.
+    fn read_values(
+        &self,
+        source: &Arc<SourceFile>,
+        json: bool,
+        shown: &Arc<SourceFile>,
+        inputs: &Inputs,
+        values: &mut Values,
+        diagnostics: &mut Diagnostics,
+    ) {
+        let (file, found) = if json { parse_json(source) } else { parse_native(source) };
         let failed = found.has_errors();
         diagnostics.append(found);
         if failed {
@@ -275,13 +295,13 @@ impl Variables {
             }
             match variable.fit(&value) {
                 Ok(value) => {
-                    let location = Some(attribute.value_location());
+                    let location = Some(attribute.value_location().span().in_source(shown));
                     values.assign(variable, Some(Assigned { value, origin: Origin::File, location }));
                 }
                 Err(e) => diagnostics.push(
                     Diagnostic::error("Invalid value for variable")
                         .detail(format!("The value given for {name:?} does not fit its type: {e}."))
-                        .at(attribute.value_location())
+                        .at(attribute.value_location().span().in_source(shown))
                         .related("declared here", variable.location.clone()),
                 ),
             }
@@ -406,13 +426,14 @@ impl Variable {
         if diagnostics.len() > before {
             return None;
         }
-        self.fit(&value).map_err(|e| diagnostics.push(default_does_not_fit(default, &e))).ok()
+        self.fit(&value).map_err(|e| diagnostics.push(default_does_not_fit(default, &e, self.sensitive))).ok()
     }
 
     /// The value as the variable's type has it.
     fn fit(&self, value: &Value) -> Result<Value, String> {
         let value = self.constraint.with_defaults(value);
-        convert(&value, &self.constraint.ty).map_err(|e| e.about(&value))
+        // What is wrong with a value tells it, unless that is a secret.
+        convert(&value, &self.constraint.ty).map_err(|e| e.about(&value.sensitive_if(self.sensitive)))
     }
 
     /// The value that a text stands for: the text itself for strings and numbers, else an expression.
@@ -426,16 +447,18 @@ impl Variable {
             _ => {
                 let source = SourceFile::new(format!("<value for var.{} from {of}>", self.name), text);
                 let before = diagnostics.len();
+                let shown = hidden(&source, Hide::Values(&|_| false));
                 let (expr, found) = parse_expression(&source);
                 diagnostics.append(found);
+                let value = match diagnostics.len() > before {
+                    true => None,
+                    false => Some(evaluate(&expr, &Scope::constant(), &source, diagnostics)),
+                };
                 if diagnostics.len() > before {
+                    diagnostics.show_instead(before, &source, &shown);
                     return None;
                 }
-                let value = evaluate(&expr, &Scope::constant(), &source, diagnostics);
-                if diagnostics.len() > before {
-                    return None;
-                }
-                (value, Some(expr.span.in_source(&source)))
+                (value?, Some(expr.span.in_source(&shown)))
             }
         };
         self.assigned(&value, origin, location, diagnostics)
@@ -466,10 +489,11 @@ impl Variable {
     }
 }
 
-fn default_does_not_fit(default: &Attribute, why: &str) -> Diagnostic {
+fn default_does_not_fit(default: &Attribute, why: &str, sensitive: bool) -> Diagnostic {
+    let place = default.value_location();
     Diagnostic::error("Invalid default value for variable")
         .detail(format!("The default does not fit the variable's type: {why}."))
-        .at(default.value_location())
+        .at(if sensitive { place.hidden() } else { place })
 }
 
 /// The type of a variable without a declared one: exactly that of its default, but open where the default is empty

@@ -323,9 +323,15 @@ impl Suite<'_> {
         let dropped = tokio::time::timeout(Duration::from_millis(300), sleep).await;
         assert!(dropped.is_err(), "`sleep 600` ended early");
         assert_eq!(self.shell("echo alive").await, "alive", "a dropped command leaves the connection usable");
-        let endless = self.communicator.output(self.cx, "cat /dev/zero");
+        let mut sink = tokio::io::sink();
+        let endless = self.communicator.exec(self.cx, Command::new("cat /dev/zero").stdout(&mut sink));
         assert!(tokio::time::timeout(Duration::from_millis(200), endless).await.is_err());
         assert_eq!(self.shell("echo alive").await, "alive", "so does one that prints for ever");
+        let endless = self.communicator.output(self.cx, "cat /dev/zero");
+        // Dropped, or ended because it is too much to be kept.
+        let ended = tokio::time::timeout(Duration::from_millis(200), endless).await;
+        assert!(!matches!(ended, Ok(Ok(_))), "what prints for ever does not end");
+        assert_eq!(self.shell("echo alive").await, "alive", "so does one of which too much was to be kept");
     }
 
     fn write(&self, name: &str, content: &[u8], mode: u32) -> std::path::PathBuf {

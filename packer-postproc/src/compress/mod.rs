@@ -159,7 +159,7 @@ impl Work {
         writer.flush().map_err(|e| self.write_error(e))?;
         drop(writer);
         stop.check()?;
-        whole.commit()?;
+        whole.commit_for_artifact()?;
         self.cx.say(format!("Archive {} completed", self.output));
         Ok(())
     }

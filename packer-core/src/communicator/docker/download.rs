@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::super::archive::{Layout, Told, pattern, quoted, unpack};
+use super::super::output::{Complaint, Kept};
 use super::super::{Command, Globs};
 use super::{Inner, absolute, exec, split};
 use crate::context::Context;
@@ -178,17 +179,25 @@ async fn one_folder(
     cx.blocking(move |stop| unpack(stop, SyncIoBridge::new(counted), &destination, layout, &exclude)).await
 }
 
+/// How long the names may be that a pattern matches.
+const MOST_NAMES: usize = 16 << 20;
+
 /// What a pattern matches in a folder of the container.
 async fn matches(inner: &Inner, folder: &str, name: &str, source: &str) -> Result<Vec<String>> {
     let text = format!("cd {} && printf '%s\\0' {}", quoted(folder), pattern(name));
-    let (mut found, mut complaint) = (Vec::new(), Vec::new());
+    let (mut found, mut complaint) = (Kept::new(MOST_NAMES), Complaint::default());
     let command = Command::new(&text).stdout(&mut found).stderr(&mut complaint);
     let words = vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()];
-    let status = exec::run(inner, words, "root".to_owned(), command).await?;
-    if !status.success() {
-        let complaint = String::from_utf8_lossy(&complaint);
-        return Err(Error::user(format!("download {source}: {}", complaint.trim())));
+    let done = exec::run(inner, words, "root".to_owned(), command).await;
+    if found.is_exceeded() {
+        let message =
+            format!("download {source}: the names that it matches are longer than {} MiB", MOST_NAMES >> 20);
+        return Err(Error::guest(message));
     }
+    if !done?.success() {
+        return Err(Error::user(format!("download {source}: {}", complaint.text())));
+    }
+    let found = found.into_bytes();
     let names = found.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     let names = names.map(|name| String::from_utf8_lossy(name).trim_start_matches("./").to_owned());
     Ok(names.map(|name| format!("{}/{name}", folder.trim_end_matches('/'))).collect())

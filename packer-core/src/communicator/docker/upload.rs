@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 
 use super::super::archive::quoted;
+use super::super::output::Complaint;
 use super::super::tree::{Links, LocalTree};
 use super::super::{Command, Globs, Source};
 use super::owner::{self, Owner};
@@ -204,16 +205,15 @@ async fn fix_owner(inner: &Inner, owner: &Owner, path: &str) -> Result<()> {
 
 async fn chown(inner: &Inner, user: &str, path: &str) -> Result<()> {
     let text = format!("chown -R {} {}", quoted(user), quoted(path));
-    let mut complaint = Vec::new();
+    let mut complaint = Complaint::default();
     let command = Command::new(&text).stderr(&mut complaint);
     let words = vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()];
     let status = exec::run(inner, words, "root".to_owned(), command).await?;
     if status.success() {
         return Ok(());
     }
-    let complaint = String::from_utf8_lossy(&complaint);
     // A user that does not exist does not come into being by trying again.
-    Err(Error::user(format!("{text}: {} (exit code {})", complaint.trim(), status.code())))
+    Err(Error::user(format!("{text}: {} (exit code {})", complaint.text(), status.code())))
 }
 
 /// The owner as an archive says it; what is not known there belongs to root until the container has looked it up.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use super::super::output::Complaint;
 use super::super::tree::{Links, LocalTree};
 use super::super::{Command, Globs, Source};
 use super::{Inner, exec};
@@ -108,14 +109,13 @@ fn meeting_point((local, remote): &Shared) -> (PathBuf, String) {
 async fn powershell(inner: &Inner, what: &str, text: &str) -> Result<()> {
     // Otherwise PowerShell would go on after an error and end with code 0.
     let text = format!("$ErrorActionPreference = 'Stop'; {text}");
-    let mut complaint = Vec::new();
+    let mut complaint = Complaint::default();
     let command = Command::new(&text).stderr(&mut complaint);
     let status = exec::run(inner, shell(&text), String::new(), command).await?;
     if status.success() {
         return Ok(());
     }
-    let complaint = String::from_utf8_lossy(&complaint);
-    Err(Error::guest(format!("{what}: {} (exit code {})", complaint.trim(), status.code())))
+    Err(Error::guest(format!("{what}: {} (exit code {})", complaint.text(), status.code())))
 }
 
 /// A text as PowerShell takes it literally.

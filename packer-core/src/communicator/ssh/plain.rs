@@ -2,13 +2,12 @@
 
 use std::io::{self, Read};
 use std::path::Path;
-use std::pin::Pin;
-use std::task::{self, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::SyncIoBridge;
 
 use super::super::archive::{Layout, Told, modified, pattern, quoted, quoted_text, unpack};
+use super::super::output::Complaint;
 use super::super::tree::LocalTree;
 use super::super::{Command, ExitStatus, Globs};
 use super::sftp::Content;
@@ -16,8 +15,6 @@ use super::{Ssh, base_name, exec};
 use crate::context::Context;
 use crate::error::{Error, Result, os_text};
 
-/// How much of a command's complaint is kept.
-const LONGEST_COMPLAINT: usize = 4096;
 /// What may be on the way between a command and the thread that reads or writes the archive.
 const PIPE: usize = 1 << 20;
 
@@ -140,7 +137,7 @@ impl Ssh {
 
     /// Runs a command that must succeed; its complaint becomes the error.
     async fn plain(&self, what: &str, command: Command<'_>) -> Result<()> {
-        let mut complaint = Complaint(Vec::new());
+        let mut complaint = Complaint::default();
         let (connection, channel) = self.open().await?;
         let Command { text, stdin, stdout, .. } = command;
         let command = Command {
@@ -150,8 +147,7 @@ impl Ssh {
             stderr: Some(&mut complaint),
         };
         let status = exec::run(connection.clone(), channel, command, false).await?;
-        let text = String::from_utf8_lossy(&complaint.0);
-        let line = text.trim();
+        let line = complaint.text();
         match status {
             ExitStatus::Code(0) => Ok(()),
             ExitStatus::Disconnected => Err(connection.broken("the server closed the channel").context(what)),
@@ -186,28 +182,5 @@ async fn first_failure(
                 }
             }
         },
-    }
-}
-
-/// The first part of what a command says about its failure.
-struct Complaint(Vec<u8>);
-
-impl AsyncWrite for Complaint {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut task::Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let room = LONGEST_COMPLAINT.saturating_sub(self.0.len()).min(bytes.len());
-        self.0.extend_from_slice(&bytes[..room]);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }

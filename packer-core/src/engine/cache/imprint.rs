@@ -150,7 +150,7 @@ pub(crate) fn masked(value: &Value, secrets: &Secrets) -> serde_json::Value {
     }
     match value.data() {
         Data::Unknown(_) => "<unknown>".into(),
-        Data::String(text) => secrets.scrub_prose(&**text).into_owned().into(),
+        Data::String(text) => secrets.scrub(&**text).into_owned().into(),
         Data::List(_, items) | Data::Set(_, items) | Data::Tuple(items) => {
             Json::Array(items.iter().map(|v| masked(v, secrets)).collect())
         }
@@ -159,6 +159,9 @@ pub(crate) fn masked(value: &Value, secrets: &Secrets) -> serde_json::Value {
                 (secrets.scrub_prose(&**name).into_owned(), masked(v, secrets))
             };
             Json::Object(fields.iter().map(field).collect())
+        }
+        Data::Number(number) if *secrets.scrub_prose(number.to_string()) != number.to_string() => {
+            REDACTED.into()
         }
         Data::Null(_) | Data::Bool(_) | Data::Number(_) => value.to_json().unwrap_or(Json::Null),
     }

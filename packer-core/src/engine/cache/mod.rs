@@ -40,8 +40,8 @@ pub(crate) use lookup::Lookup;
 pub(crate) use track::{Resumed, Track, exists};
 
 use crate::context::RunContext;
-use crate::engine::report::StepUse;
-use crate::error::{Error, Result};
+use crate::engine::report::{Left, StepUse};
+use crate::error::{Error, ErrorInfo, Result};
 use crate::event::EventKind;
 use crate::kit::blocking::start;
 use crate::registry::Registry;
@@ -130,7 +130,7 @@ impl Cache {
             Ok(open) => Some(Arc::new(open)),
             Err(error) if error.is_cancelled() => None,
             Err(error) => {
-                trouble(run, format!("the step cache is not used: {error}"));
+                trouble(run, &error.context("the step cache is not used"));
                 None
             }
         }
@@ -140,7 +140,7 @@ impl Cache {
         let folder = self.folder.clone();
         let (store, note) = start(move || Store::open(&folder)).await?;
         if let Some(note) = note {
-            trouble(run, format!("the step cache in {}: {note}", self.folder.display()));
+            trouble(run, &Error::user(format!("the step cache in {}: {note}", self.folder.display())));
         }
         let began = std::time::Instant::now();
         let lease = loop {
@@ -159,12 +159,10 @@ impl Cache {
         let damaged = open.read().await?.damaged;
         if damaged > 0 {
             let folder = self.folder.display();
-            trouble(
-                run,
-                format!(
-                    "the index of the step cache in {folder} is damaged: {damaged} of its lines are not used"
-                ),
+            let message = format!(
+                "the index of the step cache in {folder} is damaged: {damaged} of its lines are not used"
             );
+            trouble(run, &Error::provider(message));
         }
         Ok(open)
     }
@@ -175,16 +173,17 @@ impl Cache {
         match self.prune_in(run, Prune::Excess).await {
             Ok(pruned) if pruned.released.is_empty() && pruned.left.is_empty() => {}
             Ok(Pruned { released, left }) => {
-                for left in left {
-                    let what = format!("{} could not be pruned: {}", left.resource, left.reason);
-                    trouble(run, format!("the step cache: {what}"));
+                for Left { resource, error, .. } in left {
+                    let message = format!("the step cache: {resource} could not be pruned: {error}");
+                    let error = ErrorInfo { message, ..error };
+                    run.events.emit(None, None, EventKind::CacheTrouble { error });
                 }
                 let released = released.into_iter().map(|c| c.resource).collect();
                 run.events.emit(None, None, EventKind::CachePruned { released });
             }
             // Whoever uses it too prunes it when it is done.
             Err(error) if error.is_retryable() => {}
-            Err(error) => trouble(run, format!("the step cache could not be pruned: {error}")),
+            Err(error) => trouble(run, &error.context("the step cache could not be pruned")),
         }
     }
 }
@@ -210,8 +209,8 @@ impl Open {
     }
 }
 
-fn trouble(run: &RunContext, error: String) {
-    run.events.emit(None, None, EventKind::CacheTrouble { error });
+fn trouble(run: &RunContext, error: &Error) {
+    run.events.emit(None, None, EventKind::CacheTrouble { error: error.into() });
 }
 
 /// What is to be said of the steps of a build of which the first `reused` are reused.

@@ -84,8 +84,7 @@ impl Cache {
                     pruned.released.push(checkpoint);
                 }
                 Err(error) => {
-                    let (resource, reason) = (checkpoint.resource, error.to_string());
-                    pruned.left.push(Left { resource, reason });
+                    pruned.left.push(Left::new(checkpoint.resource, &error));
                 }
             }
         }

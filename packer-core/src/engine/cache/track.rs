@@ -45,7 +45,7 @@ impl Track {
         let index = match open.read().await {
             Ok(index) => index,
             Err(error) => {
-                trouble(cx, format!("the step cache is not used: {error}"));
+                trouble(cx, &error.context("the step cache is not used"));
                 return Ok(None);
             }
         };
@@ -110,7 +110,7 @@ impl Track {
             index.checkpoints.iter_mut().filter(|c| used.contains(&c.key)).for_each(|c| c.used = now);
         });
         if let Err(error) = touched.await {
-            trouble(cx, format!("the step cache cannot note what was used: {error}"));
+            trouble(cx, &error.context("the step cache cannot note what was used"));
         }
         Ok(resumed)
     }
@@ -182,7 +182,7 @@ impl Track {
         if let Some((scope, memory)) = self.lookup.memory(now(), &self.outcomes)
             && let Err(error) = self.open.update(move |index| index.remember(scope, memory)).await
         {
-            trouble(cx, format!("the step cache cannot note what the build was: {error}"));
+            trouble(cx, &error.context("the step cache cannot note what the build was"));
         }
         CacheUse { steps: self.steps, unsaved: self.unsaved }
     }
@@ -276,9 +276,9 @@ impl Track {
                 release_new(cx, owners, &held).await;
             }
             Err(error) => {
-                let text = format!("the state behind step {} could not be saved: {error}", i + 1);
-                trouble(cx, text.clone());
-                self.unsaved = Some(text);
+                let error = error.context(format!("the state behind step {} could not be saved", i + 1));
+                trouble(cx, &error);
+                self.unsaved = Some(error.to_string());
                 release_new(cx, owners, &held).await;
             }
         }
@@ -339,10 +339,14 @@ impl Track {
         error: Error,
     ) {
         let resource = &checkpoint.resource;
-        trouble(cx, format!("the state saved behind step {} ({resource}) cannot be used: {error}", i + 1));
         self.lost[i] = Some(error.to_string());
         self.lookup.steps[i].checkpoint = None;
-        if error.is_retryable() {
+        let is_retryable = error.is_retryable();
+        trouble(
+            cx,
+            &error.context(format!("the state saved behind step {} ({resource}) cannot be used", i + 1)),
+        );
+        if is_retryable {
             return;
         }
         let id = resource.id;
@@ -360,7 +364,7 @@ impl Track {
             }
         };
         if let Err(error) = gone {
-            trouble(cx, format!("the step cache still lists {resource}: {error}"));
+            trouble(cx, &error.context(format!("the step cache still lists {resource}")));
         }
     }
 }
@@ -393,7 +397,7 @@ async fn start(
             Ok(None) => {}
             Err(error) if cx.is_cancelled() => return Err(error),
             Err(error) => {
-                trouble(cx, format!("{checkpoint} cannot be captured without a machine: {error}"));
+                trouble(cx, &error.context(format!("{checkpoint} cannot be captured without a machine")));
                 cleanup::release_all(cx, owners, &[]).await;
             }
         }
@@ -426,6 +430,6 @@ async fn release_new(cx: &Context, owners: &Owners, before: &HashSet<ResourceId>
     }
 }
 
-fn trouble(cx: &Context, error: String) {
-    cx.emit(EventKind::CacheTrouble { error });
+fn trouble(cx: &Context, error: &Error) {
+    cx.emit(EventKind::CacheTrouble { error: error.into() });
 }

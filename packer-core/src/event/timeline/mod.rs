@@ -234,9 +234,10 @@ impl Row {
                 self.why = Some(self.next_line());
                 self.log(event, Level::Info, &text);
             }
-            EventKind::CacheTrouble { error } => self.log(event, Level::Error, error),
+            EventKind::CacheTrouble { error } => self.log(event, Level::Error, &error.message),
             EventKind::Say { level, text } => text.lines().for_each(|line| self.log(event, *level, line)),
             EventKind::Output { level, line } => self.log(event, *level, line),
+            EventKind::SecretTooShort { warning } => self.log(event, Level::Info, &warning.to_string()),
             EventKind::ResourceLeft { resource, error } => {
                 self.log(event, Level::Error, &format!("{resource} still exists: {error}"));
             }

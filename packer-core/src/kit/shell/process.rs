@@ -2,6 +2,7 @@
 
 use std::sync::{PoisonError, RwLock};
 
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
 use crate::communicator::ExitStatus;
@@ -22,6 +23,36 @@ static STARTING: RwLock<()> = RwLock::new(());
 pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
     let _guard = STARTING.read().unwrap_or_else(PoisonError::into_inner);
     command.spawn()
+}
+
+/// What a program prints and how it ended, as [`Child::wait_with_output`] gives it; it is killed where it prints more than
+/// `most` bytes on one of its streams.
+///
+/// # Errors
+/// [`FileTooLarge`](std::io::ErrorKind::FileTooLarge) where it prints more; where it cannot be read or waited for.
+pub async fn output(mut child: Child, most: usize) -> std::io::Result<std::process::Output> {
+    drop(child.stdin.take());
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let read = async { tokio::try_join!(bounded(stdout, most), bounded(stderr, most)) };
+    match read.await {
+        Ok((stdout, stderr)) => Ok(std::process::Output { status: child.wait().await?, stdout, stderr }),
+        Err(error) => {
+            // Whether it has ended by itself meanwhile does not matter.
+            let _ = child.kill().await;
+            Err(error)
+        }
+    }
+}
+
+async fn bounded(stream: Option<impl AsyncRead + Unpin>, most: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let Some(stream) = stream else { return Ok(bytes) };
+    stream.take(most as u64 + 1).read_to_end(&mut bytes).await?;
+    if bytes.len() > most {
+        let message = format!("it prints more than {} KiB", most >> 10);
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
 }
 
 /// Writes a file that is to be executed, while no program is being started.

@@ -11,7 +11,7 @@ use crate::value::{Data, Value};
 const MOST: usize = 10;
 const BUDGET: usize = 1000;
 
-/// Texts longer than this are cut.
+/// Of texts longer than this only the length is told.
 const TEXT_LENGTH: usize = 100;
 
 /// `var.x as "a"`, `local.l as list of string with 2 elements`, `var.y set to null`: known values only, and never
@@ -82,10 +82,11 @@ fn in_words(value: &Value) -> Option<String> {
         Data::Null(_) => "set to null".to_owned(),
         Data::Bool(b) => format!("as {b}"),
         Data::Number(n) => format!("as {n}"),
-        Data::String(s) => match s.char_indices().nth(TEXT_LENGTH) {
-            Some((end, _)) => format!("as {}…", quote(&s[..end])),
-            None => format!("as {}", quote(s)),
-        },
+        // Where a text is cut, a part of a secret might be left that nobody finds any more.
+        Data::String(s) if s.chars().count() > TEXT_LENGTH => {
+            format!("as string of {}", count(s.chars().count(), "character"))
+        }
+        Data::String(s) => format!("as {}", quote(s)),
         Data::List(..) | Data::Set(..) | Data::Map(..) | Data::Tuple(_) => {
             // The type of a tuple takes time to make and says no more than its name.
             let name = match value.data() {

@@ -29,7 +29,7 @@ use plan::Known;
 use super::files;
 use super::inputs::Inputs;
 use super::setting::Setting;
-use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile};
+use crate::diagnostic::{Diagnostic, Diagnostics, Hide, SourceFile};
 use crate::language::functions::{CallError, Capabilities, Functions};
 use crate::language::go_template::{OutsideFunction, VariablesSection};
 use crate::value::{Type, Value};
@@ -71,7 +71,10 @@ impl Legacy {
 
     fn read(source: &Arc<SourceFile>, warning: Option<Diagnostic>) -> Result<Self, Diagnostics> {
         let with_warning = |found: Diagnostics| {
-            warning.iter().cloned().chain(capped(in_order(found))).collect::<Diagnostics>()
+            let mut all: Diagnostics = warning.iter().cloned().chain(capped(in_order(found))).collect();
+            // Nobody knows yet what of it is secret.
+            all.hide_values(0, Hide::Telling);
+            all
         };
         let root = object::read(source).map_err(|found| with_warning(misnamed(found, source)))?;
         let document = Document::read(source, &root).map_err(with_warning)?;
@@ -86,7 +89,7 @@ impl Legacy {
     /// Reads the files of variables, for what is wrong with them.
     pub(super) fn check(inputs: &Inputs) -> Diagnostics {
         let mut diagnostics = Diagnostics::new();
-        variables::given(inputs, &mut diagnostics);
+        variables::given(inputs, &|_| false, &mut diagnostics);
         diagnostics
     }
 
@@ -103,7 +106,8 @@ impl Legacy {
         let env = capabilities.env.clone();
         let outside = outside(inputs.functions.clone(), capabilities);
         section.variables_section = Some(VariablesSection::new(env, Some(outside)));
-        let given = variables::given(inputs, diagnostics);
+        let is_name = |name: &str| self.document.variable(name).is_some();
+        let given = variables::given(inputs, &is_name, diagnostics);
         let values = variables::resolve(&self.document, given, &section, &setting.secrets, diagnostics);
         base.user_variables = Some(Arc::new(values));
         Known {

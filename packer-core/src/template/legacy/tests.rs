@@ -472,7 +472,7 @@ async fn files_of_variables_are_plain_json() {
         ),
         (
             "bad.hcl",
-            "1: Error reading variables in 'bad.hcl' | Invalid JSON keyword: \"a\" is none of true, false and null.\n\
+            "1: Error reading variables in 'bad.hcl' | Invalid JSON keyword: \"<sensitive>\" is none of true, false and null.\n\
                      1: Error reading variables in 'bad.hcl' | Extraneous data after value: The JSON value ends before this.\n",
         ),
         ("none.json", "0: Failed to read file | open none.json: no such file or directory\n"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::document::{Document, Variable};
 use super::object::{Text, kind};
-use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::diagnostic::{Diagnostic, Diagnostics, Hide, Location, hidden};
 use crate::language::go_template::{Data, FunctionTable, Interpolation, Signature, render};
 use crate::language::syntax::{NodeKind, read_plain};
 use crate::secrets::Secrets;
@@ -28,11 +28,18 @@ pub(super) struct Given {
     place: Option<Location>,
 }
 
-/// The values that the files and flags of `inputs` give: a flag beats a file, a later one an earlier one.
-pub(super) fn given(inputs: &Inputs, diagnostics: &mut Diagnostics) -> BTreeMap<String, Given> {
+/// The values that the files and flags of `inputs` give: a flag beats a file, a later one an earlier one. Findings about a file
+/// show of its lines no more than names that are known.
+pub(super) fn given(
+    inputs: &Inputs,
+    is_name: &dyn Fn(&str) -> bool,
+    diagnostics: &mut Diagnostics,
+) -> BTreeMap<String, Given> {
     let mut given = BTreeMap::new();
     for path in &inputs.var_files {
-        read_file(path, inputs, &mut given, diagnostics);
+        let before = diagnostics.len();
+        read_file(path, inputs, is_name, &mut given, diagnostics);
+        diagnostics.hide_values(before, Hide::Values(is_name));
     }
     for (name, text) in &inputs.variables {
         given.insert(name.clone(), Given { text: text.as_str().into(), place: None });
@@ -44,6 +51,7 @@ pub(super) fn given(inputs: &Inputs, diagnostics: &mut Diagnostics) -> BTreeMap<
 fn read_file(
     path: &str,
     inputs: &Inputs,
+    is_name: &dyn Fn(&str) -> bool,
     given: &mut BTreeMap<String, Given>,
     diagnostics: &mut Diagnostics,
 ) {
@@ -74,8 +82,9 @@ fn read_file(
             return diagnostics.push(wrong().detail(detail).at(root.span.in_source(&source)));
         }
     };
+    let shown = hidden(&source, Hide::Values(is_name));
     for item in items {
-        let place = item.value.span.in_source(&source);
+        let place = item.value.span.in_source(&shown);
         let text = match &item.value.kind {
             NodeKind::String(text) => text.clone(),
             NodeKind::Null => "".into(),
