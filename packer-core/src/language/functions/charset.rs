@@ -138,9 +138,10 @@ impl Charset {
                     .collect()
             }
             Self::Hz => decode_hz(bytes),
-            Self::Multi(encoding, _) => {
+            Self::Multi(encoding, name) => {
                 let text = encoding.decode_without_bom_handling_and_without_replacement(bytes)?;
-                (!text.contains(is_left_out)).then(|| text.into_owned())
+                // GB 18030 has a code for every character.
+                (*name == "GB18030" || !text.contains(is_left_out)).then(|| text.into_owned())
             }
         }
     }

@@ -32,7 +32,7 @@ pub(super) fn encode(name: &str, text: &str) -> Option<Option<Vec<u8>>> {
 /// Characters that only the newer tables of the web have where Packer's have nothing: those for private use, and what took
 /// the place of some.
 pub(super) fn is_left_out(c: char) -> bool {
-    matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{1e3f}' | '\u{9fb4}'..='\u{9fbb}')
+    matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{1e3f}' | '\u{9fb4}'..='\u{9fbb}' | '\u{fe10}'..='\u{fe19}')
 }
 
 /// The codes of all characters. Where there are several, the lowest, or the highest.

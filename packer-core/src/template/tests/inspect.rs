@@ -18,8 +18,6 @@ async fn locals_that_fail_and_what_needs_them_are_left_out() {
           expression = local.fails
           sensitive  = true
         }
-        source "null" "n" {}
-        build { sources = ["null.n"] }
     "#;
     let template = Template::from_texts([("t.pkr.hcl", text)]).unwrap();
     let inspection = template.inspect(&registry(), Inputs::new()).await.unwrap();
@@ -28,10 +26,10 @@ async fn locals_that_fail_and_what_needs_them_are_left_out() {
     let errors: Vec<String> = inspection.diagnostics.iter().map(ToString::to_string).collect();
     assert!(errors.iter().any(|e| e.contains("t.pkr.hcl:5")), "{errors:?}");
     // What one failure makes impossible is no failure of its own.
-    assert!(errors.iter().all(|e| e.contains("t.pkr.hcl:5") || !e.contains("t.pkr.hcl")), "{errors:?}");
+    let places = |e: &String| (6..=13).any(|line| e.starts_with(&format!("t.pkr.hcl:{line},")));
+    assert!(!errors.iter().any(places), "{errors:?}");
     let values = "> input-variables:\n\nvar.given: \"x\"\nvar.open: \"<unknown>\"\n\n\
                   > local-variables:\n\nlocal.open: \"<unknown>\"\nlocal.sound: \"xy\"\n\n";
     assert_eq!(inspection.values(), values);
     assert!(inspection.to_string().starts_with(&format!("Packer Inspect: HCL2 mode\n\n{values}> builds:\n")));
-    assert_eq!(inspection.builds.len(), 1);
 }
