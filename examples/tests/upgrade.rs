@@ -183,6 +183,36 @@ fn environment_is_read_by_a_variable_where_a_local_needs_it() {
 }
 
 #[test]
+fn the_texts_of_a_sequence_are_converted_together() {
+    let upgraded = upgraded(
+        r#"{"variables": {"v": "x"}, "builders": [{"type": "null", "communicator": "none"}],
+            "post-processors": [
+              [{"type": "shell-local", "inline": ["{{if true}}x{{end}}"]}, {"type": "manifest", "output": "{{.BuildName}}-{{user `v`}}"}],
+              {"type": "manifest", "output": "{{.BuildName}}-{{user `v`}}"}]}"#,
+    );
+    let outputs: Vec<&str> =
+        upgraded.text.lines().filter(|line| line.contains("output")).map(str::trim).collect();
+    assert_eq!(
+        outputs,
+        [r#"output = "{{ .BuildName }}-${var.v}""#, r#"output = "{{ .BuildName }}-${var.v}""#],
+        "{}",
+        upgraded.text
+    );
+    let upgraded = self::upgraded(
+        r#"{"builders": [{"type": "null", "communicator": "none"}],
+            "post-processors": [
+              [{"type": "shell-local", "inline": ["{{if true}}x{{end}}"]}, {"type": "manifest", "output": "{{.BuildName}}"}],
+              {"type": "manifest", "output": "{{.BuildName}}"}]}"#,
+    );
+    assert!(upgraded.text.contains(r#"output = "{{.BuildName}}""#), "{}", upgraded.text);
+    assert!(upgraded.text.contains(r#"output = "{{ .BuildName }}""#), "{}", upgraded.text);
+    assert_eq!(upgraded.text.matches("{{if}} has no counterpart").count(), 1, "{}", upgraded.text);
+    // Texts are composed as the template language composes them.
+    let upgraded = self::upgraded("{\"builders\": [{\"type\": \"x\", \"a\": \"e\u{301}\"}]}");
+    assert!(upgraded.text.contains("a = \"\u{e9}\""), "{}", upgraded.text);
+}
+
+#[test]
 fn what_is_no_template_is_said() {
     for (text, message, column) in [
         ("{\"builders\": [", "Missing value", 15),

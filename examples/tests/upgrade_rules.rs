@@ -157,6 +157,33 @@ const RULES: &[Rule] = &[
         reading: Reading::Refused("user"),
     },
     Rule {
+        name: "quotes in calls",
+        template: r#"{
+            "variables": {"v": "a"},
+            "builders": [{"type": "null", "communicator": "none"}],
+            "provisioners": [{"type": "shell-local", "inline": ["echo {{user \"v\" | upper}}"]}]}"#,
+        texts: &[(r#""echo {{ upper `${var.v}` }}""#, r#""echo {{user \"v\" | upper}}""#)],
+        reading: Reading::Refused("user"),
+    },
+    Rule {
+        name: "quotes between calls",
+        template: r#"{
+            "variables": {"v": "a"},
+            "builders": [{"type": "null", "communicator": "none"}],
+            "provisioners": [{"type": "shell-local", "inline": ["echo \"{{user \"v\"}}\" : \"{{user \"v\"}}\""]}]}"#,
+        texts: &[(r#"\"${var.v}\" : \"${var.v}\""#, r#"\"${var.v}` : `${var.v}\""#)],
+        reading: Reading::Says("aa"),
+    },
+    Rule {
+        name: "trimmed line ends",
+        template: r#"{
+            "variables": {"v": ":"},
+            "builders": [{"type": "null", "communicator": "none"}],
+            "provisioners": [{"type": "shell-local", "inline": ["echo x\n{{- user `v`}}"]}]}"#,
+        texts: &[(r#""echo x${var.v}""#, r#""echo x\n${var.v}""#)],
+        reading: Reading::Says("x"),
+    },
+    Rule {
         name: "each default on its own",
         template: r#"{
             "variables": {"a": "{{user `x`}}", "b": "{{if eq (user `x`) `0`}}yes{{end}}", "x": "0"},

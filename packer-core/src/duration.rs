@@ -112,7 +112,8 @@ impl FromStr for GoDuration {
                 let value: i128 = digits.parse().map_err(|_| invalid())?;
                 total += value * unit / 10_i128.pow(digits.len() as u32);
             }
-            if total > i128::from(i64::MAX) {
+            // The lowest one has no counterpart above zero.
+            if total > i128::from(i64::MAX) + i128::from(negative) {
                 return Err(invalid());
             }
             rest = after;
@@ -255,6 +256,8 @@ mod tests {
             ("2µs", 2_000, "2µs"),
             ("7ns", 7, "7ns"),
             ("0.000000001s", 1, "1ns"),
+            ("-9223372036854775808ns", i64::MIN, "-2562047h47m16.854775808s"),
+            ("9223372036854775807ns", i64::MAX, "2562047h47m16.854775807s"),
         ] {
             let duration: GoDuration = text.parse().unwrap();
             assert_eq!(duration.nanos(), nanos, "{text}");
@@ -273,6 +276,8 @@ mod tests {
             ("s", "time: invalid duration \"s\""),
             (".s", "time: invalid duration \".s\""),
             ("9999999999h", "time: invalid duration \"9999999999h\""),
+            ("9223372036854775808ns", "time: invalid duration \"9223372036854775808ns\""),
+            ("-9223372036854775809ns", "time: invalid duration \"-9223372036854775809ns\""),
             (
                 "99999999999999999999999999999999999999999999s",
                 "time: invalid duration \"99999999999999999999999999999999999999999999s\"",

@@ -1,6 +1,7 @@
 //! Templates from text to pipeline, with components that tell what they were given.
 
 mod extensions;
+mod inspect;
 mod places;
 
 use std::borrow::Cow;

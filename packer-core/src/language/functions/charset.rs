@@ -1,5 +1,6 @@
 //! Text in the character sets that `textencodebase64` and `textdecodebase64` know, under their IANA names.
 
+use super::charset_codes::{self, is_left_out};
 use super::charset_tables::{TABLES, Table};
 
 /// A character set.
@@ -110,10 +111,13 @@ impl Charset {
                     .collect()
             }
             Self::Hz => encode_hz(text),
-            Self::Multi(encoding, _) => {
-                let (bytes, _, failed) = encoding.encode(text);
-                (!failed).then(|| bytes.into_owned())
-            }
+            Self::Multi(encoding, name) => match charset_codes::encode(name, text) {
+                Some(encoded) => encoded,
+                None => {
+                    let (bytes, _, failed) = encoding.encode(text);
+                    (!failed).then(|| bytes.into_owned())
+                }
+            },
         }
     }
 
@@ -134,8 +138,10 @@ impl Charset {
                     .collect()
             }
             Self::Hz => decode_hz(bytes),
-            Self::Multi(encoding, _) => {
-                encoding.decode_without_bom_handling_and_without_replacement(bytes).map(|s| s.into_owned())
+            Self::Multi(encoding, name) => {
+                let text = encoding.decode_without_bom_handling_and_without_replacement(bytes)?;
+                // GB 18030 has a code for every character.
+                (*name == "GB18030" || !text.contains(is_left_out)).then(|| text.into_owned())
             }
         }
     }
@@ -170,7 +176,7 @@ fn encode_hz(text: &str) -> Option<Vec<u8>> {
                 let mut utf8 = [0; 4];
                 let (bytes, _, failed) = encoding_rs::GB18030.encode(c.encode_utf8(&mut utf8));
                 let [a @ 0xa1..=0xfd, b @ 0xa1..=0xfe] = *bytes else { return None };
-                if failed {
+                if failed || is_left_out(c) {
                     return None;
                 }
                 if !std::mem::replace(&mut chinese, true) {
@@ -267,6 +273,23 @@ mod tests {
             ("HZ-GB-2312", "中~", Some(b"~{VP~~")),
             ("HZ-GB-2312", "é€", Some(b"~{(&\"c")),
             ("HZ-GB-2312", "Ā", None),
+            ("HZ-GB-2312", "\u{1e3f}", None),
+            // What the web reads and does not write.
+            ("EUC-JP", "aé本", Some(&[b'a', 0x8f, 0xab, 0xb1, 0xcb, 0xdc])),
+            ("EUC-JP", "ｱ纊", Some(&[0x8e, 0xb1, 0xf9, 0xa1])),
+            ("EUC-JP", "¥", None),
+            ("Big5", "éĀ中", Some(&[0x88, 0x6d, 0x88, 0x56, 0xa4, 0xa4])),
+            ("Big5", "箸隶", Some(&[0xba, 0xe6, 0xc6, 0xd7])),
+            // Of several codes the lowest.
+            ("Shift_JIS", "ⅰ丨∪ｱ", Some(&[0xee, 0xef, 0xed, 0x4c, 0x81, 0xbe, 0xb1])),
+            ("Shift_JIS", "\u{80}", None),
+            ("Shift_JIS", "\u{e000}", None),
+            ("GBK", "€\u{3000}", Some(&[0x80, 0xa1, 0xa1])),
+            ("GBK", "\u{e000}", None),
+            ("GBK", "\u{9fb4}", None),
+            ("ISO-2022-JP", "aｱ本b", Some(b"a\x1b(I1\x1b$BK\\\x1b(Bb")),
+            ("ISO-2022-JP", "本", Some(b"\x1b$BK\\\x1b(B")),
+            ("ISO-2022-JP", "é", None),
             ("IBM1047", "[]", Some(&[0xad, 0xbd])),
             ("iso-8859-8-i", "א", Some(&[0xe0])),
             ("UTF-16", "", Some(&[0xfe, 0xff])),
@@ -284,6 +307,9 @@ mod tests {
             assert_eq!(hz.decode(bytes), None, "{bytes:?}");
         }
         assert_eq!(Charset::find("UTF-8").unwrap().decode(&[0xff]), None);
+        assert_eq!(Charset::find("GBK").unwrap().decode(&[0xa1, 0x40]), None);
+        assert_eq!(Charset::find("Big5").unwrap().decode(&[0x88, 0x6d]).as_deref(), Some("é"));
+        assert_eq!(Charset::find("EUC-JP").unwrap().decode(&[0x8f, 0xab, 0xb1]).as_deref(), Some("é"));
         assert_eq!(Charset::find("UTF-16LE").unwrap().decode(&[0x48]), None);
         assert_eq!(Charset::find("UTF-16").unwrap().decode(&[0xff, 0xfe, 0x48, 0]).as_deref(), Some("H"));
     }

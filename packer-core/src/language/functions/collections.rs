@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{Add, Function, FunctionError, FunctionResult, Param, element_type, fits_values, text, whole};
-use crate::value::{Data, Type, Value, convert, identity, unify};
+use super::{
+    Add, Function, FunctionError, FunctionResult, Param, element_type, fits_values, text, types, whole,
+};
+use crate::value::{Data, Type, Value, convert, identity};
 
 pub(super) fn add(add: Add<'_>) {
     let list_of = |name, element| Param::new(name, Type::list(element));
@@ -23,7 +25,8 @@ pub(super) fn add(add: Add<'_>) {
     );
     add(
         "chunklist",
-        simple(vec![list_of("list", Type::Dynamic).unknown_elements(), Param::number("size")], chunk_list),
+        simple(vec![list_of("list", Type::Dynamic).unknown_elements(), Param::number("size")], chunk_list)
+            .typed_by(types::chunk_list),
     );
     add("coalesce", simple(vec![], coalesce).variadic(Param::any("vals").nullable().unknown().dynamic()));
     add(
@@ -34,55 +37,58 @@ pub(super) fn add(add: Add<'_>) {
         "compact",
         Function::new([list_of("list", Type::String)], Type::list(Type::String), |a, _| compact(&a[0])),
     );
-    add("concat", simple(vec![], concat).variadic(Param::any("seqs").unknown_elements()));
-    add("contains", Function::new([Param::any("list"), Param::any("value")], Type::Bool, |a, _| contains(a)));
-    add("distinct", simple(vec![list_of("list", Type::Dynamic)], |a| distinct(&a[0])));
-    add("element", simple(vec![Param::any("list").unknown_elements(), Param::number("index")], element));
-    add("flatten", simple(vec![Param::any("list").unknown_elements()], |a| flatten(&a[0])));
+    let elements = |name| Param::any(name).unknown_elements();
+    add("concat", simple(vec![], concat).variadic(elements("seqs")).typed_by(types::concat));
+    add("contains", Function::new(["list", "value"].map(elements), Type::Bool, |a, _| contains(a)));
+    add(
+        "distinct",
+        simple(vec![list_of("list", Type::Dynamic)], |a| distinct(&a[0])).typed_by(|a| Ok(a[0].ty())),
+    );
+    add("element", simple(vec![elements("list"), Param::number("index")], element).typed_by(types::element));
+    add("flatten", simple(vec![elements("list")], |a| flatten(&a[0])));
     add("index", Function::new([Param::any("list"), Param::any("value")], Type::Number, |a, _| index(a)));
-    add("keys", simple(vec![Param::any("inputMap").unknown_elements()], |a| keys(&a[0])));
+    add("keys", simple(vec![Param::any("inputMap").unknown()], keys));
     add(
         "length",
         Function::new([Param::any("value").unknown().dynamic()], Type::Number, |a, _| length(&a[0])),
     );
     add(
         "lookup",
-        simple(
-            vec![
-                Param::any("inputMap").unknown_elements(),
-                Param::string("key"),
-                Param::any("default").unknown(),
-            ],
-            lookup,
-        ),
+        simple(vec![Param::any("inputMap"), Param::string("key"), elements("default")], lookup)
+            .typed_by(types::lookup),
     );
-    add("merge", simple(vec![], merge).variadic(Param::any("maps").nullable().unknown_elements().dynamic()));
+    add(
+        "merge",
+        simple(vec![], merge).variadic(elements("maps").nullable().dynamic()).typed_by(types::merge),
+    );
     add(
         "range",
         Function::new([], Type::list(Type::Number), |a, _| range(a)).variadic(Param::number("params")),
     );
-    add("reverse", simple(vec![Param::any("list").unknown_elements()], |a| reverse(&a[0])));
-    let sets = || Param::new("sets", Type::set(Type::Dynamic));
-    let first_set = || Param::new("first_set", Type::set(Type::Dynamic));
-    add("setintersection", simple(vec![first_set()], |a| combine_sets(a, false)).variadic(sets()));
-    add("setunion", simple(vec![first_set()], |a| combine_sets(a, true)).variadic(sets()));
-    add("setproduct", simple(vec![], set_product).variadic(Param::any("sets").unknown_elements()));
+    add("reverse", simple(vec![elements("list")], |a| reverse(&a[0])).typed_by(types::reverse));
+    let sets = |name| Param::new(name, Type::set(Type::Dynamic));
+    for (name, union) in [("setintersection", false), ("setunion", true)] {
+        let combine = Function::new([sets("first_set")], Type::Dynamic, move |a, _| combine_sets(a, union));
+        add(name, combine.variadic(sets("sets")).typed_by(types::combined_set));
+    }
+    add("setproduct", simple(vec![], set_product).variadic(Param::any("sets").unknown()));
     add(
         "slice",
-        simple(
-            vec![
-                Param::any("list").unknown_elements(),
-                Param::number("start_index"),
-                Param::number("end_index"),
-            ],
-            slice,
+        simple(vec![elements("list"), Param::number("start_index"), Param::number("end_index")], slice)
+            .typed_by(types::slice),
+    );
+    add(
+        "sort",
+        Function::new(
+            [list_of("list", Type::String).unknown_elements()],
+            Type::list(Type::String),
+            |a, _| sort(&a[0]),
         ),
     );
-    add("sort", Function::new([list_of("list", Type::String)], Type::list(Type::String), |a, _| sort(&a[0])));
-    add("values", simple(vec![Param::any("values").unknown_elements()], |a| values(&a[0])));
+    add("values", simple(vec![elements("values")], |a| values(&a[0])).typed_by(types::values));
     add(
         "zipmap",
-        simple(vec![list_of("keys", Type::String), Param::any("values").unknown_elements()], zipmap),
+        simple(vec![list_of("keys", Type::String), elements("values")], zipmap).typed_by(types::zipmap),
     );
 }
 
@@ -175,14 +181,16 @@ fn coalesce_list(args: &[Value]) -> FunctionResult {
     if args.is_empty() {
         return Err("at least one argument is required".into());
     }
-    if !args.iter().all(Value::is_known) {
-        return Ok(Value::unknown(Type::Dynamic));
-    }
-    if let Some(i) = args.iter().position(|v| !matches!(v.ty(), Type::List(_) | Type::Tuple(_))) {
+    // What follows an unknown one is not looked at: the result is not known then, or found before.
+    let known = args.iter().position(|arg| !arg.is_known()).unwrap_or(args.len());
+    if let Some(i) = args[..known].iter().position(|v| !matches!(v.ty(), Type::List(_) | Type::Tuple(_))) {
         return wrong(i, "coalescelist arguments must be lists or tuples");
     }
-    if let Some(first) = args.iter().find(|v| !items(v).is_empty()) {
+    if let Some(first) = args[..known].iter().find(|v| !items(v).is_empty()) {
         return Ok(first.clone());
+    }
+    if known < args.len() {
+        return Ok(Value::unknown(Type::Dynamic));
     }
     Err("no non-null arguments".into())
 }
@@ -193,26 +201,11 @@ fn compact(list: &Value) -> FunctionResult {
 }
 
 fn concat(args: &[Value]) -> FunctionResult {
-    if args.is_empty() {
-        return Err("at least one argument is required".into());
-    }
-    let mut all = Vec::new();
-    let mut lists = Vec::new();
-    for i in 0..args.len() {
-        all.extend(
-            sequence(args, i, "all arguments must be lists or tuples; got something else")?.iter().cloned(),
-        );
-        if let Data::List(element, _) = args[i].data() {
-            lists.push(element.clone());
-        }
-    }
-    if lists.len() == args.len()
-        && let Some(element) = unify(&lists)
-    {
-        let converted: Result<Vec<_>, _> = all.iter().map(|v| convert(v, &element)).collect();
-        return Ok(Value::list(element, converted.map_err(|e| e.to_string())?));
-    }
-    Ok(Value::tuple(all))
+    let ty = types::concat(args)?;
+    let all = args.iter().flat_map(items);
+    let Some(element) = ty.element() else { return Ok(Value::tuple(all.cloned())) };
+    let converted: Result<Vec<_>, _> = all.map(|v| convert(v, element)).collect();
+    Ok(Value::list(element.clone(), converted.map_err(|e| e.to_string())?))
 }
 
 /// Whether a value is among these: of the same type and equal.
@@ -224,7 +217,11 @@ fn contains(args: &[Value]) -> FunctionResult {
     if !matches!(args[0].data(), Data::List(..) | Data::Set(..) | Data::Tuple(_)) {
         return wrong(0, "argument must be list, tuple, or set");
     }
-    Ok(Value::bool(find(items(&args[0]), &args[1]).is_some()))
+    if find(items(&args[0]), &args[1]).is_some() {
+        return Ok(Value::bool(true));
+    }
+    let undecided = items(&args[0]).iter().any(|v| !v.equals(&args[1]).is_known());
+    Ok(if undecided { Value::unknown(Type::Bool) } else { Value::bool(false) })
 }
 
 fn distinct(list: &Value) -> FunctionResult {
@@ -248,13 +245,20 @@ fn element(args: &[Value]) -> FunctionResult {
 }
 
 fn flatten(list: &Value) -> FunctionResult {
-    if !matches!(list.data(), Data::List(..) | Data::Set(..) | Data::Tuple(_)) {
+    // What is not wholly known is not refused, and then flattened whatever it is.
+    let sequence = matches!(list.data(), Data::List(..) | Data::Set(..) | Data::Tuple(_));
+    if !sequence && list.is_wholly_known() {
         return wrong(0, "can only flatten lists, sets and tuples");
     }
     let mut flat = Vec::new();
-    let mut pending: Vec<&Value> = items(list).iter().rev().collect();
+    let mut pending: Vec<&Value> = list.children().collect();
+    pending.reverse();
+    if has_unknown_length(list) {
+        return Ok(Value::unknown(Type::Dynamic));
+    }
     while let Some(value) = pending.pop() {
         match value.data() {
+            Data::Set(..) if has_unknown_length(value) => return Ok(Value::unknown(Type::Dynamic)),
             Data::List(_, v) | Data::Set(_, v) | Data::Tuple(v) => pending.extend(v.iter().rev()),
             // What is unknown may turn out to be a sequence, so nobody knows how long the result is.
             Data::Unknown(Type::Dynamic | Type::List(_) | Type::Set(_) | Type::Tuple(_)) => {
@@ -266,6 +270,11 @@ fn flatten(list: &Value) -> FunctionResult {
     Ok(Value::tuple(flat))
 }
 
+/// Whether it is a set of which elements that are not known yet may turn out to be equal to others.
+fn has_unknown_length(value: &Value) -> bool {
+    matches!(value.data(), Data::Set(_, values) if values.len() > 1 && !value.is_wholly_known())
+}
+
 fn index(args: &[Value]) -> FunctionResult {
     let values = sequence(args, 0, "argument must be a list or tuple")?;
     if values.is_empty() {
@@ -275,14 +284,16 @@ fn index(args: &[Value]) -> FunctionResult {
     Ok(Value::from(found as i64))
 }
 
-fn keys(map: &Value) -> FunctionResult {
-    let names =
-        |m: &BTreeMap<Arc<str>, Value>| m.keys().map(|k| Value::string(k.clone())).collect::<Vec<_>>();
-    match map.data() {
-        Data::Map(_, m) => Ok(Value::list(Type::String, names(m))),
-        Data::Object(m) => Ok(Value::tuple(names(m))),
-        _ => wrong(0, "must have a map or object as the first argument"),
+/// The names of an object are known even where it is not.
+fn keys(args: &[Value]) -> FunctionResult {
+    let ty = types::keys(args)?;
+    if let Type::Object(object) = args[0].ty() {
+        return Ok(Value::tuple(object.attributes.keys().map(|name| Value::string(name.clone()))));
     }
+    Ok(match args[0].as_map() {
+        Some(map) => Value::list(Type::String, map.keys().map(|key| Value::string(key.clone()))),
+        None => Value::unknown(ty),
+    })
 }
 
 fn values(map: &Value) -> FunctionResult {
@@ -301,8 +312,7 @@ fn length(value: &Value) -> FunctionResult {
         Data::Unknown(Type::Dynamic | Type::String | Type::List(_) | Type::Set(_) | Type::Map(_)) => {
             return Ok(Value::unknown(Type::Number));
         }
-        // Unknown elements of a set may turn out to be equal.
-        Data::Set(..) if !value.is_wholly_known() => return Ok(Value::unknown(Type::Number)),
+        Data::Set(..) if has_unknown_length(value) => return Ok(Value::unknown(Type::Number)),
         _ => match value.len() {
             Some(count) => count,
             None => return wrong(0, "argument must be a string, a collection type, or a structural type"),
@@ -312,31 +322,16 @@ fn length(value: &Value) -> FunctionResult {
 }
 
 fn lookup(args: &[Value]) -> FunctionResult {
-    let Some(map) = args[0].as_map() else {
-        return wrong(0, "lookup() requires a map as the first argument");
-    };
-    if let Some(found) = map.get(text(&args[1])) {
-        return Ok(found.clone());
-    }
-    match args[0].data() {
-        Data::Map(element, _) => convert(&args[2], element).map_err(|e| {
-            FunctionError::argument(
-                2,
-                format!("the default value must have the same type as the map elements: {e}"),
-            )
-        }),
-        _ => Ok(args[2].clone()),
+    // The default has to fit even where it is not wanted.
+    let ty = types::lookup(args)?;
+    match args[0].get(text(&args[1])) {
+        Some(found) => Ok(found.clone()),
+        None => convert(&args[2], &ty).map_err(|e| FunctionError::argument(2, e.to_string())),
     }
 }
 
 fn merge(args: &[Value]) -> FunctionResult {
-    // Types are checked up to the first argument that has none: a bare `null`.
-    let typed = args.iter().position(|arg| arg.ty() == Type::Dynamic).unwrap_or(args.len());
-    for (i, arg) in args[..typed].iter().enumerate() {
-        if !matches!(arg.ty(), Type::Map(_) | Type::Object(_)) {
-            return wrong(i, format!("arguments must be maps or objects, got {}", quoted(arg)));
-        }
-    }
+    let ty = types::merge(args)?;
     let mut merged: BTreeMap<Arc<str>, Value> = BTreeMap::new();
     for (i, arg) in args.iter().enumerate().filter(|(_, arg)| !arg.is_null()) {
         match arg.data() {
@@ -351,11 +346,8 @@ fn merge(args: &[Value]) -> FunctionResult {
             _ => return wrong(i, format!("arguments must be maps or objects, got {}", quoted(arg))),
         }
     }
-    let first = args.first().map(Value::ty);
-    Ok(match first {
-        Some(Type::Map(element)) if args.iter().all(|arg| Some(arg.ty()) == first) => {
-            Value::map((*element).clone(), merged)
-        }
+    Ok(match ty {
+        Type::Map(element) => Value::map((*element).clone(), merged),
         _ => Value::object(merged),
     })
 }
@@ -406,13 +398,8 @@ fn reverse(list: &Value) -> FunctionResult {
 }
 
 fn combine_sets(args: &[Value], union: bool) -> FunctionResult {
-    let elements: Vec<Type> =
-        args.iter().filter(|a| !items(a).is_empty()).filter_map(|a| a.ty().element().cloned()).collect();
-    let element = if elements.is_empty() { Some(Type::Dynamic) } else { unify(&elements) };
-    let Some(element) = element else {
-        return Err("given sets must all have compatible element types".into());
-    };
-    let set_type = Type::set(element.clone());
+    let set_type = types::combined_set(args)?;
+    let element = set_type.element().cloned().unwrap_or(Type::Dynamic);
     let sets: Result<Vec<Value>, _> = args.iter().map(|a| convert(a, &set_type)).collect();
     let sets = sets.map_err(|e| e.to_string())?;
     if union {
@@ -429,41 +416,22 @@ fn combine_sets(args: &[Value], union: bool) -> FunctionResult {
 const MOST_PRODUCTS: usize = 1 << 20;
 
 fn set_product(args: &[Value]) -> FunctionResult {
-    if args.len() < 2 {
-        return Err("at least two arguments are required".into());
+    let (types, ordered) = types::set_product(args)?;
+    let element = Type::tuple(types.iter().cloned());
+    let unknown = |arg: &Value| !arg.is_known() || has_unknown_length(arg);
+    if args.iter().any(unknown) {
+        return Ok(Value::unknown(if ordered { Type::list(element) } else { Type::set(element) }));
     }
-    let mut ordered = true;
-    let mut total = 1usize;
-    for (i, arg) in args.iter().enumerate() {
-        match arg.data() {
-            Data::Set(..) => ordered = false,
-            Data::List(..) | Data::Tuple(_) => {}
-            _ => return wrong(i, "a set or a list is required"),
-        }
-        total = total.saturating_mul(items(arg).len());
-    }
-    // One list or tuple among them makes the order of the whole count.
-    ordered |= args.iter().any(|a| matches!(a.data(), Data::List(..) | Data::Tuple(_)));
+    let total = args.iter().fold(1usize, |total, arg| total.saturating_mul(items(arg).len()));
     fits_values(total.saturating_mul(args.len()))?;
     if total > MOST_PRODUCTS {
         return Err(format!("the product would have more than {MOST_PRODUCTS} elements").into());
     }
-    let mut types = Vec::new();
     let mut columns: Vec<Vec<Value>> = Vec::new();
-    for (i, arg) in args.iter().enumerate() {
-        let ty = match arg.data() {
-            Data::List(t, _) | Data::Set(t, _) => t.clone(),
-            _ if items(arg).is_empty() => Type::Dynamic,
-            _ => match element_type(items(arg)) {
-                Some(ty) => ty,
-                None => return wrong(i, "all elements must be of the same type"),
-            },
-        };
-        let column: Result<Vec<Value>, _> = items(arg).iter().map(|v| convert(v, &ty)).collect();
+    for (i, (arg, ty)) in args.iter().zip(&types).enumerate() {
+        let column: Result<Vec<Value>, _> = items(arg).iter().map(|v| convert(v, ty)).collect();
         columns.push(column.map_err(|e| FunctionError::argument(i, e.to_string()))?);
-        types.push(ty);
     }
-    let element = Type::tuple(types);
     let rows = (0..total).map(|mut at| {
         let mut row: Vec<Value> = columns
             .iter()
@@ -482,24 +450,13 @@ fn set_product(args: &[Value]) -> FunctionResult {
 
 fn slice(args: &[Value]) -> FunctionResult {
     if matches!(args[0].data(), Data::Set(..)) {
-        return wrong(
-            0,
-            "cannot slice a set, because its elements do not have indices; explicitly convert to a list if the ordering of the result is not important",
-        );
+        return wrong(0, types::UNORDERED);
     }
     let values = sequence(args, 0, "must be a list or tuple value")?;
-    let (start, end) = (whole(args, 1)?, whole(args, 2)?);
-    if start < 0 {
-        return wrong(1, "start index must not be less than zero");
-    }
-    let (start, end, length) = (start.unsigned_abs() as usize, end, values.len());
-    if start > length {
-        return wrong(1, format!("start index must not be greater than the length of the list ({length})"));
-    }
-    let Ok(end) = usize::try_from(end) else { return wrong(2, "end index must not be less than zero") };
-    if end > length {
-        return wrong(2, format!("end index must not be greater than the length of the list ({length})"));
-    }
+    let bound = |index, what| types::slice_bound(args, index, what, Some(values.len()));
+    let (Some(start), Some(end)) = (bound(1, "start")?, bound(2, "end")?) else {
+        return Ok(Value::unknown(types::slice(args)?));
+    };
     if start > end {
         return wrong(1, "start index must not be greater than end index");
     }
@@ -508,6 +465,10 @@ fn slice(args: &[Value]) -> FunctionResult {
 
 fn sort(list: &Value) -> FunctionResult {
     let mut texts: Vec<Value> = items(list).to_vec();
+    if !list.is_wholly_known() {
+        // How many there are is known.
+        return Ok(Value::list(Type::String, texts.iter().map(|_| Value::unknown(Type::String))));
+    }
     if let Some(i) = texts.iter().position(Value::is_null) {
         return wrong(0, format!("given list element {i} is null; a null string cannot be sorted"));
     }

@@ -22,26 +22,41 @@ pub(super) fn add(add: Add<'_>) {
         Function::new([Param::string("format")], Type::list(Type::String), |a, _| {
             format_list(text(&a[0]), &a[1..])
         })
-        .variadic(Param::any("args").nullable().unknown_elements()),
+        .variadic(Param::any("args").nullable().unknown()),
     );
 }
 
 fn format_list(pattern: &str, args: &[Value]) -> FunctionResult {
-    let sequences: Vec<Option<&[Value]>> = args.iter().map(Value::as_slice).collect();
-    let first = sequences.iter().enumerate().find_map(|(i, s)| s.map(|s| (i, s.len())));
+    // An unknown tuple has a length, another unknown sequence has none yet.
+    let length_of = |arg: &Value| match arg.data() {
+        Data::Unknown(Type::Tuple(types)) => Some(types.len()),
+        Data::List(_, values) | Data::Tuple(values) => Some(values.len()),
+        Data::Set(_, values) if values.len() == 1 || arg.is_wholly_known() => Some(values.len()),
+        _ => None,
+    };
+    let lengths: Vec<Option<usize>> = args.iter().map(length_of).collect();
+    let first = lengths.iter().enumerate().find_map(|(i, length)| length.map(|length| (i, length)));
     let length = first.map_or(1, |(_, length)| length);
-    for (i, sequence) in sequences.iter().enumerate() {
-        if let (Some(sequence), Some((first, length))) = (sequence, first)
-            && sequence.len() != length
+    for (i, own) in lengths.iter().enumerate() {
+        if let (Some(own), Some((first, length))) = (own, first)
+            && *own != length
         {
             let message = format!(
-                "argument {} has length {}, which is inconsistent with argument {} of length {length}",
+                "argument {} has length {own}, which is inconsistent with argument {} of length {length}",
                 i + 1,
-                sequence.len(),
                 first + 1,
             );
             return Err(FunctionError::argument(i + 1, message));
         }
+    }
+    let sequences: Vec<Option<&[Value]>> = args.iter().map(Value::as_slice).collect();
+    let open = |(arg, length): (&Value, &Option<usize>)| match arg.ty() {
+        Type::List(_) | Type::Set(_) => length.is_none() && !arg.is_null(),
+        Type::Tuple(_) => !arg.is_known(),
+        _ => false,
+    };
+    if args.iter().zip(&lengths).any(open) {
+        return Ok(Value::unknown(Type::list(Type::String)));
     }
     let (mut results, mut size) = (Vec::new(), 0);
     for i in 0..length {

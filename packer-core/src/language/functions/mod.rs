@@ -6,6 +6,7 @@
 mod calendar;
 mod capabilities;
 mod charset;
+mod charset_codes;
 mod charset_tables;
 mod collections;
 mod csv;
@@ -22,6 +23,7 @@ mod re2;
 mod services;
 mod strings;
 mod time;
+mod types;
 mod yaml;
 mod yaml_decode;
 mod yaml_encode;
@@ -171,6 +173,8 @@ pub type FunctionResult = Result<Value, FunctionError>;
 
 type Body = dyn Fn(&[Value], &Capabilities) -> FunctionResult + Send + Sync;
 
+type TypeOf = dyn Fn(&[Value]) -> Result<Type, FunctionError> + Send + Sync;
+
 /// A function of the language. Cheap to clone.
 ///
 /// ```
@@ -187,24 +191,57 @@ pub struct Function {
     params: Arc<[Param]>,
     variadic: Option<Param>,
     returns: Type,
+    type_of: Option<Arc<TypeOf>>,
     body: Arc<Body>,
 }
 
 impl Function {
     /// A function with these parameters. `returns` is the type of an unknown result; [`Type::Dynamic`] where it
-    /// depends on the arguments. The body gets as many arguments as there are parameters, converted and checked.
+    /// depends on the arguments, which [`typed_by`](Self::typed_by) may then say. The body gets as many arguments as there are parameters, converted and checked.
     pub fn new(
         params: impl IntoIterator<Item = Param>,
         returns: Type,
         body: impl Fn(&[Value], &Capabilities) -> FunctionResult + Send + Sync + 'static,
     ) -> Self {
-        Self { params: params.into_iter().collect(), variadic: None, returns, body: Arc::new(body) }
+        Self {
+            params: params.into_iter().collect(),
+            variadic: None,
+            returns,
+            type_of: None,
+            body: Arc::new(body),
+        }
     }
 
     /// Takes any number of further arguments.
     #[must_use]
     pub fn variadic(mut self, param: Param) -> Self {
         self.variadic = Some(param);
+        self
+    }
+
+    /// Tells the type of a result that is not known yet. Some of the arguments are not known then; those of types that can
+    /// never do are refused as the body refuses them.
+    ///
+    /// ```
+    /// use packer_core::language::functions::{Capabilities, Function, FunctionError, Param};
+    /// use packer_core::value::{Type, Value};
+    /// let first = Function::new([Param::any("list")], Type::Dynamic, |args, _| {
+    ///     args[0].as_slice().and_then(<[_]>::first).cloned().ok_or_else(|| "there is none".into())
+    /// })
+    /// .typed_by(|args| match args[0].ty() {
+    ///     Type::List(element) => Ok((*element).clone()),
+    ///     _ => Err(FunctionError::argument(0, "a list is needed")),
+    /// });
+    /// let call = |ty| first.call(vec![Value::unknown(ty)], &Capabilities::none());
+    /// assert_eq!(call(Type::list(Type::Bool)), Ok(Value::unknown(Type::Bool)));
+    /// assert!(call(Type::Number).is_err());
+    /// ```
+    #[must_use]
+    pub fn typed_by(
+        mut self,
+        type_of: impl Fn(&[Value]) -> Result<Type, FunctionError> + Send + Sync + 'static,
+    ) -> Self {
+        self.type_of = Some(Arc::new(type_of));
         self
     }
 
@@ -241,18 +278,37 @@ impl Function {
             let message = format!("the arguments have more than {} MiB together", MOST_ARGUMENTS >> 20);
             return Err(CallError::Failed(message.into()));
         }
-        let mut unknown = None;
+        let fail = |i: usize, message: String| CallError::Failed(FunctionError::argument(i, message));
         for (i, arg) in args.iter_mut().enumerate() {
-            let Some(param) = self.param(i) else { continue }; // the count was checked above
-            let fail = |message: String| CallError::Failed(FunctionError::argument(i, message));
-            if param.ty != Type::Dynamic {
-                *arg = convert(arg, &param.ty).map_err(|e| fail(e.about(arg)))?;
-            }
+            let Some(param) = self.param(i).filter(|param| param.ty != Type::Dynamic) else { continue };
+            *arg = convert(arg, &param.ty).map_err(|e| fail(i, e.about(arg)))?;
+        }
+        let discreet = |e: FunctionError| CallError::Failed(e.discreet(sensitive));
+        let result =
+            match self.knowledge(&args).map_err(|i| fail(i, "argument must not be null".to_owned()))? {
+                Knowledge::Nothing => Value::unknown(Type::Dynamic),
+                Knowledge::Types => Value::unknown(match &self.type_of {
+                    Some(type_of) => type_of(&args).map_err(discreet)?,
+                    None => self.returns.clone(),
+                }),
+                Knowledge::Enough => (self.body)(&args, capabilities).map_err(discreet)?,
+            };
+        Ok(result.sensitive_if(sensitive))
+    }
+
+    /// What is known of converted arguments.
+    ///
+    /// # Errors
+    /// The first that is null and must not be. Behind one that may turn out to be anything none is looked at.
+    fn knowledge(&self, args: &[Value]) -> Result<Knowledge, usize> {
+        let mut knowledge = Knowledge::Enough;
+        for (i, arg) in args.iter().enumerate() {
+            let Some(param) = self.param(i) else { continue }; // the count was checked before
             if arg.is_null() && !param.allow_null {
-                return Err(fail("argument must not be null".to_owned()));
+                return Err(i);
             }
-            if is_of_unknown_type(arg) && !param.allow_dynamic && param.unknown != Unknowns::Any {
-                unknown = Some(Type::Dynamic);
+            if is_of_unknown_type(arg) && !param.allow_dynamic {
+                return Ok(Knowledge::Nothing);
             }
             let enough = match param.unknown {
                 Unknowns::None => arg.is_wholly_known(),
@@ -260,15 +316,21 @@ impl Function {
                 Unknowns::Any => true,
             };
             if !enough {
-                unknown.get_or_insert_with(|| self.returns.clone());
+                knowledge = Knowledge::Types;
             }
         }
-        let result = match unknown {
-            Some(ty) => Value::unknown(ty),
-            None => (self.body)(&args, capabilities).map_err(|e| CallError::Failed(e.discreet(sensitive)))?,
-        };
-        Ok(result.sensitive_if(sensitive))
+        Ok(knowledge)
     }
+}
+
+/// What is known of the arguments of a call.
+enum Knowledge {
+    /// As much as the body can deal with.
+    Enough,
+    /// Their types.
+    Types,
+    /// Of one not even the type.
+    Nothing,
 }
 
 /// How large the arguments of a call may be together.

@@ -140,6 +140,10 @@ fn subnet(args: &[Value]) -> FunctionResult {
         return Err("may not extend prefix by more than 32 bits".into());
     }
     let length = i64::from(network.length).saturating_add(new_bits);
+    // What is wider than everything is not written as a network any more; no other number fits into it.
+    if length < 0 && number == 0 {
+        return Ok(Value::from("<nil>"));
+    }
     let Some(length) = u32::try_from(length).ok().filter(|l| *l <= network.width()) else {
         return Err(format!(
             "insufficient address space to extend prefix of {} by {new_bits}",
@@ -234,6 +238,10 @@ mod tests {
             ("10.0.0.0/8", [-1, 3], "14.0.0.0/7"),
             ("11.0.0.0/8", [-1, 0], "11.0.0.0/7"),
             ("10.0.0.0/8", [-8, 300], "refused"),
+            ("10.0.0.0/8", [-8, 0], "10.0.0.0/0"),
+            ("10.0.0.0/8", [-9, 0], "<nil>"),
+            ("10.0.0.0/8", [-9, 1], "refused"),
+            ("::/0", [i64::MIN, 0], "<nil>"),
             ("::/0", [32, 4_294_967_295], "ffff:ffff::/32"),
             ("::ffff:10.0.0.0/104", [8, 1], "10.1.0.0/16"),
         ] {

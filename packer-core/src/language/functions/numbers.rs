@@ -3,7 +3,7 @@
 use num_bigint::{BigInt, Sign};
 
 use super::doubles::{log, pow};
-use super::{Add, Function, FunctionError, FunctionResult, Param, element_type, text, whole};
+use super::{Add, Function, FunctionError, FunctionResult, Param, element_type, text, types, whole};
 use crate::value::{Number, Type, Value, convert};
 
 pub(super) fn add(add: Add<'_>) {
@@ -22,7 +22,11 @@ pub(super) fn add(add: Add<'_>) {
         "signum",
         Function::new([number()], Type::Number, |args, _| Ok(Value::from(whole(args, 0)?.signum()))),
     );
-    add("parseint", Function::new([Param::any("number"), Param::number("base")], Type::Number, parse_int));
+    add(
+        "parseint",
+        Function::new([Param::any("number"), Param::number("base")], Type::Number, parse_int)
+            .typed_by(types::parse_int),
+    );
     add("sum", Function::new([Param::any("list")], Type::Number, |args, _| sum(&args[0])));
 }
 
@@ -61,10 +65,7 @@ fn doubles(names: [&'static str; 2], body: fn(f64, f64) -> f64) -> Function {
 const MOST_DIGITS: usize = 1 << 18;
 
 fn parse_int(args: &[Value], _: &super::Capabilities) -> FunctionResult {
-    if args[0].as_str().is_none() {
-        let message = format!("first argument must be a string, not {}", args[0].ty().friendly_name());
-        return Err(FunctionError::argument(0, message));
-    }
+    types::parse_int(args)?;
     let base = whole(args, 1)?;
     if !(2..=62).contains(&base) {
         return Err(FunctionError::argument(1, "base must be a whole number between 2 and 62 inclusive"));

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use regex::{Captures, Regex};
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{Add, Function, FunctionError, FunctionResult, Param, fits, fits_values, re2, text, whole};
+use super::{
+    Add, Function, FunctionError, FunctionResult, Param, fits, fits_values, re2, text, types, whole,
+};
 use crate::value::{Type, Value};
 
 pub(super) fn add(add: Add<'_>) {
@@ -33,12 +35,17 @@ pub(super) fn add(add: Add<'_>) {
             .variadic(Param::new("lists", list_of_strings())),
     );
     add("lower", one(|s| s.chars().map(lower).collect()));
-    add("regex", Function::new([string("pattern"), string("string")], Type::Dynamic, |a, _| regex(a)));
+    let matching = || ["pattern", "string"].map(string);
+    add("regex", Function::new(matching(), Type::Dynamic, |a, _| regex(a)).typed_by(types::regex));
     add(
         "regex_replace",
         Function::new(["str", "pattern", "replace"].map(string), Type::String, |a, _| regex_replace(a)),
     );
-    add("regexall", Function::new([string("pattern"), string("string")], Type::Dynamic, |a, _| regex_all(a)));
+    add(
+        "regexall",
+        Function::new(matching(), Type::Dynamic, |a, _| regex_all(a))
+            .typed_by(|a| types::regex(a).map(Type::list)),
+    );
     add(
         "replace",
         Function::new(["str", "substr", "replace"].map(string), Type::String, |a, _| {
@@ -117,17 +124,16 @@ fn title_case(c: char) -> char {
     }
 }
 
-/// The most spaces that `indent` puts before a line.
-const WIDEST_INDENT: i64 = 1 << 16;
-
 fn indent(args: &[Value]) -> FunctionResult {
-    let spaces = whole(args, 0)?;
-    if spaces > WIDEST_INDENT {
-        return Err(FunctionError::argument(0, format!("must not be greater than {WIDEST_INDENT}")));
+    let spaces =
+        usize::try_from(whole(args, 0)?).map_err(|_| FunctionError::argument(0, "must not be negative"))?;
+    let s = text(&args[1]);
+    let lines = s.matches('\n').count();
+    if lines == 0 {
+        return Ok(args[1].clone());
     }
-    let pad =
-        " ".repeat(usize::try_from(spaces).map_err(|_| FunctionError::argument(0, "must not be negative"))?);
-    replace(text(&args[1]), "\n", &format!("\n{pad}"))
+    fits(s.len().saturating_add(lines.saturating_mul(spaces)))?;
+    replace(s, "\n", &format!("\n{}", " ".repeat(spaces)))
 }
 
 fn replace(s: &str, old: &str, new: &str) -> FunctionResult {
@@ -182,19 +188,19 @@ fn substr(args: &[Value]) -> FunctionResult {
 }
 
 /// Compiles a pattern; the syntax is RE2's.
-fn pattern(args: &[Value], index: usize) -> Result<Regex, FunctionError> {
+pub(super) fn pattern(args: &[Value], index: usize) -> Result<Regex, FunctionError> {
     re2::compile(text(&args[index]))
         .map_err(|e| FunctionError::argument(index, format!("invalid regexp pattern: {e}")))
 }
 
 /// What kind of value a pattern's matches are.
-enum Shape {
+pub(super) enum Shape {
     Whole,
     Unnamed,
     Named,
 }
 
-fn shape(pattern: &Regex) -> Result<Shape, FunctionError> {
+pub(super) fn shape(pattern: &Regex) -> Result<Shape, FunctionError> {
     let groups = pattern.captures_len() - 1; // the whole match is always one
     let named = pattern.capture_names().flatten().count();
     match (groups, named) {
@@ -234,11 +240,7 @@ fn regex(args: &[Value]) -> FunctionResult {
 fn regex_all(args: &[Value]) -> FunctionResult {
     let pattern = pattern(args, 0)?;
     let shape = shape(&pattern)?;
-    let element = match &shape {
-        Shape::Whole => Type::String,
-        Shape::Unnamed => Type::tuple(vec![Type::String; pattern.captures_len() - 1]),
-        Shape::Named => Type::object(pattern.capture_names().flatten().map(|name| (name, Type::String))),
-    };
+    let element = types::matched(&pattern, &shape);
     let groups = pattern.captures_len();
     let mut all = Vec::new();
     for captures in pattern.captures_iter(text(&args[1])) {
@@ -262,4 +264,19 @@ fn regex_replace(args: &[Value]) -> FunctionResult {
     }
     replaced.push_str(&s[end..]);
     Ok(Value::text(&replaced))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indents_as_far_as_the_result_allows() {
+        let call = |spaces: i64, s: &str| indent(&[Value::from(spaces), Value::from(s)]);
+        assert_eq!(call(2, "a\nb\n"), Ok(Value::from("a\n  b\n  ")));
+        assert_eq!(call(i64::MAX, "a"), Ok(Value::from("a")));
+        let wide = call(100_000, "a\nb").unwrap();
+        assert_eq!(text(&wide).len(), 100_003);
+        assert!(call(i64::MAX, "a\nb").is_err() && call(-1, "a\nb").is_err() && call(-1, "a").is_err());
+    }
 }

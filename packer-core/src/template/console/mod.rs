@@ -96,19 +96,9 @@ impl Console {
             "exit" => Response::Exit,
             "" => Response::Text(String::new()),
             "help" => Response::Text(HELP.to_owned()),
-            "variables" => Response::Text(self.variables()),
+            "variables" => Response::Text(self.inspection.values()),
             expression => Response::Text(self.answer(expression)?),
         })
-    }
-
-    fn variables(&self) -> String {
-        if self.legacy.is_none() {
-            return self.inspection.values();
-        }
-        let secrets = &self.inspection.secrets;
-        let line = |(name, value): &(String, Value)| format!("{name}: {},\n", secrets.scrub(print(value)));
-        let lines: String = self.inspection.variables.iter().map(line).collect();
-        secrets.scrub_prose(lines).into_owned()
     }
 
     /// The value of an expression; of a text with `{{ … }}`, rendered until nothing changes any more,

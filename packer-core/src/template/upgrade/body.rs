@@ -25,16 +25,31 @@ pub(super) fn write(
     place: Place,
     references: &mut References,
 ) -> String {
+    write_all(&[(config, schema)], raw.as_ref(), place, references).concat()
+}
+
+/// The same for blocks that are one as far as their texts go: those of all of them stay, or none.
+pub(super) fn write_all(
+    configs: &[(&Object, Option<&Schema>)],
+    raw: Option<&Raw>,
+    place: Place,
+    references: &mut References,
+) -> Vec<String> {
     let before = references.mark();
     let mut body = Body { place, references, keep: false, unhandled: None, out: String::new() };
-    body.settings(config, raw.clone(), schema);
-    let Some(unhandled) = body.unhandled.take() else { return body.out };
+    let write = |body: &mut Body<'_>| -> Vec<String> {
+        let one = |(config, schema): &(&Object, Option<&Schema>)| {
+            body.settings(config, raw.cloned(), *schema);
+            std::mem::take(&mut body.out)
+        };
+        configs.iter().map(one).collect()
+    };
+    let converted = write(&mut body);
+    let Some(unhandled) = body.unhandled.take() else { return converted };
     body.references.back_to(before);
     body.references.notes.push(format!("{unhandled}: the {{{{ … }}}} in this block stay as they are."));
-    body.out.clear();
     body.keep = true;
-    body.settings(config, raw, schema);
-    body.out
+    write(&mut body)
 }
 
 /// A text on its own; what can only stay as it is does.

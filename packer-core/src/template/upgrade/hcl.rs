@@ -351,17 +351,7 @@ impl<'a> Upgrade<'a> {
             out.push('\n');
         }
         for sequence in &t.post_processors {
-            let several = sequence.len() > 1;
-            if several {
-                out.push_str("post-processors {\n");
-            }
-            for post_processor in sequence {
-                let schema = self.registry.get_post_processor(&post_processor.kind).map(|c| c.schema.clone());
-                out.push_str(&steps::post_processor(post_processor, schema.as_deref(), names, references));
-            }
-            if several {
-                out.push_str("}\n");
-            }
+            out.push_str(&steps::post_processors(sequence, self.registry, names, references));
         }
         Some(out + "}")
     }

@@ -9,6 +9,7 @@ use super::template::{Builder, Component};
 use super::text::{Place, References};
 use crate::config::Schema;
 use crate::duration::GoDuration;
+use crate::registry::Registry;
 
 /// What builds are called in the new template.
 #[derive(Clone, Copy)]
@@ -63,22 +64,32 @@ pub(super) fn provisioner(
     noted(format!("{}{inside}}}\n", body::head(block, &[&step.kind])), references)
 }
 
-/// A post-processor. What becomes of the artifact that it is given stands before its settings.
-pub(super) fn post_processor(
-    step: &Component,
-    schema: Option<&Schema>,
+/// A sequence of post-processors; one needs no block around it. What becomes of the artifact that one is given stands before
+/// its settings.
+pub(super) fn post_processors(
+    sequence: &[Component],
+    registry: &Registry,
     names: Names<'_>,
     references: &mut References,
 ) -> String {
-    let mut config = step.config.clone();
-    filters(&mut config, names);
-    let mut out = body::head("post-processor", &[&step.kind]);
-    if let Some(Value::Bool(keep)) = config.get("keep_input_artifact") {
-        out.push_str(&format!("keep_input_artifact = {keep}\n"));
-        config.shift_remove("keep_input_artifact");
+    let (mut heads, mut configs, mut schemas) = (Vec::new(), Vec::new(), Vec::new());
+    for step in sequence {
+        let mut config = step.config.clone();
+        filters(&mut config, names);
+        let mut head = body::head("post-processor", &[&step.kind]);
+        if let Some(Value::Bool(keep)) = config.get("keep_input_artifact") {
+            head.push_str(&format!("keep_input_artifact = {keep}\n"));
+            config.shift_remove("keep_input_artifact");
+        }
+        heads.push(head);
+        configs.push(config);
+        schemas.push(registry.get_post_processor(&step.kind).map(|c| c.schema.clone()));
     }
-    out.push_str(&body::write(&config, None, schema, Place::PostProcessor, references));
-    noted(out + "}\n", references)
+    let configs: Vec<_> = configs.iter().zip(schemas.iter().map(Option::as_deref)).collect();
+    let bodies = body::write_all(&configs, None, Place::PostProcessor, references);
+    let blocks: String = heads.iter().zip(bodies).map(|(head, body)| format!("{head}{body}}}\n")).collect();
+    let whole = if sequence.len() > 1 { format!("post-processors {{\n{blocks}}}\n") } else { blocks };
+    noted(whole, references)
 }
 
 /// A block with the notes about it above.

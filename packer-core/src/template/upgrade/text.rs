@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::names::unique_identifier;
 use crate::language::go_template::{Command, Node, Operand, OperandKind, Pipe, parse_nodes};
 use crate::language::syntax::is_identifier;
-use crate::value::quote::is_printable;
+use crate::value::{normalize, quote::is_printable};
 
 /// Where a text stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -490,10 +490,11 @@ pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", escape(text))
 }
 
-/// The inside of a quoted text that means exactly this text.
+/// The inside of a quoted text that means exactly this text, composed as all texts of the template language are.
 pub(super) fn escape(text: &str) -> String {
+    let text = normalize(text);
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
+    let mut rest = &*text;
     while let Some(c) = rest.chars().next() {
         let run =
             if matches!(c, '$' | '%') { rest.len() - rest.trim_start_matches(c).len() } else { c.len_utf8() };

@@ -372,7 +372,7 @@ impl<'a> Parser<'a> {
                         span,
                         "Invalid escape sequence",
                         format!(
-                            "{} is no escape sequence. There are \\n \\r \\t \\\" \\\\ \\uNNNN and \\UNNNNNNNN; a backslash itself is written \\\\.",
+                            "{} stands for no character. There are \\n \\r \\t \\\" \\\\ \\uNNNN and \\UNNNNNNNN; a backslash itself is written \\\\.",
                             &rest[..len]
                         ),
                     );
@@ -449,11 +449,8 @@ fn escape(rest: &str) -> (usize, Option<char>) {
     match rest.get(2..2 + digits).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit())) {
         Some(hex) => {
             let code = u32::from_str_radix(hex, 16).unwrap_or(u32::MAX);
-            // Half of a surrogate pair is no character of its own.
-            (
-                2 + digits,
-                (code <= 0x10ffff).then(|| char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)),
-            )
+            // Half of a surrogate pair is no character, and two of them are not put together.
+            (2 + digits, char::from_u32(code))
         }
         None => (2, None),
     }

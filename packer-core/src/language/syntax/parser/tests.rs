@@ -35,6 +35,7 @@ fn one_mistake_is_told_once_and_the_rest_is_read() {
     check("a {\n b = 1\n", &["1: Unclosed configuration block"]);
     check("a = \"%{ if x }\"", &["1: Unexpected end of template"]);
     check("a = \"\\q \\U00110000 \\u12\"", &["1: Invalid escape sequence"; 3]);
+    check("a = \"\\ud83d\\ude00\"", &["1: Invalid escape sequence"; 2]);
     check("a = <<E\nx\r y\nE\n", &["2: Invalid character"]);
     check("a = 1 /* b\n", &["1: Invalid character"]);
 }
