@@ -252,7 +252,7 @@ fn as_it_stands(shown: &str) -> String {
 fn fish_completes_once_it_is_set_up() {
     let folder = folder();
     fs::create_dir_all(folder.path().join(".config/fish")).unwrap();
-    fs::write(folder.path().join("größer als das.pkr.hcl"), TEMPLATE).unwrap();
+    fs::write(folder.path().join("größer als das.pkr.hcl"), "").unwrap();
     assert_eq!(set_up(folder.path(), "-autocomplete-install"), (Some(0), String::new()));
     for (line, expected) in [
         ("packer bui", &["build"][..]),

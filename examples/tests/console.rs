@@ -58,7 +58,7 @@ fn of_a_pipe_the_last_line_is_answered() {
     // Without a template the language is that of legacy JSON ones, unless told otherwise.
     assert_eq!(piped(&[], "{{ upper `x` }} 1 + 1\n"), ("X 1 + 1\n".to_owned(), 0));
     assert_eq!(piped(&["-var", "a=b"], "{{ user `a` }}"), ("b\n".to_owned(), 0));
-    assert_eq!(piped(&["-var", "a=b"], "variables"), ("a: b,\n\n".to_owned(), 0));
+    assert_eq!(piped(&["-var", "a=b"], "variables"), ("\na: b,\n\n".to_owned(), 0));
     let (output, code) = piped(&[], "{{ nope }}");
     assert!(output.contains("Interpolation error"), "{output}");
     assert_eq!(code, 0);

@@ -210,13 +210,10 @@ async fn what_is_not_what_it_says_is_refused() {
     std::fs::write(&layer, bytes).unwrap();
     let error = failure(folder.path(), oci(changed), vec![]).await;
     assert!(error.contains("layer 1 of the base: the content has the digest"), "{error}");
-    for (told, spoil) in [
-        ("is no manifest of an image", json!("sha256:../../../../etc/passwd")),
-        ("is no sha256 digest", json!(format!("sha512:{}", "a".repeat(128)))),
-    ] {
-        let base = layout(folder.path(), &good(), |manifest| manifest["layers"][0]["digest"] = spoil.clone());
+    for wrong in ["sha256:../../../../etc/passwd", &format!("sha512:{}", "a".repeat(128))] {
+        let base = layout(folder.path(), &good(), |manifest| manifest["layers"][0]["digest"] = json!(wrong));
         let error = failure(folder.path(), oci(base), vec![]).await;
-        assert!(error.contains(told), "{error}");
+        assert!(error.contains("is no sha256 digest"), "{error}");
     }
     let more = layout(folder.path(), &good(), |manifest| {
         let layer = manifest["layers"][0].clone();

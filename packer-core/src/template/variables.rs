@@ -1,6 +1,6 @@
 //! Input variables: their declarations, where their values come from, and the rules they must keep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::decode;
@@ -11,7 +11,7 @@ use super::suggest::suggestion;
 use crate::diagnostic::{Diagnostic, Diagnostics, Hide, Location, SourceFile, hidden};
 use crate::language::eval::{Scope, TypeConstraint, TypeUse, describe, evaluate, parse_type, references};
 use crate::language::syntax::{
-    Attribute, Block, BodySchema, is_identifier, parse_expression, parse_json, parse_native,
+    Attribute, Block, Body, BodySchema, is_identifier, parse_expression, parse_json, parse_native,
 };
 use crate::secrets::Secrets;
 use crate::value::{Type, Value, convert};
@@ -239,31 +239,36 @@ impl Variables {
         let Some(source) = files::read(inputs.dir(), path, diagnostics) else {
             return diagnostics.hide_values(before, Hide::Values(&|name| self.get(name).is_some()));
         };
-        // Its lines are values, of which nobody knows yet whether they are secret.
-        let shown = hidden(&source, Hide::Values(&|name| self.get(name).is_some()));
-        self.read_values(&source, json, &shown, inputs, values, diagnostics);
+        let (file, found) = if json { parse_json(&source) } else { parse_native(&source) };
+        let body = (!found.has_errors()).then_some(file.body);
+        diagnostics.append(found);
+        // Its lines are values, of which nobody knows yet whether they are secret. What is a name in one that can be read is
+        // none.
+        let names: BTreeSet<Arc<str>> = body
+            .iter()
+            .flat_map(Body::all_attributes)
+            .map(|attribute| attribute.name.as_str().into())
+            .collect();
+        let is_name = |name: &str| names.contains(name) || self.get(name).is_some();
+        let shown = hidden(&source, Hide::Values(&is_name));
+        if let Some(body) = body {
+            self.read_values(body, json, &shown, inputs, values, diagnostics);
+        }
         diagnostics.show_instead(before, &source, &shown);
     }
 
     /// Reads the values of a variable file; `shown` is its text as it may be shown.
     fn read_values(
         &self,
-        source: &Arc<SourceFile>,
+        body: Body,
         json: bool,
         shown: &Arc<SourceFile>,
         inputs: &Inputs,
         values: &mut Values,
         diagnostics: &mut Diagnostics,
     ) {
-        let (file, found) = if json { parse_json(source) } else { parse_native(source) };
-        let failed = found.has_errors();
-        diagnostics.append(found);
-        if failed {
-            return;
-        }
-        let (declared, body) = file
-            .body
-            .partial_content(&BodySchema::new().block("variable", &["name"]), &mut Diagnostics::new());
+        let (declared, rest) =
+            body.partial_content(&BodySchema::new().block("variable", &["name"]), &mut Diagnostics::new());
         if !json && !declared.blocks.is_empty() {
             for block in &declared.blocks {
                 diagnostics.push(
@@ -278,7 +283,7 @@ impl Variables {
             }
             return;
         }
-        let body = if json { file.body } else { body };
+        let body = if json { body } else { rest };
         for attribute in body.attributes(diagnostics) {
             let name = attribute.name.as_str();
             let Some(variable) = self.get(name) else {
