@@ -206,8 +206,8 @@ fn signal(name: &str, child: &Child) {
 #[test]
 fn a_hangup_cleans_up_as_an_interrupt_does() {
     for (name, reason) in [("-HUP", "hangup"), ("-QUIT", "quit"), ("-TERM", "terminated")] {
-        // Whoever runs the tests may have had hangups ignored.
-        let heard = ["env", "--default-signal=HUP"];
+        // Whoever runs the tests may have had some of them ignored.
+        let heard = ["env", "--default-signal"];
         let mut packer = Packer::build_through(&heard, &script("echo it has begun; sleep 60"));
         packer.wait_for("it has begun");
         signal(name, &packer.child);
