@@ -11,14 +11,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LocalMachine;
-use super::local::copy_folder;
 use crate::artifact::Artifact;
 use crate::builder::{Builder, CheckpointKey, Lifecycle, Machine, Prepared};
-use crate::communicator::{Communicator, CommunicatorExt, Globs};
+use crate::communicator::{Communicator, CommunicatorExt};
 use crate::context::{Context, PrepareContext};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
+use crate::kit::blocking::Stop;
 use crate::ledger::Resource;
 use crate::post_processor::{Keep, PostProcessor, Processed};
 use crate::provisioner::{Provisioner, StepInputs};
@@ -240,7 +240,7 @@ impl Builder for FakeBuilder {
         let number = uuid::Uuid::new_v4().simple().to_string();
         let name = format!("machine-{number}");
         let (from, to) = (self.folder.join(&checkpoint.name), self.folder.join(&name));
-        cx.own(self.resource("machine", &name), copy_folder(&from, &to, true, &Globs::none())).await?;
+        cx.own(self.resource("machine", &name), cx.blocking(move |stop| copied(&from, &to, stop))).await?;
         self.struck(Verb::Resume, true).await?;
         Ok(self.machine(number))
     }
@@ -275,6 +275,22 @@ impl Builder for FakeBuilder {
         let path = resource.details["path"].as_str().unwrap_or_default();
         remove(Path::new(path))
     }
+}
+
+/// Copies a folder. Not as async work, of which the last call goes on when nobody waits for it any more: cleanup would not
+/// find what it makes.
+fn copied(from: &Path, to: &Path, stop: &Stop) -> Result<()> {
+    std::fs::create_dir_all(to).map_err(|e| Error::io("mkdir", to, e))?;
+    for entry in std::fs::read_dir(from).map_err(|e| Error::io("open", from, e))? {
+        stop.check()?;
+        let entry = entry.map_err(|e| Error::io("read", from, e))?;
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            true => copied(&path, &copy, stop)?,
+            false => std::fs::copy(&path, &copy).map(drop).map_err(|e| Error::io("copy", &path, e))?,
+        }
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -329,7 +345,7 @@ impl Machine for FakeMachine {
         let (from, to) = (self.communicator.path(""), builder.folder.join(&name));
         let mut resource = builder.resource("checkpoint", &name);
         resource.details["size"] = size(&from).into();
-        cx.own(resource.clone(), copy_folder(&from, &to, true, &Globs::none())).await?;
+        cx.own(resource.clone(), cx.blocking(move |stop| copied(&from, &to, stop))).await?;
         builder.struck(Verb::Checkpoint, true).await?;
         Ok(Some(resource))
     }

@@ -155,7 +155,7 @@ async fn set_mode(path: &Path, mode: Option<u32>) -> io::Result<()> {
 }
 
 /// Copies a folder, or its contents; symbolic links to files become files.
-pub(super) async fn copy_folder(from: &Path, to: &Path, contents: bool, exclude: &Globs) -> Result<()> {
+async fn copy_folder(from: &Path, to: &Path, contents: bool, exclude: &Globs) -> Result<()> {
     let from = &std::path::absolute(from).map_err(|e| Error::io("open", from, e))?;
     let to = match from.file_name() {
         Some(name) if !contents => to.join(name),
