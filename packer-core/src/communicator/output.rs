@@ -9,7 +9,7 @@ use tokio::io::AsyncWrite;
 
 use crate::context::Context;
 use crate::event::Level;
-use crate::secrets::{REDACTED, first_lines};
+use crate::secrets::REDACTED;
 
 /// The longest line that is held back for its end; a longer one is shown in pieces.
 const LONGEST_LINE: usize = 256 * 1024;
@@ -121,42 +121,6 @@ impl AsyncWrite for LineWriter {
         if !self.pending.is_empty() {
             self.show_line();
         }
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// The first lines of what a command says about its failure; what is too much is dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Complaint(Vec<u8>);
-
-/// How much of a complaint is kept.
-const LONGEST_COMPLAINT: usize = 4096;
-
-impl Complaint {
-    /// What was said, without white space around it.
-    pub(crate) fn text(&self) -> String {
-        // Shortened before it is cut, a line that was cut would look whole.
-        first_lines(&String::from_utf8_lossy(&self.0), LONGEST_COMPLAINT).trim().to_owned()
-    }
-}
-
-impl AsyncWrite for Complaint {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut task::Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        // One byte more tells that there was more.
-        let room = (LONGEST_COMPLAINT + 1).saturating_sub(self.0.len()).min(bytes.len());
-        self.0.extend_from_slice(&bytes[..room]);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 }
@@ -275,18 +239,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_kept_is_bounded_and_a_complaint_is_cut_between_lines() {
+    async fn what_is_kept_is_bounded() {
         let mut kept = Kept::new(1 << 20);
         kept.write_all(&[b'x'; 1 << 20]).await.unwrap();
         assert!(!kept.is_exceeded());
         let error = kept.write_all(b"x").await.unwrap_err();
         assert_eq!(error.to_string(), "more than 1 MiB came");
         assert!(kept.is_exceeded() && kept.into_bytes().len() == (1 << 20) + 1);
-        let mut complaint = Complaint::default();
-        for _ in 0..1000 {
-            complaint.write_all(b"S3cr3t with spaces\n").await.unwrap();
-        }
-        let text = complaint.text();
-        assert!(text.len() < 4096 && text.lines().all(|line| line == "S3cr3t with spaces"), "{text}");
     }
 }

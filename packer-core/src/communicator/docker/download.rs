@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::super::archive::{Layout, Told, pattern, quoted, unpack};
-use super::super::output::{Complaint, Kept};
+use super::super::complaint::Complaint;
+use super::super::output::Kept;
 use super::super::{Command, Globs};
 use super::{Inner, absolute, exec, split};
 use crate::context::Context;

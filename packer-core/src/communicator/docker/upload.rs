@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 
 use super::super::archive::quoted;
-use super::super::output::Complaint;
+use super::super::complaint::Complaint;
 use super::super::tree::{Links, LocalTree};
 use super::super::{Command, Globs, Source};
 use super::owner::{self, Owner};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::super::output::Complaint;
+use super::super::complaint::Complaint;
 use super::super::tree::{Links, LocalTree};
 use super::super::{Command, Globs, Source};
 use super::{Inner, exec};

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::SyncIoBridge;
 
 use super::super::archive::{Layout, Told, modified, pattern, quoted, quoted_text, unpack};
-use super::super::output::Complaint;
+use super::super::complaint::Complaint;
 use super::super::tree::LocalTree;
 use super::super::{Command, ExitStatus, Globs};
 use super::sftp::Content;
