@@ -190,4 +190,4 @@
 //! [`Engine::plan`](crate::Engine::plan) says without side effects what a run would do;
 //! [`template::schema`](crate::template::schema()) is a JSON Schema of everything registered, for editors;
 //! [`template::fmt`](crate::template::fmt) and [`template::upgrade`](crate::template::upgrade) are `packer fmt`, `fix` and
-//! `hcl2_upgrade` as functions.
+//! `hcl2_upgrade` as functions, the last two with the feature `upgrade`.

@@ -16,6 +16,7 @@ mod artifacts;
 #[cfg(feature = "hcl")]
 pub mod export;
 pub mod fmt;
+#[cfg(feature = "upgrade")]
 pub mod upgrade;
 
 mod builds;

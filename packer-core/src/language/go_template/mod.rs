@@ -16,6 +16,7 @@ mod printf;
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "upgrade")]
 pub(crate) use ast::{Command, Node, Operand, OperandKind, Pipe};
 pub use data::Data;
 pub use functions::{Interpolation, OutsideFunction, VariablesSection, placeholders};
@@ -126,6 +127,7 @@ impl GoTemplate {
 ///
 /// # Errors
 /// As [`GoTemplate::parse`].
+#[cfg(feature = "upgrade")]
 pub(crate) fn parse_nodes(
     text: &str,
     is_function: &dyn Fn(&str) -> bool,
