@@ -12,8 +12,6 @@ use crate::error::{Error, Result};
 #[cfg(any(feature = "docker", feature = "ssh"))]
 mod archive;
 mod check;
-#[cfg(any(feature = "docker", feature = "ssh"))]
-mod complaint;
 mod config;
 mod connect;
 #[cfg(feature = "docker")]

@@ -125,17 +125,36 @@ impl AsyncWrite for LineWriter {
     }
 }
 
-/// Keeps what a command prints, up to a limit; more is an error.
+/// Keeps what a command prints, up to a limit.
 #[derive(Debug)]
 pub(crate) struct Kept {
     bytes: Vec<u8>,
     most: usize,
+    /// Whether more is dropped; else it is an error.
+    drops: bool,
 }
 
+/// How much is kept of what a command says about its failure.
+#[cfg(any(feature = "docker", feature = "ssh"))]
+const LONGEST_COMPLAINT: usize = 4096;
+
 impl Kept {
-    /// For so many bytes.
+    /// For so many bytes; more is an error.
     pub(crate) fn new(most: usize) -> Self {
-        Self { bytes: Vec::new(), most }
+        Self { bytes: Vec::new(), most, drops: false }
+    }
+
+    /// For what a command says about its failure; what is too much is dropped.
+    #[cfg(any(feature = "docker", feature = "ssh"))]
+    pub(crate) fn complaint() -> Self {
+        Self { drops: true, ..Self::new(LONGEST_COMPLAINT) }
+    }
+
+    /// The lines that were printed, without white space around them, as errors show them.
+    #[cfg(any(feature = "docker", feature = "ssh"))]
+    pub(crate) fn text(&self) -> String {
+        // Shortened before it is cut, a line that was cut would look whole.
+        crate::secrets::first_lines(&String::from_utf8_lossy(&self.bytes), self.most).trim().to_owned()
     }
 
     /// Whether there was more.
@@ -155,9 +174,10 @@ impl AsyncWrite for Kept {
         _: &mut task::Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        // One byte more tells that there was more.
         let room = (self.most + 1).saturating_sub(self.bytes.len()).min(bytes.len());
         self.bytes.extend_from_slice(&bytes[..room]);
-        if self.is_exceeded() {
+        if self.is_exceeded() && !self.drops {
             let message = format!("more than {} MiB came", self.most >> 20);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::FileTooLarge, message)));
         }
@@ -246,5 +266,17 @@ mod tests {
         let error = kept.write_all(b"x").await.unwrap_err();
         assert_eq!(error.to_string(), "more than 1 MiB came");
         assert!(kept.is_exceeded() && kept.into_bytes().len() == (1 << 20) + 1);
+    }
+
+    #[cfg(any(feature = "docker", feature = "ssh"))]
+    #[tokio::test]
+    async fn a_complaint_is_cut_between_lines() {
+        let mut complaint = Kept::complaint();
+        for _ in 0..1000 {
+            complaint.write_all(b"S3cr3t with spaces\n").await.unwrap();
+        }
+        let text = complaint.text();
+        assert!(text.len() < 4096 && text.lines().all(|line| line == "S3cr3t with spaces"), "{text}");
+        assert!(complaint.into_bytes().len() <= 4097);
     }
 }

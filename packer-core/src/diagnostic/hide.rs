@@ -133,7 +133,7 @@ fn masked(text: &str, hide: Hide<'_>) -> String {
             }
         };
         let from = from + (line[from..].len() - line[from..].trim_start().len());
-        let (from, end) = (from.min(end), end);
+        let from = from.min(end);
         masked.push_str(&line[..from]);
         masked.extend(std::iter::repeat_n('*', end - from));
         masked.push_str(&line[end..]);

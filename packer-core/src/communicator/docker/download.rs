@@ -10,7 +10,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::super::archive::{Layout, Told, pattern, quoted, unpack};
-use super::super::complaint::Complaint;
 use super::super::output::Kept;
 use super::super::{Command, Globs};
 use super::{Inner, absolute, exec, split};
@@ -186,7 +185,7 @@ const MOST_NAMES: usize = 16 << 20;
 /// What a pattern matches in a folder of the container.
 async fn matches(inner: &Inner, folder: &str, name: &str, source: &str) -> Result<Vec<String>> {
     let text = format!("cd {} && printf '%s\\0' {}", quoted(folder), pattern(name));
-    let (mut found, mut complaint) = (Kept::new(MOST_NAMES), Complaint::default());
+    let (mut found, mut complaint) = (Kept::new(MOST_NAMES), Kept::complaint());
     let command = Command::new(&text).stdout(&mut found).stderr(&mut complaint);
     let words = vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()];
     let done = exec::run(inner, words, "root".to_owned(), command).await;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 
 use super::super::archive::quoted;
-use super::super::complaint::Complaint;
+use super::super::output::Kept;
 use super::super::tree::{Links, LocalTree};
 use super::super::{Command, Globs, Source};
 use super::owner::{self, Owner};
@@ -205,7 +205,7 @@ async fn fix_owner(inner: &Inner, owner: &Owner, path: &str) -> Result<()> {
 
 async fn chown(inner: &Inner, user: &str, path: &str) -> Result<()> {
     let text = format!("chown -R {} {}", quoted(user), quoted(path));
-    let mut complaint = Complaint::default();
+    let mut complaint = Kept::complaint();
     let command = Command::new(&text).stderr(&mut complaint);
     let words = vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()];
     let status = exec::run(inner, words, "root".to_owned(), command).await?;

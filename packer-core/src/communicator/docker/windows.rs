@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::super::complaint::Complaint;
+use super::super::output::Kept;
 use super::super::tree::{Links, LocalTree};
 use super::super::{Command, Globs, Source};
 use super::{Inner, exec};
@@ -109,7 +109,7 @@ fn meeting_point((local, remote): &Shared) -> (PathBuf, String) {
 async fn powershell(inner: &Inner, what: &str, text: &str) -> Result<()> {
     // Otherwise PowerShell would go on after an error and end with code 0.
     let text = format!("$ErrorActionPreference = 'Stop'; {text}");
-    let mut complaint = Complaint::default();
+    let mut complaint = Kept::complaint();
     let command = Command::new(&text).stderr(&mut complaint);
     let status = exec::run(inner, shell(&text), String::new(), command).await?;
     if status.success() {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::SyncIoBridge;
 
 use super::super::archive::{Layout, Told, modified, pattern, quoted, quoted_text, unpack};
-use super::super::complaint::Complaint;
+use super::super::output::Kept;
 use super::super::tree::LocalTree;
 use super::super::{Command, ExitStatus, Globs};
 use super::sftp::Content;
@@ -137,7 +137,7 @@ impl Ssh {
 
     /// Runs a command that must succeed; its complaint becomes the error.
     async fn plain(&self, what: &str, command: Command<'_>) -> Result<()> {
-        let mut complaint = Complaint::default();
+        let mut complaint = Kept::complaint();
         let (connection, channel) = self.open().await?;
         let Command { text, stdin, stdout, .. } = command;
         let command = Command {

@@ -197,7 +197,8 @@ pub struct Function {
 
 impl Function {
     /// A function with these parameters. `returns` is the type of an unknown result; [`Type::Dynamic`] where it
-    /// depends on the arguments, which [`typed_by`](Self::typed_by) may then say. The body gets as many arguments as there are parameters, converted and checked.
+    /// depends on the arguments, which [`typed_by`](Self::typed_by) may then say. The body gets as many arguments as there
+    /// are parameters, converted and checked.
     pub fn new(
         params: impl IntoIterator<Item = Param>,
         returns: Type,
