@@ -62,8 +62,13 @@ const TINY: u8 = 2;
 #[derive(Default)]
 struct Known {
     texts: BTreeSet<String>,
+    /// Those of them that came since `search` was made.
+    fresh: Vec<String>,
     search: Search,
 }
+
+/// How many new texts are looked for one by one at least, before it is worth while to make another finder.
+const MOST_FRESH: usize = 64;
 
 /// How texts are looked for.
 #[derive(Clone, Default)]
@@ -71,8 +76,6 @@ enum Search {
     /// There are none.
     #[default]
     Nothing,
-    /// There are others than the finder knows.
-    Stale,
     Ready(Arc<Finder>),
     /// There are more than can be looked for: everything is scrubbed whole.
     TooMany,
@@ -151,12 +154,21 @@ impl Secrets {
     /// A text that was made of a secret. Where a secret stands in it as it is, that is what is looked for: the rest may be
     /// shown.
     fn add_derived(&self, text: &str) {
-        if !finder::is_long(text.trim()) || self.read().texts.contains(text) {
+        let many_fresh = |known: &Known| known.fresh.len() > MOST_FRESH.max(known.texts.len() / 4);
+        if many_fresh(&self.read()) {
+            self.search();
+        }
+        let known = self.read();
+        let tells = |fresh: &String| !finder::is_everywhere(fresh) && text.contains(fresh);
+        if !finder::is_long(text.trim())
+            || known.texts.contains(text)
+            || matches!(&known.search, Search::Ready(finder) if finder.tells(text))
+            || known.fresh.iter().any(tells)
+        {
             return;
         }
-        if !matches!(self.search(), Search::Ready(finder) if finder.tells(text)) {
-            self.insert(text);
-        }
+        drop(known);
+        self.insert(text);
     }
 
     fn add_number(&self, text: &str) {
@@ -175,10 +187,10 @@ impl Secrets {
             return true;
         }
         let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
-        let before = known.texts.len();
-        known.texts.extend(spellings(whole));
-        if known.texts.len() != before {
-            known.search = Search::Stale;
+        for spelling in spellings(whole) {
+            if known.texts.insert(spelling.clone()) {
+                known.fresh.push(spelling);
+            }
         }
         if !finder::is_long(whole) {
             self.0.short.fetch_max(SHORT, Ordering::Relaxed);
@@ -191,12 +203,13 @@ impl Secrets {
     }
 
     fn search(&self) -> Search {
-        match &self.read().search {
-            Search::Stale => {}
-            search => return search.clone(),
+        let known = self.read();
+        if known.fresh.is_empty() {
+            return known.search.clone();
         }
+        drop(known);
         let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
-        if matches!(known.search, Search::Stale) {
+        if !std::mem::take(&mut known.fresh).is_empty() {
             let finder = Finder::new(&known.texts);
             known.search = finder.map_or(Search::TooMany, |finder| Search::Ready(Arc::new(finder)));
         }
@@ -208,7 +221,7 @@ impl Secrets {
         let places = match self.search() {
             Search::Ready(finder) => finder.places(text, which),
             Search::TooMany => std::iter::once(0..text.len()).collect(),
-            Search::Nothing | Search::Stale => return None,
+            Search::Nothing => return None,
         };
         (!places.is_empty()).then_some(places)
     }
@@ -276,7 +289,7 @@ impl Secrets {
         match self.search() {
             Search::Ready(finder) => finder.places_in_bytes(bytes),
             Search::TooMany => std::iter::once(0..bytes.len()).collect(),
-            Search::Nothing | Search::Stale => Vec::new(),
+            Search::Nothing => Vec::new(),
         }
     }
 
@@ -403,6 +416,24 @@ mod tests {
         secrets.add("bcdefghij");
         assert_eq!(secrets.scrub("xabcdefghijx"), "x<sensitive>x");
         assert_eq!(secrets.scrub_prose("xabcdefghijx abcx"), "xa<sensitive>x abcx");
+    }
+
+    #[test]
+    fn of_thousands_made_of_a_secret_each_is_known_and_what_holds_another_is_shown_beside_it() {
+        let secrets = Secrets::new();
+        secrets.add("first-secret");
+        // A finder for each of them would take half an hour.
+        for i in 0..10_000 {
+            let derived = |text: String| secrets.add_marked(&Value::from(text.as_str()).sensitive());
+            derived(format!("{:064x}", i + 0x0123_4567_89ab_cdef_u64));
+            derived(format!("key {:064x}", i + 0x0123_4567_89ab_cdef_u64));
+            derived(format!("user:first-secret {i}"));
+        }
+        let texts = secrets.read().texts.len();
+        assert_eq!(texts, 10_001, "what holds another is none by itself");
+        let last = format!("{:064x}", 9_999 + 0x0123_4567_89ab_cdef_u64);
+        assert_eq!(secrets.scrub(format!("key {last}!")), "key <sensitive>!");
+        assert_eq!(secrets.scrub("user:first-secret 1"), "user:<sensitive> 1");
     }
 
     #[test]
