@@ -16,8 +16,9 @@ use tokio::io::AsyncWriteExt;
 /// Moves files and folders into the machine, or out of it.
 ///
 /// Upload: of a folder with a trailing slash its contents go into `destination`, without one the folder itself does. A
-/// file goes to `destination`, or below it where that ends in a slash. Download: the same rules the other way; a
-/// pattern (`/var/log/*.log`) brings all that matches.
+/// file goes to `destination`, or below it where that ends in a slash. Download: a folder is written with a trailing
+/// slash, and is made inside `destination`; what a pattern (`/var/log/*.log`) matches goes into `destination`; a file
+/// goes where an uploaded one would.
 ///
 /// ```
 /// use packer_provisioners::{FileProvisioner, Upload};
@@ -168,7 +169,9 @@ async fn download(cx: &Context, from: &dyn Communicator, source: &str, destinati
         tokio::fs::create_dir_all(folder).await.map_err(|e| Error::io("mkdir", folder, e))?;
     }
     let downloaded = if source.ends_with('/') || source.contains(['*', '?', '[']) {
-        from.download_dir(cx, source, Path::new(&target), &Globs::none()).await
+        // Here the slash only says that it is a folder.
+        let folder = Some(source.trim_end_matches('/')).filter(|folder| !folder.is_empty());
+        from.download_dir(cx, folder.unwrap_or("/"), Path::new(&target), &Globs::none()).await
     } else {
         download_file(cx, from, source, &target).await
     };

@@ -256,7 +256,7 @@ async fn files_go_up_and_come_back() {
         ]
     );
     let read = |name: &str| std::fs::read_to_string(Path::new(&back).join(name)).unwrap();
-    assert_eq!([read("two.txt"), read("one.txt"), read("deep/leaf")], ["22", "1", "leaf"]);
+    assert_eq!([read("two.txt"), read("one.txt"), read("tree/deep/leaf")], ["22", "1", "leaf"]);
     assert_eq!(ran.left, [""; 0]);
 }
 

@@ -54,6 +54,12 @@ pub trait Communicator: Send + Sync {
         false
     }
 
+    /// Whether a command of a Unix machine reads exactly the bytes that it is given, and then their end: no terminal stands
+    /// between. A script can then be brought by the command that runs it. `false`, the default, is always right.
+    fn passes_input(&self) -> bool {
+        false
+    }
+
     /// Copies a local folder.
     async fn upload_dir(&self, cx: &Context, source: &Path, destination: &str, exclude: &Globs)
     -> Result<()>;

@@ -58,6 +58,10 @@ impl Communicator for LocalMachine {
         Ok(status_of(status.map_err(failed)?))
     }
 
+    fn passes_input(&self) -> bool {
+        true
+    }
+
     async fn upload(&self, _: &Context, source: Source<'_>, destination: &str) -> Result<()> {
         let to = self.path(destination);
         let failed = |e| Error::io("write", &to, e);

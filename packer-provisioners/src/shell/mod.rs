@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use packer_core::config::{self, GoTemplate};
@@ -15,14 +16,19 @@ use packer_core::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
+mod one_command;
 mod unix_lines;
 
+use one_command::{Ran, is_plain};
 use unix_lines::UnixLines;
 
 /// How long a machine may take to accept scripts, unless `start_retry_timeout` says otherwise.
 const START_RETRY: Duration = Duration::from_secs(5 * 60);
+
+/// The largest script that comes with the command that runs it, in bytes.
+const MOST_AT_ONCE: u64 = 1 << 20;
 
 /// How long to wait between two tries.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
@@ -256,6 +262,10 @@ struct Run<'a> {
     variable_file: String,
     /// What is to be gone from the machine in the end.
     remains: Vec<Resource>,
+    /// Whether scripts come with the command that runs them.
+    at_once: AtomicBool,
+    /// Whether the machine has the variable file.
+    has_variables: AtomicBool,
 }
 
 impl<'a> Run<'a> {
@@ -273,7 +283,15 @@ impl<'a> Run<'a> {
             variables: shell::flatten(shell.variable_format(), &variables)?,
             variable_file,
             remains: Vec::new(),
+            at_once: AtomicBool::new(false),
+            has_variables: AtomicBool::new(false),
         };
+        // Another command may do anything with the files.
+        let at_once = shell.execute_command.as_str().is_empty()
+            && run.communicator.passes_input()
+            && is_plain(&run.remote_path)
+            && (run.variable_file.is_empty() || is_plain(&run.variable_file));
+        run.at_once = AtomicBool::new(at_once);
         if !shell.skip_clean {
             run.write_down()?;
         }
@@ -306,14 +324,16 @@ impl<'a> Run<'a> {
         ];
         let command = render(self.cx, self.shell.command(), &known)?;
         let tries = Tries::until(self.shell);
-        let status = loop {
-            match self.upload_and_run(Path::new(path), &command).await {
-                Ok(status) => break status,
+        let Ran { status, removed } = loop {
+            match self.bring_and_run(Path::new(path), &command).await {
+                Ok(ran) => break ran,
                 Err(e) => tries.again(self.cx, e).await?,
             }
         };
         if let Err(error) = self.check(status) {
-            if !self.shell.skip_clean && status != ExitStatus::Disconnected {
+            if removed && !self.shell.skip_clean {
+                self.gone()?;
+            } else if !self.shell.skip_clean && status != ExitStatus::Disconnected {
                 let command = format!("rm -f {} {}", self.remote_path, self.variable_file);
                 // The failure is what is reported, whether or not its remains can be removed.
                 if self.run_quietly(&command).await.is_ok_and(ExitStatus::success) {
@@ -322,11 +342,61 @@ impl<'a> Run<'a> {
             }
             return Err(error);
         }
-        self.remove(&self.remote_path).await
+        match removed {
+            true => Ok(()),
+            false => self.remove(&self.remote_path).await,
+        }
+    }
+
+    async fn bring_and_run(&self, path: &Path, command: &str) -> Result<Ran> {
+        if self.at_once.load(Ordering::Relaxed) {
+            match self.run_at_once(path, command).await? {
+                Some(ran) => return Ok(ran),
+                None => self.at_once.store(false, Ordering::Relaxed),
+            }
+        }
+        let status = self.upload_and_run(path, command).await?;
+        Ok(Ran { status, removed: false })
+    }
+
+    /// Brings the script with the command that runs it; `None` where it is too large or the machine cannot do that.
+    async fn run_at_once(&self, path: &Path, command: &str) -> Result<Option<Ran>> {
+        let failed = |e| Error::io("open", path, e).context("Error opening shell script");
+        let mut script = tokio::fs::File::open(path).await.map_err(failed)?.take(MOST_AT_ONCE + 1);
+        let mut content = Vec::new();
+        match self.shell.binary {
+            true => script.read_to_end(&mut content).await,
+            false => UnixLines::new(script).read_to_end(&mut content).await,
+        }
+        .map_err(failed)?;
+        if content.len() as u64 > MOST_AT_ONCE {
+            return Ok(None);
+        }
+        let mut variables = Vec::new();
+        UnixLines::new(self.variables.as_bytes()).read_to_end(&mut variables).await.map_err(failed)?;
+        let with = match self.variable_file.as_str() {
+            "" => self.variables.clone(),
+            file => format!(". {file} && "),
+        };
+        let script = one_command::Script {
+            content: &content,
+            path: &self.remote_path,
+            variables: (!self.variable_file.is_empty()).then_some((&self.variable_file, &variables)),
+            command,
+            interpreted: &format!("{with}$packer_with {}", self.remote_path),
+            stays: self.shell.skip_clean,
+        };
+        let ran = one_command::run(self.cx, &*self.communicator, &script).await;
+        let ran = ran.map_err(|e| e.context("Error uploading script"))?;
+        if ran.as_ref().is_some_and(|ran| !ran.removed) {
+            self.has_variables.store(true, Ordering::Relaxed);
+        }
+        Ok(ran)
     }
 
     async fn upload_and_run(&self, path: &Path, command: &str) -> Result<ExitStatus> {
         if !self.variable_file.is_empty() {
+            self.has_variables.store(true, Ordering::Relaxed);
             let uploaded = self.upload(self.variables.as_bytes(), &self.variable_file, 0o600).await;
             uploaded.map_err(|e| e.context("Error uploading environment variables"))?;
         }
@@ -402,7 +472,7 @@ impl<'a> Run<'a> {
     }
 
     async fn clean(&self) -> Result<()> {
-        if !self.variable_file.is_empty() {
+        if self.has_variables.load(Ordering::Relaxed) {
             self.remove(&self.variable_file).await?;
         }
         self.gone()

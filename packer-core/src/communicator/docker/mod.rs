@@ -116,6 +116,10 @@ impl Communicator for DockerCommunicator {
         self.0.options.windows.is_none()
     }
 
+    fn passes_input(&self) -> bool {
+        self.0.options.windows.is_none() && !self.0.options.pty
+    }
+
     async fn upload(&self, cx: &Context, source: Source<'_>, destination: &str) -> Result<()> {
         match &self.0.options.windows {
             Some(shared) => windows::upload(&self.0, shared, source, destination).await,

@@ -122,6 +122,10 @@ impl Communicator for Ssh {
         .await
     }
 
+    fn passes_input(&self) -> bool {
+        !self.settings.pty
+    }
+
     async fn upload(&self, cx: &Context, source: Source<'_>, destination: &str) -> Result<()> {
         cx.until_cancelled(async {
             let mut content = sftp::Content::open(cx, source, destination).await?;
