@@ -8,42 +8,15 @@
 )]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use packer_core::testing::sshd::Sshd;
-use packer_core::testing::{Bench, provisioner};
-use packer_core::{
-    Artifact, Communicator, Context, Error, Facts, Machine, Provisioner, Result, Target, async_trait,
-};
+use packer_core::testing::{Bench, EnteredMachine, provisioner};
+use packer_core::{Provisioner, Target};
 use packer_provisioners::{FileProvisioner, Shell, Upload};
 
-/// A machine that somebody else runs.
-struct Entered {
-    communicator: Arc<dyn Communicator>,
-    facts: Facts,
-}
-
-impl Entered {
-    async fn by(server: &Sshd, bench: &Bench) -> Self {
-        let communicator = server.config().connect(bench.context(), &Target::default()).await.unwrap();
-        Self { communicator, facts: Facts::new() }
-    }
-}
-
-#[async_trait]
-impl Machine for Entered {
-    fn communicator(&self) -> Arc<dyn Communicator> {
-        self.communicator.clone()
-    }
-
-    fn facts(&self) -> &Facts {
-        &self.facts
-    }
-
-    async fn capture(&self, _: &Context) -> Result<Artifact> {
-        Err(Error::user("this machine makes no artifacts"))
-    }
+async fn entered(server: &Sshd, bench: &Bench) -> EnteredMachine {
+    EnteredMachine::new(server.config().connect(bench.context(), &Target::default()).await.unwrap())
 }
 
 /// A shell step whose scripts go into this folder.
@@ -71,7 +44,7 @@ async fn there(path: &Path) {
 async fn scripts_run_and_are_removed() {
     let Some(server) = Sshd::start() else { return };
     let bench = Bench::new();
-    let machine = Entered::by(&server, &bench).await;
+    let machine = entered(&server, &bench).await;
     let scratch = server.scratch();
     // One line is longer than 64 KiB.
     let long = format!(": {}", "x".repeat(100_000));
@@ -92,7 +65,7 @@ async fn scripts_run_and_are_removed() {
 async fn a_connection_that_breaks_is_a_failure_unless_it_is_expected() {
     let Some(server) = Sshd::start() else { return };
     let bench = Bench::new();
-    let machine = Entered::by(&server, &bench).await;
+    let machine = entered(&server, &bench).await;
     let scratch = server.scratch();
     let started = scratch.join("started");
     let script = [format!("touch {}", started.display()), "sleep 60".to_owned()];
@@ -121,7 +94,7 @@ async fn a_connection_that_breaks_is_a_failure_unless_it_is_expected() {
 async fn a_machine_that_reboots_is_waited_for() {
     let Some(mut server) = Sshd::start() else { return };
     let bench = Bench::new();
-    let machine = Entered::by(&server, &bench).await;
+    let machine = entered(&server, &bench).await;
     let scratch = server.scratch();
     let (reboot, after) = (scratch.join("reboot"), scratch.join("after"));
     let first = shell(&scratch, &[&format!("touch {}", reboot.display()), "sleep 60"]).expect_disconnect();
@@ -148,7 +121,7 @@ async fn a_machine_that_reboots_is_waited_for() {
 async fn files_arrive_whole() {
     let Some(server) = Sshd::start() else { return };
     let bench = Bench::new();
-    let machine = Entered::by(&server, &bench).await;
+    let machine = entered(&server, &bench).await;
     let scratch = server.scratch();
     let content: Vec<u8> =
         (0..3_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();

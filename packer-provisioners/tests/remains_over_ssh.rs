@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use packer_core::ledger::{FileLedger, Ledger, MemoryLedger};
 use packer_core::testing::sshd::Sshd;
-use packer_core::testing::{Recorder, TempFolder};
+use packer_core::testing::{EnteredMachine, Recorder, TempFolder};
 use packer_core::{
-    Artifact, Build, Builder, Communicator, CommunicatorConfig, Context, Diagnostics, Engine, Error,
-    EventKind, Facts, Machine, Pipeline, PrepareContext, Prepared, ProvisionStep, ProvisionerExt, Registry,
-    Report, Resource, Result, Target, async_trait,
+    Build, Builder, CommunicatorConfig, Context, Diagnostics, Engine, Error, EventKind, Machine, Pipeline,
+    PrepareContext, Prepared, ProvisionStep, ProvisionerExt, Registry, Report, Resource, Result, Target,
+    async_trait,
 };
 use packer_provisioners::Shell;
 
@@ -26,11 +26,6 @@ use packer_provisioners::Shell;
 struct Enter {
     config: CommunicatorConfig,
     ours: bool,
-}
-
-struct Entered {
-    communicator: Arc<dyn Communicator>,
-    facts: Facts,
 }
 
 #[async_trait]
@@ -44,26 +39,11 @@ impl Builder for Enter {
             cx.record(Resource::new("machine", "m"))?;
         }
         let communicator = self.config.connect(cx, &Target::default()).await?;
-        Ok(Box::new(Entered { communicator, facts: self.config.facts(&Target::default()) }))
+        Ok(Box::new(EnteredMachine::new(communicator).facts(self.config.facts(&Target::default()))))
     }
 
     async fn release(&self, _: &Context, _: &Resource) -> Result<()> {
         Ok(())
-    }
-}
-
-#[async_trait]
-impl Machine for Entered {
-    fn communicator(&self) -> Arc<dyn Communicator> {
-        self.communicator.clone()
-    }
-
-    fn facts(&self) -> &Facts {
-        &self.facts
-    }
-
-    async fn capture(&self, _: &Context) -> Result<Artifact> {
-        Ok(Artifact::new("test", "m"))
     }
 }
 

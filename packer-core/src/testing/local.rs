@@ -12,17 +12,26 @@ use crate::communicator::{Command, Communicator, ExitStatus, Globs, Source};
 use crate::context::Context;
 use crate::error::{Error, Result};
 
-/// Enters a folder as if it were a machine. Commands run there under `/bin/sh`; relative paths start there, absolute
+/// Enters a folder as if it were a machine. Commands run there under `/bin/sh`, unless said otherwise; relative paths start there, absolute
 /// ones are this computer's own.
 #[derive(Debug, Clone)]
 pub struct LocalMachine {
     folder: PathBuf,
+    /// The shell that commands run in, with its arguments before `-c`.
+    shell: Vec<String>,
 }
 
 impl LocalMachine {
     /// The machine whose home is this folder.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self { folder: folder.into(), shell: vec!["/bin/sh".into()] }
+    }
+
+    /// Runs commands in another shell, which is given its arguments and `-c COMMAND`.
+    #[must_use]
+    pub fn shell<S: Into<String>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.shell = words.into_iter().map(Into::into).collect();
+        self
     }
 
     /// Where a path of the machine is on this computer.
@@ -34,9 +43,12 @@ impl LocalMachine {
 #[async_trait]
 impl Communicator for LocalMachine {
     async fn exec(&self, _: &Context, command: Command<'_>) -> Result<ExitStatus> {
-        let failed = |e| Error::provider(format!("/bin/sh: {}", crate::error::os_text(&e)));
-        let mut shell = tokio::process::Command::new("/bin/sh");
+        let (program, arguments) =
+            self.shell.split_first().ok_or_else(|| Error::internal("the machine has no shell"))?;
+        let failed = |e| Error::provider(format!("{program}: {}", crate::error::os_text(&e)));
+        let mut shell = tokio::process::Command::new(program);
         shell
+            .args(arguments)
             .arg("-c")
             .arg(&command.text)
             .current_dir(&self.folder)

@@ -38,12 +38,14 @@ pub mod post_processor;
 pub mod provisioner;
 #[cfg(unix)]
 pub mod rootfs;
+mod scripted;
 #[cfg(unix)]
 pub mod sshd;
 
 pub use fakes::{FakeBuilder, FakeMachine, FakePostProcessor, FakeProvisioner, Trouble, Verb};
 pub use local::LocalMachine;
 pub use peers::{require, skip};
+pub use scripted::{Answer, EnteredMachine, ScriptedMachine};
 
 /// A place to call components directly: a context, a folder of its own that goes with this value, and a record of what
 /// was told.

@@ -72,9 +72,7 @@ pub(super) async fn run(
     };
     let removed = !stderr.has("left");
     match (stderr.notes.into_iter().next().as_deref(), status) {
-        (Some("runs"), _) => {
-            Ok(Some(Ran { status, removed: removed && status != ExitStatus::Disconnected }))
-        }
+        (Some("runs"), _) => Ok(Some(Ran { status, removed: removed && status != ExitStatus::Disconnected })),
         (Some(failure), _) => {
             let why = failure.strip_prefix("failed").unwrap_or(failure).trim();
             Err(Error::guest(format!("upload {}: {why}", script.path)))
