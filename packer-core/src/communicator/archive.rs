@@ -139,11 +139,6 @@ fn set_mode(path: &Path, mode: Option<u32>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn modified(path: &Path) -> u64 {
-    let time = std::fs::metadata(path).and_then(|m| m.modified()).ok();
-    time.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs())
-}
-
 /// A path as one word of the shell, which cannot be taken for an option.
 pub(super) fn quoted(path: &str) -> String {
     match path.starts_with('-') {

@@ -18,6 +18,7 @@ mod connect;
 pub mod docker;
 mod none;
 mod output;
+mod posix;
 #[cfg(feature = "ssh")]
 pub mod ssh;
 #[cfg(any(feature = "docker", feature = "ssh"))]
@@ -27,6 +28,7 @@ pub use config::{CommunicatorConfig, Target};
 pub use none::NoCommunicator;
 use output::Kept;
 pub use output::LineWriter;
+pub use posix::program_on_input;
 
 /// The way into a machine.
 ///

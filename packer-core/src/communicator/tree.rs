@@ -19,7 +19,7 @@ pub(crate) enum Links {
 }
 
 /// What a folder contains.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct LocalTree {
     /// The folder's own name, where it is copied itself; `None` where only what it contains is.
     pub(crate) name: Option<String>,
@@ -32,7 +32,7 @@ pub(crate) struct LocalTree {
 }
 
 /// A folder or file in a tree.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Entry {
     /// Its path seen from the root, with `/`.
     pub(crate) relative: String,
@@ -54,6 +54,12 @@ struct Chain {
 }
 
 impl LocalTree {
+    /// How many files there are.
+    #[cfg_attr(not(feature = "ssh"), allow(dead_code))]
+    pub(crate) fn files(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.size.is_some()).count()
+    }
+
     /// Reads a folder. A slash at the end of `source` means what the folder contains, else it is the folder itself.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::io::{self, Cursor};
 use std::pin::Pin;
 use std::task::{self, Poll, ready};
 
-use packer_core::communicator::LineWriter;
+use packer_core::communicator::{LineWriter, program_on_input};
 use packer_core::event::Level;
 use packer_core::{Command, Communicator, Context, Error, ExitStatus, Result, StatusLost};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -54,9 +54,7 @@ pub(super) async fn run(
     // Other users of the machine may write into what a script prints, but do not know this.
     let mark = format!("packer-{}", uuid::Uuid::new_v4().simple());
     let program = program(&mark, script);
-    // Byte by byte: what follows the program is not the shell's. In this form the command means the same to a login shell
-    // that is not one of POSIX.
-    let text = format!("/bin/sh -c 'eval \"$(dd bs=1 count={} 2>/dev/null)\"'", program.len());
+    let text = program_on_input(program.len());
     let variables = script.variables.map_or(&[][..], |(_, content)| content);
     let mut input = Cursor::new(program.as_bytes()).chain(Cursor::new(variables)).chain(script.content);
     let mut stdout = LineWriter::new(cx.clone(), Level::Info);

@@ -4,7 +4,6 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use super::super::archive::modified;
 use super::super::tree::{Entry, LocalTree, mode};
 use crate::context::Progress;
 use crate::error::{Error, Result, os_text};
@@ -168,4 +167,8 @@ fn owner(metadata: &Metadata) -> (u64, u64) {
     {
         (0, 0)
     }
+}
+fn modified(path: &Path) -> u64 {
+    let time = std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    time.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs())
 }

@@ -34,6 +34,7 @@ mod sftp;
 mod sftp_dir;
 mod stage;
 mod stream;
+mod tar;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,7 @@ pub(super) use connect::connect;
 pub(super) use keys::{check_pin, parse_certificate, parse_key};
 pub(super) use settings::check_algorithms;
 
+use self::tar::Bits;
 use attempts::Attempts;
 use dial::Connection;
 use settings::Settings;
@@ -97,7 +99,7 @@ impl Ssh {
                 return Ok(None);
             }
             let (connection, channel) = self.open().await?;
-            let session = sftp::Sftp::start(connection, channel).await?;
+            let session = sftp::Sftp::start(connection, channel, self.settings.keeps_bits).await?;
             if session.is_none() {
                 self.without_sftp.store(true, Ordering::Relaxed);
             }
@@ -148,10 +150,20 @@ impl Communicator for Ssh {
         cx.until_cancelled(async {
             let destination = remote_path(destination)?;
             let tree = LocalTree::read(cx, source, exclude, Links::Followed).await?;
-            match self.sftp().await? {
-                Some(session) => session.upload_dir(cx, tree, destination).boxed().await,
-                None => self.upload_dir_plainly(cx, tree, destination).await,
+            let Some(session) = self.sftp().await? else {
+                return self.upload_archive(cx, tree, destination, Bits::Kept).boxed().await;
+            };
+            if tar::is_worth_it(tree.files(), tree.total) {
+                let bits = if self.settings.keeps_bits { Bits::Kept } else { Bits::Given };
+                let copy = self.upload_archive(cx, tree.clone(), destination, bits).boxed();
+                match copy.await {
+                    Ok(()) => return Ok(()),
+                    Err(e) if e.is_cancelled() => return Err(e),
+                    // There is no `tar`, or it cannot do what was asked; what else is wrong is found once more.
+                    Err(_) => {}
+                }
             }
+            session.upload_dir(cx, tree, destination).boxed().await
         })
         .await
     }
@@ -181,10 +193,19 @@ impl Communicator for Ssh {
     ) -> Result<()> {
         cx.until_cancelled(async {
             let path = remote_path(source)?;
-            match self.sftp().await? {
-                Some(session) => session.download_dir(cx, path, destination, exclude).boxed().await,
-                None => self.download_dir_plainly(cx, path, destination, exclude).await,
+            let Some(session) = self.sftp().await? else {
+                return self.download_archive(cx, path, destination, exclude, None).boxed().await;
+            };
+            let found = session.look(path, destination, exclude).boxed().await?;
+            if tar::is_worth_it(found.files(), found.total()) {
+                let total = Some(found.total());
+                match self.download_archive(cx, path, destination, exclude, total).boxed().await {
+                    Ok(()) => return Ok(()),
+                    Err(e) if e.is_cancelled() => return Err(e),
+                    Err(_) => {}
+                }
             }
+            session.download_found(cx, path, found).boxed().await
         })
         .await
     }

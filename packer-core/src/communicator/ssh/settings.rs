@@ -28,6 +28,8 @@ pub(super) struct Settings {
     pub(super) patience: Option<Duration>,
     pub(super) read_write: Option<Duration>,
     pub(super) pty: bool,
+    /// Whether files and folders that are there keep their permission bits, as they do with scp.
+    pub(super) keeps_bits: bool,
     keep_alive: Option<Duration>,
     ciphers: Vec<cipher::Name>,
     exchanges: Vec<kex::Name>,
@@ -101,6 +103,7 @@ impl Settings {
             patience: keep_alive.map(|interval| interval * 4),
             read_write: limit(config.ssh_read_write_timeout),
             pty: config.ssh_pty,
+            keeps_bits: set(&config.ssh_file_transfer_method) != Some("sftp"),
             keep_alive,
             ciphers: ciphers(config)?,
             exchanges: exchanges(config)?,

@@ -1,6 +1,7 @@
 //! Files by SFTP, with many requests on the way at once.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,13 +26,27 @@ pub(super) const CHUNK: usize = 261_120;
 /// How many requests of one file may be on the way: with chunks of this size 16 MiB, enough for any line.
 pub(super) const IN_FLIGHT: usize = 64;
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long it may take to remove what did not come whole.
+const REMOVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What is to be written into one file.
 pub(super) struct Content<'a> {
     pub(super) reader: Box<dyn AsyncRead + Send + Unpin + 'a>,
+    /// How many bytes there are at least, where that is known.
+    pub(super) size: Option<u64>,
     /// Permission bits; `None` leaves them to the machine.
     pub(super) mode: Option<u32>,
     pub(super) progress: Option<Progress>,
+    /// Where it can be read from again.
+    origin: Origin<'a>,
+}
+
+/// What a content can be read from a second time.
+#[derive(Clone, Copy)]
+enum Origin<'a> {
+    File(&'a Path),
+    Bytes(&'a [u8]),
+    Gone,
 }
 
 impl<'a> Content<'a> {
@@ -48,25 +63,91 @@ impl<'a> Content<'a> {
                 let size = metadata.is_file().then_some(metadata.len());
                 Ok(Self {
                     reader: Box::new(file),
+                    size,
                     mode: size.is_some().then(|| tree::mode(&metadata)),
                     progress: Some(cx.progress(name, size)),
+                    origin: Origin::File(path),
                 })
             }
-            Source::Bytes(bytes) => Ok(Self { reader: Box::new(bytes), mode: None, progress: None }),
+            Source::Bytes(bytes) => Ok(Self {
+                reader: Box::new(bytes),
+                size: Some(bytes.len() as u64),
+                mode: None,
+                progress: None,
+                origin: Origin::Bytes(bytes),
+            }),
             Source::Reader { reader, size, mode } => Ok(Self {
                 reader: Box::new(reader),
+                // What a caller says of a stream is for showing only.
+                size: None,
                 mode,
                 progress: size.map(|size| cx.progress(base_name(destination), Some(size))),
+                origin: Origin::Gone,
             }),
         }
+    }
+
+    /// Begins at its beginning again; `false` where that cannot be.
+    async fn rewind(&mut self) -> Result<bool> {
+        self.reader = match self.origin {
+            Origin::File(path) => {
+                Box::new(tokio::fs::File::open(path).await.map_err(|e| Error::io("open", path, e))?)
+            }
+            Origin::Bytes(bytes) => Box::new(bytes),
+            Origin::Gone => return Ok(false),
+        };
+        Ok(true)
     }
 }
 
 /// An SFTP session on a channel of its own; ends with this value.
+#[derive(Clone)]
 pub(super) struct Sftp {
-    pub(super) session: SftpSession,
+    pub(super) session: Arc<SftpSession>,
     pub(super) connection: Arc<Connection>,
-    _end: DropGuard,
+    /// Whether files and folders that are there keep their permission bits.
+    pub(super) keeps_bits: bool,
+    _end: Arc<DropGuard>,
+}
+
+/// A file that has not come whole; removed with this value.
+struct Partial {
+    sftp: Sftp,
+    path: String,
+    armed: bool,
+}
+
+impl Partial {
+    /// A name of its own beside a file.
+    fn beside(sftp: &Sftp, path: &str) -> Self {
+        let folder = path.rfind('/').map_or("", |slash| &path[..=slash]);
+        let name = uuid::Uuid::new_v4().simple();
+        Self { sftp: sftp.clone(), path: format!("{folder}.packer-{name}"), armed: true }
+    }
+
+    /// It has another name now.
+    fn done(mut self) {
+        self.armed = false;
+    }
+
+    async fn remove(self) {
+        let _ = self.sftp.session.remove_file(&self.path).await;
+        self.done();
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let (sftp, path) = (self.sftp.clone(), std::mem::take(&mut self.path));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let _ = tokio::time::timeout(REMOVE_LIMIT, sftp.session.remove_file(path)).await;
+            });
+        }
+    }
 }
 
 impl Sftp {
@@ -74,6 +155,7 @@ impl Sftp {
     pub(super) async fn start(
         connection: Arc<Connection>,
         mut channel: Channel<Msg>,
+        keeps_bits: bool,
     ) -> Result<Option<Self>> {
         let asked = channel.request_subsystem(true, "sftp").await;
         let granted = asked.is_ok() && granted(&mut channel).await;
@@ -86,7 +168,7 @@ impl Sftp {
         }
         let token = CancellationToken::new();
         let stream = Until::new(channel.into_stream(), token.clone());
-        let end = token.drop_guard();
+        let end = Arc::new(token.drop_guard());
         let config = Config {
             max_packet_len: 262_144,
             max_concurrent_reads: IN_FLIGHT,
@@ -97,7 +179,9 @@ impl Sftp {
             request_timeout_secs: 3600,
         };
         match tokio::time::timeout(START_LIMIT, SftpSession::new_with_config(stream, config)).await {
-            Ok(Ok(session)) => Ok(Some(Self { session, connection, _end: end })),
+            Ok(Ok(session)) => {
+                Ok(Some(Self { session: Arc::new(session), connection, keeps_bits, _end: end }))
+            }
             _ if connection.is_closed() => Err(connection.broken("the connection is closed")),
             // A subsystem that is configured but not installed ends at once.
             Ok(Err(_)) => Ok(None),
@@ -105,21 +189,73 @@ impl Sftp {
         }
     }
 
-    /// Writes a file.
+    /// Writes a file. A new one appears when the whole has come; one that is there is written in its place, since it may be
+    /// a link, a device, or somebody else's.
     pub(super) async fn upload(&self, content: &mut Content<'_>, path: &str) -> Result<()> {
-        let mut file = self.create(path, content.mode).await?;
+        if !self.is_new(path).await {
+            // Bits that somebody asks for are set; those of a local file are not asked for.
+            let asked = !matches!(content.origin, Origin::File(_));
+            let mode = content.mode.filter(|mode| asked || !self.keeps(*mode));
+            return self.write_in_place(content, path, mode).await;
+        }
+        let part = Partial::beside(self, path);
+        let Ok(file) = self.create(&part.path, content.mode).await else {
+            // What is refused may be the name; if not, the error names what was asked for.
+            return self.write_in_place(content, path, content.mode).await;
+        };
+        self.write_all(content, file, path, content.mode).await?;
+        let Err(e) = self.session.rename(&part.path, path).await else {
+            part.done();
+            return Ok(());
+        };
+        // Servers may be told to allow no renaming, and a file may have come to be meanwhile.
+        part.remove().await;
+        match content.rewind().await? {
+            true => self.write_in_place(content, path, content.mode).await,
+            false => Err(self.failed("upload", path, e)),
+        }
+    }
+
+    async fn write_in_place(&self, content: &mut Content<'_>, path: &str, mode: Option<u32>) -> Result<()> {
+        let file = self.create(path, mode).await?;
+        self.write_all(content, file, path, mode).await
+    }
+
+    /// Whether nothing is there, not even a link that leads nowhere.
+    pub(super) async fn is_new(&self, path: &str) -> bool {
+        let found = self.session.symlink_metadata(path).await;
+        matches!(found, Err(SftpError::Status(Status { status_code: StatusCode::NoSuchFile, .. })))
+    }
+
+    /// Whether a file that is there keeps its own permission bits when one with these comes; scp sets those that its user
+    /// could not write with.
+    pub(super) fn keeps(&self, mode: u32) -> bool {
+        self.keeps_bits && mode & 0o200 != 0
+    }
+
+    /// Writes all of a content into an open file; errors name `path`.
+    async fn write_all(
+        &self,
+        content: &mut Content<'_>,
+        mut file: File,
+        path: &str,
+        mode: Option<u32>,
+    ) -> Result<()> {
         let mut buffer = Vec::with_capacity(CHUNK);
+        let mut sent = 0;
         loop {
             fill(&mut content.reader, &mut buffer).await?;
             if buffer.is_empty() {
                 break;
             }
             self.write(&mut file, &buffer, path).await?;
+            sent += buffer.len() as u64;
             if let Some(progress) = &mut content.progress {
                 progress.advance(buffer.len() as u64);
             }
         }
-        self.finish(file, content.mode, path).await
+        self.finish(file, mode, path).await?;
+        came_short(content.size, sent, path)
     }
 
     /// Opens a file for writing; what it contained is gone.
@@ -225,6 +361,16 @@ impl Sftp {
 /// Attributes that say nothing but permission bits.
 pub(super) fn permissions(mode: Option<u32>) -> FileAttributes {
     FileAttributes { permissions: mode, ..FileAttributes::empty() }
+}
+
+/// The error of a file that had fewer bytes in the end than at first.
+pub(super) fn came_short(size: Option<u64>, sent: u64, path: &str) -> Result<()> {
+    match size {
+        Some(size) if sent < size => Err(Error::user(format!(
+            "upload {path}: what is uploaded changed meanwhile: of {size} bytes {sent} were left"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Fills the buffer anew, up to a chunk; it stays empty at the end.

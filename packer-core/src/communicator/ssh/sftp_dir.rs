@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::super::Globs;
 use super::super::tree::{Entry, LocalTree};
 use super::base_name;
-use super::sftp::{CHUNK, IN_FLIGHT, Sftp, fill, permissions};
+use super::sftp::{CHUNK, IN_FLIGHT, Sftp, came_short, fill, permissions};
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 
@@ -56,7 +56,9 @@ impl Sftp {
             _ => (destination.to_owned(), exists),
         };
         let mut made = Vec::new();
-        if !exists && self.make_dir(&root).await? {
+        let fresh = !exists && self.make_dir(&root).await?;
+        // One that is there is given the bits of its copy, as far as those of files are.
+        if fresh || (!exists && !self.keeps_bits) {
             made.push((root.clone(), tree.mode));
         }
         let shared = Shared::new(cx.progress(title(&tree, destination), Some(tree.total)));
@@ -72,12 +74,13 @@ impl Sftp {
                 .buffered(AT_ONCE)
                 .try_collect()
                 .await?;
-            made.extend(level.into_iter().filter(|(new, ..)| *new).map(|(_, path, mode)| (path, mode)));
+            let bits = level.into_iter().filter(|(new, ..)| *new || !self.keeps_bits);
+            made.extend(bits.map(|(_, path, mode)| (path, mode)));
         }
         stream::iter(files)
             .map(|entry: Entry| {
                 let path = join(&entry);
-                self.upload_entry(entry, path, &shared)
+                self.upload_entry(entry, path, fresh, &shared)
             })
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
@@ -102,46 +105,38 @@ impl Sftp {
         }
     }
 
-    async fn upload_entry(&self, entry: Entry, path: String, shared: &Shared) -> Result<()> {
+    async fn upload_entry(&self, entry: Entry, path: String, fresh: bool, shared: &Shared) -> Result<()> {
         let _room = shared.room(entry.size.unwrap_or(0)).await?;
         let mut reader =
             tokio::fs::File::open(&entry.path).await.map_err(|e| Error::io("open", &entry.path, e))?;
-        let mut file = self.create(&path, Some(entry.mode)).await?;
-        let mut buffer = Vec::new();
+        let keeps = !fresh && self.keeps(entry.mode) && !self.is_new(&path).await;
+        let mode = (!keeps).then_some(entry.mode);
+        let mut file = self.create(&path, mode).await?;
+        let (mut buffer, mut sent) = (Vec::new(), 0);
         loop {
             fill(&mut reader, &mut buffer).await?;
             if buffer.is_empty() {
                 break;
             }
             self.write(&mut file, &buffer, &path).await?;
+            sent += buffer.len() as u64;
             shared.told(buffer.len() as u64);
         }
-        self.finish(file, Some(entry.mode), &path).await
+        self.finish(file, mode, &path).await?;
+        came_short(entry.size, sent, &path)
     }
 
-    /// Copies what `source` names into `destination`, which is made where it is not there: the folder itself, what it
-    /// contains (with a slash at its end), or all that a pattern in its last part matches.
-    pub(super) async fn download_dir(
-        &self,
-        cx: &Context,
-        source: &str,
-        destination: &Path,
-        exclude: &Globs,
-    ) -> Result<()> {
-        let make = tokio::fs::create_dir_all(destination).await;
-        make.map_err(|e| Error::io("mkdir", destination, e))?;
-        let mut files = Vec::new();
-        let mut folders = Vec::new();
-        for start in self.starts(source, destination).await? {
-            if start.found.attributes.file_type().is_dir() {
-                folders.push(start);
-            } else {
-                files.push(start);
-            }
-        }
-        let mut modes = Vec::new();
+    /// Finds what `source` names: the folder itself, what it contains (with a slash at its end), or all that a pattern in
+    /// its last part matches.
+    pub(super) async fn look(&self, source: &str, destination: &Path, exclude: &Globs) -> Result<Listing> {
+        let mut found =
+            Listing { destination: destination.to_owned(), folders: Vec::new(), files: Vec::new() };
         let mut level = Vec::new();
-        for start in folders {
+        for start in self.starts(source, destination).await? {
+            if !start.found.attributes.file_type().is_dir() {
+                found.files.push(start);
+                continue;
+            }
             let real = self.real_path(&start.found.path).await?;
             level.push(Folder {
                 start,
@@ -151,11 +146,7 @@ impl Sftp {
         }
         while !level.is_empty() {
             for Folder { start, .. } in &level {
-                match tokio::fs::create_dir(&start.local).await {
-                    Ok(()) => modes.push((start.local.clone(), start.found.attributes.permissions)),
-                    Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && start.local.is_dir() => {}
-                    Err(e) => return Err(Error::io("mkdir", &start.local, e)),
-                }
+                found.folders.push((start.local.clone(), start.found.attributes.permissions));
             }
             let listed: Vec<(Vec<Folder>, Vec<Start>)> = stream::iter(level)
                 .map(|folder: Folder| self.list(folder, exclude))
@@ -163,14 +154,28 @@ impl Sftp {
                 .try_collect()
                 .await?;
             level = Vec::new();
-            for (inner, found) in listed {
+            for (inner, files) in listed {
                 level.extend(inner);
-                files.extend(found);
+                found.files.extend(files);
             }
         }
-        let total = files.iter().filter_map(|file| file.found.attributes.size).sum();
-        let shared = Shared::new(cx.progress(base_name(source), Some(total)));
-        stream::iter(files)
+        Ok(found)
+    }
+
+    /// Copies what was found; the destination is made where it is not there.
+    pub(super) async fn download_found(&self, cx: &Context, source: &str, found: Listing) -> Result<()> {
+        let make = tokio::fs::create_dir_all(&found.destination).await;
+        make.map_err(|e| Error::io("mkdir", &found.destination, e))?;
+        let mut modes = Vec::new();
+        let shared = Shared::new(cx.progress(base_name(source), Some(found.total())));
+        for (path, mode) in found.folders {
+            match tokio::fs::create_dir(&path).await {
+                Ok(()) => modes.push((path, mode)),
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
+                Err(e) => return Err(Error::io("mkdir", &path, e)),
+            }
+        }
+        stream::iter(found.files)
             .map(|file: Start| self.download_entry(file, &shared))
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
@@ -278,6 +283,25 @@ impl Sftp {
 struct Found {
     path: String,
     attributes: FileAttributes,
+}
+
+/// What is to be copied out of the machine.
+pub(super) struct Listing {
+    destination: PathBuf,
+    /// Where the copies of folders go, with their permission bits; each before what it contains.
+    folders: Vec<(PathBuf, Option<u32>)>,
+    files: Vec<Start>,
+}
+
+impl Listing {
+    pub(super) fn files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// The bytes of all files.
+    pub(super) fn total(&self) -> u64 {
+        self.files.iter().filter_map(|file| file.found.attributes.size).sum()
+    }
 }
 
 /// Something on the machine and where its copy goes.
