@@ -65,6 +65,15 @@ async fn passes_the_behaviour_suite_where_the_server_has_no_sftp() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn passes_the_behaviour_suite_where_the_server_has_neither_sftp_nor_scp() {
+    const NO_SCP: &str = "ForceCommand case \"$SSH_ORIGINAL_COMMAND\" in scp\\ *) exit 127;; *) eval \"$SSH_ORIGINAL_COMMAND\";; esac";
+    let Some(server) = Sshd::with(&[NO_SCP]) else { return };
+    let bench = Bench::new();
+    let machine = server.config().connect(bench.context(), &Target::default()).await.unwrap();
+    communicator::suite(machine.as_ref(), bench.context()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn passes_the_behaviour_suite_where_sftp_is_not_installed() {
     let Some(server) = Sshd::with(&["Subsystem sftp /no/such/sftp-server"]) else { return };
     let bench = Bench::new();

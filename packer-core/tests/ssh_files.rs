@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use packer_core::testing::Bench;
 use packer_core::testing::sshd::Sshd;
-use packer_core::{Communicator, CommunicatorExt, EventKind, Globs, Target};
+use packer_core::{Communicator, CommunicatorExt, EventKind, Globs, Source, Target};
 
 /// What a folder contains: by path, a file's content or nothing for a folder, and the permission bits.
 fn tree(root: &Path) -> BTreeMap<PathBuf, (Option<Vec<u8>>, u32)> {
@@ -55,8 +55,13 @@ fn sample(root: &Path) {
     set_mode(&root.join("a b"), 0o550);
 }
 
-async fn both(test: impl AsyncFn(&Bench, &Sshd, Arc<dyn Communicator>)) {
-    for lines in [&["Subsystem sftp internal-sftp"][..], &[]] {
+/// By SFTP, by scp where there is nothing else, and by `cat` and `tar` where there is neither.
+async fn each(test: impl AsyncFn(&Bench, &Sshd, Arc<dyn Communicator>)) {
+    const SCP: &str = "ForceCommand case \"$SSH_ORIGINAL_COMMAND\" in scp\\ *) eval \"$SSH_ORIGINAL_COMMAND\";; \
+                       *) echo only scp >&2; exit 1;; esac";
+    const SHELL: &str = "ForceCommand case \"$SSH_ORIGINAL_COMMAND\" in scp\\ *) echo no scp >&2; exit 127;; \
+                         *) eval \"$SSH_ORIGINAL_COMMAND\";; esac";
+    for lines in [&["Subsystem sftp internal-sftp"][..], &[SCP], &[SHELL]] {
         let Some(server) = Sshd::with(lines) else { return };
         let bench = Bench::new();
         let machine = server.config().connect(bench.context(), &Target::default()).await.unwrap();
@@ -66,7 +71,7 @@ async fn both(test: impl AsyncFn(&Bench, &Sshd, Arc<dyn Communicator>)) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn folders_keep_names_modes_and_contents_both_ways() {
-    both(async |bench, server, machine| {
+    each(async |bench, server, machine| {
         let (cx, none) = (bench.context(), Globs::none());
         let source = server.scratch().join("src");
         sample(&source);
@@ -111,7 +116,7 @@ async fn folders_keep_names_modes_and_contents_both_ways() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn excluded_names_stay_away_with_all_that_is_below() {
-    both(async |bench, server, machine| {
+    each(async |bench, server, machine| {
         let cx = bench.context();
         let source = server.scratch().join("src");
         for path in ["keep.txt", "skip.o", "deep/skip.o", "deep/keep", "target/debug/out"] {
@@ -133,7 +138,7 @@ async fn excluded_names_stay_away_with_all_that_is_below() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn links_that_lead_in_circles_or_nowhere_are_errors() {
-    both(async |bench, server, machine| {
+    each(async |bench, server, machine| {
         let (cx, none) = (bench.context(), Globs::none());
         let circle = server.scratch().join("circle");
         std::fs::create_dir_all(circle.join("a/b")).unwrap();
@@ -175,7 +180,7 @@ async fn errors_name_the_path_and_the_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_small_files_arrive_and_progress_tells_the_total() {
-    both(async |bench, server, machine| {
+    each(async |bench, server, machine| {
         let (cx, none) = (bench.context(), Globs::none());
         let source = server.scratch().join("many");
         for folder in 0..20 {
@@ -201,8 +206,113 @@ async fn two_thousand_small_files_arrive_and_progress_tells_the_total() {
         assert_eq!((title.as_str(), total), ("many", Some(2_000_000)));
         // An archive is a little more than what it contains.
         assert!(done >= 2_000_000, "{done}");
+        assert_eq!(packer_files(&up), [""; 0]);
     })
     .await;
+}
+
+/// What is left of files on their way.
+fn packer_files(folder: &Path) -> Vec<String> {
+    let names = tree(folder).into_keys().map(|path| path.display().to_string());
+    names.filter(|name| name.contains(".packer-")).collect()
+}
+
+/// A folder of as many files as go as one archive.
+fn many(root: &Path) {
+    std::fs::create_dir_all(root.join("sub/deep")).unwrap();
+    for file in 0..40 {
+        std::fs::write(root.join(format!("sub/{file}")), format!("new {file}")).unwrap();
+    }
+    std::fs::write(root.join("run"), b"new").unwrap();
+    set_mode(&root.join("run"), 0o750);
+    set_mode(&root.join("sub"), 0o711);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_files_come_into_a_folder_by_the_same_rules_as_few() {
+    for (method, bits) in [("scp", [0o600, 0o700]), ("sftp", [0o750, 0o711])] {
+        let Some(server) = Sshd::start() else { return };
+        let bench = Bench::new();
+        let (cx, none) = (bench.context(), Globs::none());
+        let mut config = server.config();
+        config.ssh_file_transfer_method = Some(method.into());
+        let machine = config.connect(cx, &Target::default()).await.unwrap();
+        let source = server.scratch().join("many");
+        many(&source);
+        let to = server.scratch();
+        std::fs::create_dir_all(to.join("many/sub")).unwrap();
+        std::fs::write(to.join("many/run"), b"old and longer").unwrap();
+        std::fs::write(to.join("many/kept"), b"old").unwrap();
+        set_mode(&to.join("many/run"), 0o600);
+        set_mode(&to.join("many/sub"), 0o700);
+        std::fs::write(to.join("elsewhere"), b"old").unwrap();
+        symlink("../../elsewhere", to.join("many/sub/7")).unwrap();
+        machine.upload_dir(cx, &source, to.to_str().unwrap(), &none).await.unwrap();
+        let found = tree(&to.join("many"));
+        let entry = |name: &str| found[Path::new(name)].clone();
+        assert_eq!(entry("run"), (Some(b"new".to_vec()), bits[0]), "{method}");
+        assert_eq!(entry("sub").1, bits[1], "{method}");
+        assert_eq!(entry("kept").0.as_deref(), Some(&b"old"[..]));
+        assert_eq!(found.len(), 44);
+        assert_eq!(std::fs::read(to.join("elsewhere")).unwrap(), b"new 7", "what links lead to is written");
+        assert!(to.join("many/sub/7").is_symlink());
+        assert_eq!(packer_files(&to), [""; 0]);
+
+        // A link to a folder in the place of a folder, which `cp` would not enter.
+        let to = server.scratch();
+        std::fs::create_dir_all(to.join("real")).unwrap();
+        std::fs::create_dir_all(to.join("many")).unwrap();
+        symlink("../real", to.join("many/sub")).unwrap();
+        machine.upload_dir(cx, &source, to.to_str().unwrap(), &none).await.unwrap();
+        assert_eq!(std::fs::read(to.join("real/7")).unwrap(), b"new 7");
+        assert_eq!(packer_files(&to), [""; 0]);
+
+        // Where nobody may write.
+        let closed = Path::new("/proc/self");
+        assert!(machine.upload_dir(cx, &source, closed.to_str().unwrap(), &none).await.is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_file_appears_whole_and_what_was_begun_goes_with_its_upload() {
+    let Some(server) = Sshd::start() else { return };
+    let bench = Bench::new();
+    let cx = bench.context();
+    let machine = server.config().connect(cx, &Target::default()).await.unwrap();
+    let folder = server.scratch();
+    let path = folder.join("new").display().to_string();
+    let (mut never, mut feed) = tokio::io::duplex(1 << 20);
+    tokio::io::AsyncWriteExt::write_all(&mut feed, &[7; 600_000]).await.unwrap();
+    let uploading = machine.upload(cx, Source::reader(&mut never), &path);
+    let names = || packer_files(&folder).len() + usize::from(folder.join("new").exists());
+    let watching = async {
+        while names() == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert!(!folder.join("new").exists(), "it is not there before it is whole");
+    };
+    tokio::select! {
+        done = uploading => panic!("{done:?}"),
+        () = watching => {}
+    }
+    for _ in 0..500 {
+        if names() == 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(names(), 0, "a dropped upload takes its beginning away");
+
+    // What is there is written in its place.
+    std::fs::write(folder.join("target"), b"old").unwrap();
+    set_mode(&folder.join("target"), 0o640);
+    symlink("target", folder.join("link")).unwrap();
+    let local = server.scratch().join("local");
+    std::fs::write(&local, b"new").unwrap();
+    set_mode(&local, 0o755);
+    machine.upload_file(cx, &local, folder.join("link").to_str().unwrap()).await.unwrap();
+    assert_eq!(tree(&folder)[Path::new("target")], (Some(b"new".to_vec()), 0o640));
+    assert!(folder.join("link").is_symlink());
 }
 
 #[tokio::test(flavor = "multi_thread")]

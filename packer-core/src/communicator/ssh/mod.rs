@@ -29,6 +29,7 @@ mod exec;
 mod host_key;
 mod keys;
 mod plain;
+mod scp;
 mod settings;
 mod sftp;
 mod sftp_dir;
@@ -134,7 +135,14 @@ impl Communicator for Ssh {
             let destination = remote_path(destination)?;
             match self.sftp().await? {
                 Some(session) => session.upload(&mut content, destination).boxed().await,
-                None => self.upload_plainly(&mut content, destination).await,
+                // scp wants to know how much will come.
+                None if content.size.is_none() && self.runs_commands().await? => {
+                    self.upload_plainly(&mut content, destination).await
+                }
+                None => match self.upload_by_scp(cx, &mut content, destination).boxed().await? {
+                    Some(()) => Ok(()),
+                    None => self.upload_plainly(&mut content, destination).await,
+                },
             }
         })
         .await
@@ -151,7 +159,10 @@ impl Communicator for Ssh {
             let destination = remote_path(destination)?;
             let tree = LocalTree::read(cx, source, exclude, Links::Followed).await?;
             let Some(session) = self.sftp().await? else {
-                return self.upload_archive(cx, tree, destination, Bits::Kept).boxed().await;
+                return match self.upload_dir_by_scp(cx, &tree, destination).boxed().await? {
+                    Some(()) => Ok(()),
+                    None => self.upload_archive(cx, tree, destination, Bits::Kept).boxed().await,
+                };
             };
             if tar::is_worth_it(tree.files(), tree.total) {
                 let bits = if self.settings.keeps_bits { Bits::Kept } else { Bits::Given };
@@ -178,7 +189,10 @@ impl Communicator for Ssh {
             let path = remote_path(source)?;
             match self.sftp().await? {
                 Some(session) => session.download(cx, path, sink).boxed().await,
-                None => self.download_plainly(cx, path, sink).await,
+                None => match self.download_by_scp(cx, path, sink).boxed().await? {
+                    Some(()) => Ok(()),
+                    None => self.download_plainly(cx, path, sink).await,
+                },
             }
         })
         .await
@@ -194,7 +208,10 @@ impl Communicator for Ssh {
         cx.until_cancelled(async {
             let path = remote_path(source)?;
             let Some(session) = self.sftp().await? else {
-                return self.download_archive(cx, path, destination, exclude, None).boxed().await;
+                return match self.download_dir_by_scp(cx, path, destination, exclude).boxed().await? {
+                    Some(()) => Ok(()),
+                    None => self.download_archive(cx, path, destination, exclude, None).boxed().await,
+                };
             };
             let found = session.look(path, destination, exclude).boxed().await?;
             if tar::is_worth_it(found.files(), found.total()) {

@@ -11,6 +11,12 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 
 impl Ssh {
+    /// Whether the server runs commands, and not scp alone.
+    pub(super) async fn runs_commands(&self) -> Result<bool> {
+        let (connection, channel) = self.open().await?;
+        Ok(exec::run(connection, channel, Command::new(":"), false).await?.success())
+    }
+
     pub(super) async fn upload_plainly(&self, content: &mut Content<'_>, path: &str) -> Result<()> {
         let file = quoted(path);
         let mut command = format!("cat > {file}");

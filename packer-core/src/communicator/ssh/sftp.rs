@@ -87,6 +87,11 @@ impl<'a> Content<'a> {
         }
     }
 
+    /// Whether somebody asks for its permission bits, and they do not just come from a local file.
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.mode.is_some() && !matches!(self.origin, Origin::File(_))
+    }
+
     /// Begins at its beginning again; `false` where that cannot be.
     async fn rewind(&mut self) -> Result<bool> {
         self.reader = match self.origin {
@@ -193,9 +198,7 @@ impl Sftp {
     /// a link, a device, or somebody else's.
     pub(super) async fn upload(&self, content: &mut Content<'_>, path: &str) -> Result<()> {
         if !self.is_new(path).await {
-            // Bits that somebody asks for are set; those of a local file are not asked for.
-            let asked = !matches!(content.origin, Origin::File(_));
-            let mode = content.mode.filter(|mode| asked || !self.keeps(*mode));
+            let mode = content.mode.filter(|mode| content.is_asked_for() || !self.keeps(*mode));
             return self.write_in_place(content, path, mode).await;
         }
         let part = Partial::beside(self, path);
