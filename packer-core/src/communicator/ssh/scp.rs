@@ -321,7 +321,8 @@ impl Ssh {
         sink: &mut (dyn AsyncWrite + Send + Unpin),
     ) -> Result<Option<()>> {
         let what = format!("download {path}");
-        self.scp(&what, &format!("-f {}", quoted(path)), async |wire: &mut Wire| {
+        let arguments = format!("-f {}", quoted(path));
+        let copied = self.scp(&what, &arguments, async |wire: &mut Wire| {
             let Some((kind, line)) = wire.next().await? else { return Err(Trouble::Ended) };
             if kind != b'C' {
                 return Err(Error::guest("it is a folder").into());
@@ -331,8 +332,12 @@ impl Ssh {
             wire.take_file(size, sink, path, &mut progress).await?;
             // So that it ends with success.
             wire.send(b"\0").await
-        })
-        .await
+        });
+        match copied.await {
+            // Commands can read devices too.
+            Err(e) if e.message().ends_with("not a regular file") => Ok(None),
+            copied => copied,
+        }
     }
 
     /// Copies what `source` names by the rules of [`download_dir`](super::super::Communicator::download_dir); `None` where
