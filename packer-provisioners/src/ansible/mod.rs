@@ -192,7 +192,11 @@ impl Provisioner for Ansible {
             self.galaxy(cx).await?;
             self.run_playbook(cx, &way, &inventory).await
         };
-        run.await.map_err(|e| e.context("Error executing Ansible"))
+        let done = run.await;
+        if done.is_err() {
+            self.hint(cx, &way);
+        }
+        done.map_err(|e| e.context("Error executing Ansible"))
     }
 
     fn runs_commands(&self) -> bool {
@@ -243,7 +247,7 @@ impl Way {
         }
         let user = match (ansible.user.is_empty(), connection.as_str()) {
             (false, _) => Some(ansible.user.clone()),
-            (true, "ssh") if direct => fact("User").or_else(|| user::current(cx.host())),
+            (true, "ssh" | "winrm") if direct => fact("User").or_else(|| user::current(cx.host())),
             (true, _) => user::current(cx.host()),
         };
         let user =
@@ -310,6 +314,18 @@ impl Way {
 }
 
 impl Ansible {
+    /// Says what often is the reason where nothing ran: Ansible looks on the machine for the home folder of whom it logs in as.
+    fn hint(&self, cx: &Context, way: &Way) {
+        let machine = cx.facts().text("User").unwrap_or_default();
+        let name = &way.place.user;
+        if !way.direct && self.user.is_empty() && !machine.is_empty() && machine != *name {
+            cx.say_error(format!(
+                "Ansible logged in as {name}, the user who runs this, while the machine is entered as {machine}. Where it \
+                 could not make its temporary directory, set user = {machine:?}."
+            ));
+        }
+    }
+
     fn key_type(&self) -> Option<KeyType> {
         match self.ansible_proxy_key_type.to_ascii_uppercase().as_str() {
             "" | "ECDSA" => Some(KeyType::Ecdsa),

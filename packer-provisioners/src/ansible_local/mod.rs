@@ -147,10 +147,13 @@ impl Provisioner for AnsibleLocal {
             return done;
         }
         cx.say("Removing staging directory...");
-        let removed = run.remove().await;
-        done?;
-        removed?;
-        cx.released(&remains)
+        let removed = match run.remove().await {
+            Ok(()) => cx.released(&remains),
+            // It stays in the ledger, and is tried again with the build's cleanup.
+            Err(e) => Err(e),
+        };
+        // Why the playbook failed says more than that its folder is still there.
+        done.and(removed)
     }
 
     async fn clean(&self, cx: &Context, machine: &dyn Machine, resource: &Resource) -> Result<()> {

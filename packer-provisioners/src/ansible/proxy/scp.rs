@@ -58,7 +58,7 @@ impl Request {
 }
 
 /// One word of a shell, as it is; `None` where only a shell knows what it means.
-fn unquoted(text: &str) -> Option<String> {
+pub(super) fn unquoted(text: &str) -> Option<String> {
     let (mut word, mut rest) = (String::new(), text.trim().chars());
     while let Some(c) = rest.next() {
         match c {

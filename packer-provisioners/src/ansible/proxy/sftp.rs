@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exec::finish;
 use super::remote::{Remote, safe};
+use super::scp::unquoted;
 
 /// How much of a file is on its way.
 const PIPE: usize = 1 << 20;
@@ -209,6 +210,7 @@ impl Handler for Client {
         flags: OpenFlags,
         attrs: FileAttributes,
     ) -> Reply<Handle> {
+        let path = meant(path);
         let found = self.remote.stat(&path, true).await.map_err(|e| failure(&e))?;
         if found.as_ref().is_some_and(FileAttributes::is_dir) {
             return Err(StatusCode::Failure.with_message(format!("{path} is a folder")));
@@ -292,11 +294,11 @@ impl Handler for Client {
     }
 
     async fn stat(&mut self, id: u32, path: String) -> Reply<Attrs> {
-        self.attributes(id, &path, true).await
+        self.attributes(id, &meant(path), true).await
     }
 
     async fn lstat(&mut self, id: u32, path: String) -> Reply<Attrs> {
-        self.attributes(id, &path, false).await
+        self.attributes(id, &meant(path), false).await
     }
 
     async fn fstat(&mut self, id: u32, handle: String) -> Reply<Attrs> {
@@ -312,7 +314,7 @@ impl Handler for Client {
     }
 
     async fn setstat(&mut self, id: u32, path: String, attrs: FileAttributes) -> Reply<Status> {
-        self.change(&path, &attrs).await.map(|()| done(id)).map_err(|e| failure(&e))
+        self.change(&meant(path), &attrs).await.map(|()| done(id)).map_err(|e| failure(&e))
     }
 
     async fn fsetstat(&mut self, id: u32, handle: String, attrs: FileAttributes) -> Reply<Status> {
@@ -330,7 +332,7 @@ impl Handler for Client {
     }
 
     async fn opendir(&mut self, id: u32, path: String) -> Reply<Handle> {
-        let mut names = self.remote.list(&path).await.map_err(|e| failure(&e))?;
+        let mut names = self.remote.list(&meant(path)).await.map_err(|e| failure(&e))?;
         names.reverse();
         self.keep(id, Open::Folder(names))
     }
@@ -362,6 +364,7 @@ impl Handler for Client {
     }
 
     async fn realpath(&mut self, id: u32, path: String) -> Reply<Name> {
+        let path = meant(path);
         let whole = if path.starts_with('/') {
             path
         } else {
@@ -394,6 +397,13 @@ impl Handler for Client {
     }
 }
 
+/// The path that is meant. Ansible quotes one with a blank for a shell, and `scp` of OpenSSH 9 passes it on to a server that has
+/// none: no file whose name begins with a quote is asked for in any other way.
+fn meant(path: String) -> String {
+    let quoted = path.starts_with('\'').then(|| unquoted(&path)).flatten();
+    quoted.unwrap_or(path)
+}
+
 /// A path without `.`, `..` and doubled slashes.
 fn plain(path: &str) -> String {
     let mut parts = Vec::new();
@@ -409,11 +419,13 @@ fn plain(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::plain;
+    use super::{meant, plain};
 
     #[test]
     fn paths_become_plain() {
         assert_eq!(plain("/home/a/./b/../c//d/"), "/home/a/c/d");
         assert_eq!(plain("/.."), "/");
+        assert_eq!(meant("'/tmp/a b'".into()), "/tmp/a b");
+        assert_eq!(meant("/tmp/'a'".into()), "/tmp/'a'");
     }
 }
