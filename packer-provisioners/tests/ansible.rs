@@ -257,6 +257,64 @@ async fn nothing_is_left_of_a_run_that_is_cancelled() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn several_hosts_are_worked_on_at_once() {
+    let Some(world) = World::new() else { return };
+    let text = "- hosts: all\n  gather_facts: false\n  tasks:\n\
+        \x20   - copy: { src: 'LOCAL/sent', dest: 'REMOTE/{{ inventory_hostname }}' }\n\
+        \x20   - fetch: { src: 'REMOTE/{{ inventory_hostname }}', dest: 'LOCAL/', flat: true }\n";
+    let play = world.file("play.yml", text);
+    let text = "0123456789abcdef\n".repeat(100_000);
+    world.file("sent", &text);
+    let hosts = ["a", "b", "c", "d", "e"];
+    let line = |name: &&str| {
+        format!("{name} ansible_host={{{{.Host}}}} ansible_user={{{{.User}}}} ansible_port={{{{.Port}}}}\n")
+    };
+    let mut ansible = Ansible::playbook(&play);
+    ansible.inventory_file_template = hosts.iter().map(line).collect::<String>().into();
+    world.succeed(ansible).await;
+    for host in hosts {
+        assert!(std::fs::read_to_string(world.remote.join(host)).unwrap() == text, "{host}");
+        assert!(std::fs::read_to_string(world.local.path().join(host)).unwrap() == text, "{host}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ansible_that_is_missing_or_killed_is_the_error() {
+    let Some(world) = World::new() else { return };
+    let mut ansible = Ansible::playbook(world.file("play.yml", "- hosts: all\n"));
+    ansible.command = "/no/such/ansible-playbook".into();
+    let found = world.start(ansible.clone()).report().await.unwrap_err();
+    let said = format!("{found:?}");
+    assert!(said.contains("/no/such/ansible-playbook") && said.contains("ansible-core"), "{said}");
+    let script = world.file("killed", "#!/bin/sh\nkill -9 $$\n");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    ansible.command.clone_from(&script);
+    ansible.skip_version_check = true;
+    let report = world.run(ansible).await;
+    let error = report.builds[0].error.as_ref().unwrap().to_string();
+    assert_eq!(error, format!("Error executing Ansible: {script} was ended by signal 9 before it was done"));
+}
+
+/// A port that somebody has is passed over.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_port_is_taken() {
+    let Some(world) = World::new() else { return };
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let script =
+        world.file("show", "#!/bin/sh\nfor a; do case $a in *provisioner-ansible*) cat $a;; esac; done\n");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut ansible = Ansible::playbook(world.file("play.yml", "- hosts: all\n"));
+    ansible.command = script;
+    ansible.skip_version_check = true;
+    ansible.local_port = i64::from(port);
+    world.succeed(ansible).await;
+    assert!(world.says("trying the next port"));
+    let later = (1..10).any(|more| world.says(&format!("ansible_port={}", port + more)));
+    assert!(later, "{:#?}", world.recorder.lines());
+}
+
 /// Who has another key, or another name, is not let in.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_key_of_the_run_lets_in() {

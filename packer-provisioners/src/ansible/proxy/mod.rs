@@ -103,7 +103,12 @@ impl Proxy {
         let tasks = Tasks(Arc::default());
         let spawner = Spawner(Arc::downgrade(&tasks.0));
         let guest = Guest {
-            remote: Remote { cx: cx.clone(), communicator, stop: CancellationToken::new() },
+            remote: Remote {
+                cx: cx.clone(),
+                communicator,
+                unix: cx.facts().text("ConnType").as_deref() != Some("winrm"),
+                stop: CancellationToken::new(),
+            },
             user: settings.user,
             authorized: settings.authorized,
             sftp_command: settings.sftp_command,

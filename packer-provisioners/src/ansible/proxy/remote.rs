@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Remote {
     pub(super) cx: Context,
     pub(super) communicator: Arc<dyn Communicator>,
+    /// Whether the machine has a Bourne shell and what belongs to it; Windows has not.
+    pub(super) unix: bool,
     /// Ends what is being done.
     pub(super) stop: CancellationToken,
 }
@@ -50,8 +52,11 @@ impl Remote {
         }))
     }
 
-    /// What is known of a file; `None` where there is none.
+    /// What is known of a file; `None` where there is none, or where nothing can be known.
     pub(super) async fn stat(&self, path: &str, follow: bool) -> Result<Option<FileAttributes>> {
+        if !self.unix {
+            return Ok(None);
+        }
         let follow = if follow { "l=-L" } else { "l=" };
         let script = format!(
             r#"test -e "$1" || test -h "$1" || exit {NO_SUCH_FILE}; {follow}; LC_ALL=C; export LC_ALL; {STAT}"#

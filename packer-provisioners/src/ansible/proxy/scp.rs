@@ -117,7 +117,7 @@ async fn take(
 ) -> Result<()> {
     let found = remote.stat(&request.path, true).await?;
     let is_folder = found.is_some_and(|found| found.is_dir());
-    if request.folder && !is_folder {
+    if request.folder && !is_folder && remote.unix {
         return Err(Error::guest(format!("{}: Not a directory", request.path)));
     }
     ready(writer).await?;
@@ -173,7 +173,7 @@ async fn receive(
     if content.limit() > 0 {
         return Err(Error::network(format!("scp sent less of {path} than it said")));
     }
-    if !remote.communicator.keeps_modes() {
+    if remote.unix && !remote.communicator.keeps_modes() {
         remote.succeed(r#"chmod "$2" "$1""#, &[path, &format!("{mode:04o}")]).await?;
     }
     acknowledged(reader).await

@@ -154,6 +154,10 @@ impl Client {
 
     /// Gives a file what a client wants of it beside its content.
     async fn change(&self, path: &str, attrs: &FileAttributes) -> Result<()> {
+        if !self.remote.unix {
+            // Windows has no modes.
+            return Ok(());
+        }
         let path = safe(path);
         if let Some(mode) = attrs.permissions {
             self.remote.succeed(r#"chmod "$2" "$1""#, &[&path, &format!("{:04o}", mode & 0o7777)]).await?;
@@ -216,7 +220,12 @@ impl Handler for Client {
             return Err(StatusCode::Failure.with_message(format!("{path} is a folder")));
         }
         if !flags.contains(OpenFlags::WRITE) {
-            let Some(attributes) = found else { return Err(StatusCode::NoSuchFile.into()) };
+            let attributes = match found {
+                Some(found) => found,
+                // The download tells.
+                None if !self.remote.unix => FileAttributes::empty(),
+                None => return Err(StatusCode::NoSuchFile.into()),
+            };
             let open = self.download(path, attributes);
             return self.keep(id, open);
         }
@@ -226,7 +235,7 @@ impl Handler for Client {
         if found.is_some() && flags.contains(OpenFlags::EXCLUDE) {
             return Err(StatusCode::Failure.with_message(format!("{path} is there already")));
         }
-        if found.is_none() && !flags.contains(OpenFlags::CREATE) {
+        if found.is_none() && self.remote.unix && !flags.contains(OpenFlags::CREATE) {
             return Err(StatusCode::NoSuchFile.into());
         }
         // A file that is there keeps its mode, as it does where it is opened.
@@ -365,6 +374,9 @@ impl Handler for Client {
 
     async fn realpath(&mut self, id: u32, path: String) -> Reply<Name> {
         let path = meant(path);
+        if !self.remote.unix {
+            return Ok(Name { id, files: vec![File::dummy(path)] });
+        }
         let whole = if path.starts_with('/') {
             path
         } else {
