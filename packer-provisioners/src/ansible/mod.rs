@@ -90,6 +90,8 @@ pub struct Ansible {
     pub roles_path: String,
     /// The folder that collections are installed into.
     pub collections_path: String,
+    /// A requirements file of collections alone, installed after `galaxy_file`.
+    pub collections_requirements_file: String,
     /// Has Ansible speak WinRM over plain HTTP (with `use_proxy = false`).
     pub ansible_winrm_use_http: bool,
     /// Does not ask the command for its version before the build starts.
@@ -142,6 +144,7 @@ impl Provisioner for Ansible {
         let files = [
             ("playbook_file", &self.playbook_file),
             ("galaxy_file", &self.galaxy_file),
+            ("collections_requirements_file", &self.collections_requirements_file),
             ("ssh_host_key_file", &self.ssh_host_key_file),
             ("ssh_authorized_key_file", &self.ssh_authorized_key_file),
         ];
@@ -362,27 +365,32 @@ impl Ansible {
     }
 
     async fn galaxy(&self, cx: &Context) -> Result<()> {
-        if self.galaxy_file.is_empty() {
+        let (file, more) = (&self.galaxy_file, &self.collections_requirements_file);
+        if file.is_empty() && more.is_empty() {
             return Ok(());
         }
-        let file = &self.galaxy_file;
-        let text = tokio::fs::read(file).await.map_err(|e| Error::io("read", file, e))?;
-        let text = String::from_utf8_lossy(&text);
-        let has = |key: &str| text.lines().any(|line| line.starts_with(key));
-        let (roles, collections) = (has("roles:"), has("collections:"));
         cx.say("Executing Ansible Galaxy");
-        if roles || !collections {
-            self.install(cx, &["install"], &self.roles_path).await?;
+        if !file.is_empty() {
+            let text = tokio::fs::read(file).await.map_err(|e| Error::io("read", file, e))?;
+            let text = String::from_utf8_lossy(&text);
+            let has = |key: &str| text.lines().any(|line| line.starts_with(key));
+            let (roles, collections) = (has("roles:"), has("collections:"));
+            if roles || !collections {
+                self.install(cx, &["install"], file, &self.roles_path).await?;
+            }
+            if collections {
+                self.install(cx, &["collection", "install"], file, &self.collections_path).await?;
+            }
         }
-        if collections {
-            self.install(cx, &["collection", "install"], &self.collections_path).await?;
+        if !more.is_empty() {
+            self.install(cx, &["collection", "install"], more, &self.collections_path).await?;
         }
         Ok(())
     }
 
-    async fn install(&self, cx: &Context, what: &[&str], into: &str) -> Result<()> {
+    async fn install(&self, cx: &Context, what: &[&str], file: &str, into: &str) -> Result<()> {
         let command = if self.galaxy_command.is_empty() { "ansible-galaxy" } else { &self.galaxy_command };
-        let mut program = Program::new(command).args(what.iter().copied()).args(["-r", &self.galaxy_file]);
+        let mut program = Program::new(command).args(what.iter().copied()).args(["-r", file]);
         if self.galaxy_force_install {
             program = program.arg("-f");
         }
