@@ -8,6 +8,10 @@
 
 use packer_core::Registry;
 
+#[cfg(feature = "ansible")]
+mod ansible;
+#[cfg(feature = "ansible-local")]
+mod ansible_local;
 #[cfg(feature = "breakpoint")]
 mod breakpoint;
 #[cfg(feature = "file")]
@@ -19,6 +23,10 @@ mod shell_local;
 #[cfg(feature = "sleep")]
 mod sleep;
 
+#[cfg(feature = "ansible")]
+pub use ansible::Ansible;
+#[cfg(feature = "ansible-local")]
+pub use ansible_local::AnsibleLocal;
 #[cfg(feature = "breakpoint")]
 pub use breakpoint::Breakpoint;
 #[cfg(feature = "file")]
@@ -34,6 +42,10 @@ pub use sleep::Sleep;
 
 /// Registers every provisioner that the crate's features hold, under the names of Packer's templates.
 pub fn register(registry: &mut Registry) {
+    #[cfg(feature = "ansible")]
+    registry.provisioner::<Ansible>("ansible");
+    #[cfg(feature = "ansible-local")]
+    registry.provisioner::<AnsibleLocal>("ansible-local");
     #[cfg(feature = "breakpoint")]
     registry.provisioner::<Breakpoint>("breakpoint");
     #[cfg(feature = "file")]
