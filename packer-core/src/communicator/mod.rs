@@ -20,8 +20,10 @@ mod none;
 mod output;
 #[cfg(feature = "ssh")]
 pub mod ssh;
-#[cfg(any(feature = "docker", feature = "ssh"))]
+#[cfg(any(feature = "docker", feature = "ssh", feature = "winrm"))]
 pub(crate) mod tree;
+#[cfg(feature = "winrm")]
+pub mod winrm;
 
 pub use config::{CommunicatorConfig, Target};
 pub use none::NoCommunicator;

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Links {
     /// They are what they lead to.
-    #[cfg_attr(not(feature = "ssh"), allow(dead_code))]
+    #[cfg_attr(not(any(feature = "ssh", feature = "winrm")), allow(dead_code))]
     Followed,
     /// They stay links.
     #[cfg_attr(not(feature = "docker"), allow(dead_code))]

@@ -1,0 +1,137 @@
+//! What the provisioners for Windows have in common: uploads and runs that are tried again while a machine reboots, and the
+//! removal of what they put into the machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use packer_core::kit::powershell;
+use packer_core::{
+    Command, Communicator, CommunicatorExt, Context, Error, ExitStatus, Machine, Resource, Result, Source,
+    StatusLost, Value,
+};
+
+/// How long the removal of files may take that nobody waits for.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
+
+/// The beginning of the paths of scripts that run a command as another user.
+pub(crate) const ELEVATED: &str = "C:/Windows/Temp/packer-elevated-shell-";
+
+/// A machine, and what is to be gone from it in the end.
+pub(crate) struct Guest<'a> {
+    pub(crate) cx: &'a Context,
+    pub(crate) communicator: Arc<dyn Communicator>,
+    remains: Vec<Resource>,
+}
+
+impl<'a> Guest<'a> {
+    pub(crate) fn new(cx: &'a Context, machine: &dyn Machine) -> Self {
+        Self { cx, communicator: machine.communicator(), remains: Vec::new() }
+    }
+
+    /// Writes into the ledger that the machine is about to get a file.
+    pub(crate) fn write_down(&mut self, path: &str) -> Result<()> {
+        if self.remains.iter().any(|resource| resource.name == path) {
+            return Ok(());
+        }
+        let host = self.cx.facts().get("Host").and_then(Value::as_str).unwrap_or_default();
+        let host = self.cx.secrets().scrub(host);
+        let resource = Resource::remote_file(path).with_details(host.as_ref());
+        self.cx.record(resource.clone())?;
+        self.remains.push(resource);
+        Ok(())
+    }
+
+    /// Strikes out of the ledger what the machine does not have any more.
+    pub(crate) fn gone(&mut self) -> Result<()> {
+        let cx = self.cx;
+        self.remains.drain(..).try_for_each(|resource| cx.released(&resource))
+    }
+
+    /// Removes what is written down. What cannot be removed stays in the ledger: a step that went well does not fail
+    /// for that, and the machine may be rebooting.
+    pub(crate) async fn remove(&mut self) -> Result<()> {
+        if self.remains.is_empty() {
+            return Ok(());
+        }
+        let paths: Vec<&str> = self.remains.iter().map(|resource| resource.name.as_str()).collect();
+        let work = remove(self.cx, &*self.communicator, &paths);
+        match tokio::time::timeout(REMOVAL_LIMIT, work).await {
+            Ok(Ok(())) => self.gone(),
+            Ok(Err(error)) if error.is_cancelled() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Uploads a file.
+    pub(crate) async fn upload(&self, source: Source<'_>, to: &str) -> Result<()> {
+        self.communicator.upload(self.cx, source, to).await
+    }
+
+    /// Runs a command and shows what it prints; its exit code. A connection by WinRM that breaks meanwhile is an error, after
+    /// which everything is tried again; one by SSH is an exit code, as templates know it.
+    pub(crate) async fn run(&self, command: &str) -> Result<i32> {
+        let status = match self.communicator.run(self.cx, command).await {
+            Err(e) if StatusLost::is_source_of(&e) => ExitStatus::Disconnected,
+            status => status?,
+        };
+        let by_winrm = self.cx.facts().get("ConnType").and_then(Value::as_str) == Some("winrm");
+        match status {
+            ExitStatus::Disconnected if by_winrm => Err(Error::network(
+                "the connection broke while the command ran, and nobody knows how it ended; to restart the machine use the \
+                 provisioner windows-restart",
+            )),
+            status => Ok(status.code()),
+        }
+    }
+}
+
+/// Removes files of a machine, and what belongs to them.
+pub(crate) async fn remove(cx: &Context, from: &dyn Communicator, paths: &[&str]) -> Result<()> {
+    for path in paths {
+        let command = powershell::encoded(&removal(path));
+        match from.exec(cx, Command::new(command)).await? {
+            status if status.success() => {}
+            status => {
+                let code = status.code();
+                return Err(Error::guest(format!("{path} cannot be removed: exit code {code}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn removal(path: &str) -> String {
+    let word = path.replace('"', "`\"");
+    let mut script = format!(
+        "$ProgressPreference = 'SilentlyContinue'; $ErrorActionPreference = 'Stop'\n\
+         $tmp_file_path = [System.IO.Path]::GetFullPath(\"{word}\")\n\
+         if (Test-Path $tmp_file_path) {{ Remove-Item $tmp_file_path }}\n"
+    );
+    // A task that was cut off is still there, with what it prints to.
+    if let Some(id) = path.strip_prefix(ELEVATED).and_then(|rest| rest.strip_suffix(".ps1")) {
+        script.push_str(&format!(
+            "$ErrorActionPreference = 'SilentlyContinue'\n\
+             schtasks.exe /End /TN packer-{id} 2>&1 | Out-Null\n\
+             schtasks.exe /Delete /F /TN packer-{id} 2>&1 | Out-Null\n\
+             Remove-Item \"$env:SystemRoot\\Temp\\packer-{id}.out\"\n\
+             exit 0\n"
+        ));
+    }
+    script
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_goes_with_its_script() {
+        let script = removal(&format!("{ELEVATED}0-1.ps1"));
+        assert!(script.contains("schtasks.exe /Delete /F /TN packer-0-1 "), "{script}");
+        let script = removal("C:/My \"Files\"/a.ps1");
+        assert!(
+            script.contains("GetFullPath(\"C:/My `\"Files`\"/a.ps1\")") && !script.contains("schtasks"),
+            "{script}"
+        );
+    }
+}
