@@ -13,6 +13,9 @@ use packer_core::{
 /// How long the removal of files may take that nobody waits for.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
 
+/// The exit code by which templates know a connection by WinRM that broke.
+const WINRM_DISCONNECT: i32 = 16001;
+
 /// The beginning of the paths of scripts that run a command as another user.
 pub(crate) const ELEVATED: &str = "C:/Windows/Temp/packer-elevated-shell-";
 
@@ -67,21 +70,27 @@ impl<'a> Guest<'a> {
         self.communicator.upload(self.cx, source, to).await
     }
 
-    /// Runs a command and shows what it prints; its exit code. A connection by WinRM that breaks meanwhile is an error, after
-    /// which everything is tried again; one by SSH is an exit code, as templates know it.
-    pub(crate) async fn run(&self, command: &str) -> Result<i32> {
+    /// Runs a command and shows what it prints; its exit code. A connection that breaks meanwhile is an exit code too where
+    /// `valid` has it, and always by SSH, as templates know it; by WinRM it is an error, after which everything is tried
+    /// again.
+    pub(crate) async fn run(&self, command: &str, valid: &[i32]) -> Result<i32> {
         let status = match self.communicator.run(self.cx, command).await {
             Err(e) if StatusLost::is_source_of(&e) => ExitStatus::Disconnected,
             status => status?,
         };
-        let by_winrm = self.cx.facts().get("ConnType").and_then(Value::as_str) == Some("winrm");
-        match status {
-            ExitStatus::Disconnected if by_winrm => Err(Error::network(
-                "the connection broke while the command ran, and nobody knows how it ended; to restart the machine use the \
-                 provisioner windows-restart",
-            )),
-            status => Ok(status.code()),
+        if status != ExitStatus::Disconnected
+            || self.cx.facts().get("ConnType").and_then(Value::as_str) != Some("winrm")
+        {
+            return Ok(status.code());
         }
+        let allowed =
+            [WINRM_DISCONNECT, ExitStatus::DISCONNECT_CODE].into_iter().find(|code| valid.contains(code));
+        allowed.ok_or_else(|| {
+            Error::network(format!(
+                "the connection broke while the command ran, and nobody knows how it ended. To restart the machine use the \
+                 provisioner windows-restart; valid_exit_codes = [0, {WINRM_DISCONNECT}] takes it as it is"
+            ))
+        })
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) struct LocalTree {
     /// The folder's own name, where it is copied itself; `None` where only what it contains is.
     pub(crate) name: Option<String>,
     /// The folder's permission bits.
+    #[cfg_attr(not(any(feature = "docker", feature = "ssh")), allow(dead_code))]
     pub(crate) mode: u32,
     /// Folders and files, each folder before what it contains, in the order of their names.
     pub(crate) entries: Vec<Entry>,

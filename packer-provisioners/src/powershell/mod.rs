@@ -63,7 +63,9 @@ pub struct PowerShell {
     pub elevated_execute_command: GoTemplate,
     /// The user as whom scripts run, by a scheduled task, instead of the one that is logged in.
     pub elevated_user: String,
-    /// That user's password; none for service accounts such as `SYSTEM`. `build.Password` is the connection's.
+    /// That user's password; none for service accounts such as `SYSTEM`. `build.Password` and `{{.WinRMPassword}}` are the
+    /// connection's.
+    #[schemars(extend("x-late" = true))]
     pub elevated_password: Secret,
     /// Which scripts PowerShell runs: `bypass` (the default), `allsigned`, `default`, `remotesigned`, `restricted`,
     /// `undefined`, `unrestricted`, or `none` to name neither a policy nor PowerShell itself.
@@ -304,7 +306,7 @@ impl<'a> Run<'a> {
             let done = async {
                 let uploaded = self.guest.upload(Source::File(local), &script).await;
                 uploaded.map_err(|e| e.context("Error uploading script"))?;
-                self.guest.run(&command).await
+                self.guest.run(&command, &self.options.valid_exit_codes).await
             };
             match done.await {
                 Ok(code) => break code,
@@ -359,7 +361,7 @@ impl<'a> Run<'a> {
         let files = std::iter::once(&self.variable_file).chain(&self.uploaded).chain([&path]);
         let text = texts::cleanup(files.map(String::as_str));
         self.guest.upload(Source::Bytes(text.as_bytes()), &path).await?;
-        let code = self.guest.run(&self.render(false, &path)?).await?;
+        let code = self.guest.run(&self.render(false, &path)?, &[]).await?;
         shell::check_exit_code(code, &[], Fault::Guest)
     }
 }

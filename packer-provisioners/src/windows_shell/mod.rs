@@ -102,7 +102,7 @@ impl WindowsShell {
             let done = async {
                 let uploaded = guest.upload(Source::File(Path::new(path)), self.remote_path()).await;
                 uploaded.map_err(|e| e.context("Error uploading script"))?;
-                guest.run(command).await
+                guest.run(command, &self.valid_exit_codes).await
             };
             match done.await {
                 Ok(code) => break code,

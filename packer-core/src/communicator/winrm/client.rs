@@ -57,15 +57,18 @@ impl Client {
     async fn ask(&self, request: Request<'_>) -> Result<Answer, Failure> {
         let settings = &self.0.settings;
         let xml = request.envelope(&settings.address, settings.operation);
-        let mut connection = match self.take() {
-            Some(connection) => connection,
-            None => Connection::dial(settings).await?,
+        let (mut connection, is_fresh) = match self.take() {
+            Some(connection) => (connection, false),
+            None => (Connection::dial(settings).await?, true),
         };
         let mut answer = connection.post(&xml).await;
-        // A server closes a connection that was idle for long without a word; it has not seen this request then. Commands
-        // and what they read are not sent twice all the same.
-        let lost = answer.as_ref().err().is_some_and(Failure::is_loss) && !connection.is_open();
-        if lost && matches!(request, Request::Create) {
+        // A server closes a connection that was idle for long without a word. What it may have seen is not sent twice, but
+        // for a shell: one too many ends by itself.
+        let again = answer.as_ref().err().is_some_and(|failure| {
+            failure.is_unsent || failure.is_loss() && matches!(request, Request::Create)
+        });
+        if again && !is_fresh {
+            self.forget();
             connection = Connection::dial(settings).await?;
             answer = connection.post(&xml).await;
         }

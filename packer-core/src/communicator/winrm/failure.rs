@@ -11,6 +11,8 @@ const TIMED_OUT: u32 = 0x8033_8029;
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) class: Class,
+    /// Whether the server has certainly not seen the request.
+    pub(super) is_unsent: bool,
     text: String,
 }
 
@@ -35,11 +37,16 @@ pub(super) enum Class {
 
 impl Failure {
     pub(super) fn new(class: Class, text: impl Into<String>) -> Self {
-        Self { class, text: text.into() }
+        Self { class, is_unsent: false, text: text.into() }
     }
 
     pub(super) fn network(text: impl Into<String>) -> Self {
         Self::new(Class::Network, text)
+    }
+
+    /// The server has not seen the request.
+    pub(super) fn unsent(self) -> Self {
+        Self { is_unsent: true, ..self }
     }
 
     /// Whether the server only says that nothing has happened yet.

@@ -154,7 +154,12 @@ impl Connection {
         if let Some(login) = &self.proxy_login {
             headers.insert(PROXY_AUTHORIZATION, login.clone());
         }
-        self.sender.send_request(request).await.map_err(|e| broken(&self.settings, &e))
+        // The end of the answer before may not have been seen yet.
+        self.sender.ready().await.map_err(|e| broken(&self.settings, &e).unsent())?;
+        self.sender.send_request(request).await.map_err(|e| match broken(&self.settings, &e) {
+            failure if e.is_canceled() => failure.unsent(),
+            failure => failure,
+        })
     }
 
     async fn body(&self, response: Response<Incoming>) -> Result<Vec<u8>, Failure> {

@@ -219,7 +219,7 @@ fn parse(xml: &str) -> Result<Answer, String> {
             Event::Start(start) => {
                 let name = name_of(&start);
                 seen_envelope |= path.is_empty() && name == "Envelope";
-                if path.is_empty() && !seen_envelope {
+                if !seen_envelope {
                     return Err(format!("it begins with <{name}>"));
                 }
                 enter(&mut answer, &start, &name, path.len());
@@ -228,6 +228,9 @@ fn parse(xml: &str) -> Result<Answer, String> {
             }
             Event::Empty(empty) => {
                 let name = name_of(&empty);
+                if !seen_envelope {
+                    return Err(format!("it begins with <{name}>"));
+                }
                 enter(&mut answer, &empty, &name, path.len());
             }
             Event::Text(part) => text.push_str(&part.xml10_content()),
@@ -385,7 +388,7 @@ mod tests {
         let failure = Answer::read(&quota, "make a shell").unwrap_err();
         assert_eq!(
             failure.to_string(),
-            "could not make a shell: no shell is to be had & so on (WinRM code 0x7FCCD258)"
+            "could not make a shell: no shell is to be had & so on (WinRM code 0x7FCC7E58)"
         );
         for timeout in [fault("<f:WSManFault Code=\"2150858793\"/>", ""), fault("", "w:TimedOut")] {
             assert!(Answer::read(&timeout, "look").unwrap_err().is_patience());
