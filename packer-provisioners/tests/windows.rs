@@ -168,30 +168,33 @@ async fn a_machine_is_restarted_and_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_does_not_come_back_is_given_up_in_time() {
-    for manner in
-        [Manner::Silent, Manner::HangsUp, Manner::Says("HTTP/1.1 500 no\r\nContent-Length: 0\r\n\r\n")]
-    {
-        let bench = Bench::new();
-        let server = Arc::new(WinRmServer::start(restarting).await);
-        let machine = Entered::by(&server, &bench).await;
-        let broken = server.clone();
-        let going = tokio::spawn(async move {
-            while broken.log().is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            broken.behaves(manner);
+    let says = Manner::Says("HTTP/1.1 500 no\r\nContent-Length: 0\r\n\r\n");
+    let mut all = tokio::task::JoinSet::new();
+    for manner in [Manner::Silent, Manner::HangsUp, says] {
+        all.spawn(async move {
+            let bench = Bench::new();
+            let server = Arc::new(WinRmServer::start(restarting).await);
+            let machine = Entered::by(&server, &bench).await;
+            let broken = server.clone();
+            let going = tokio::spawn(async move {
+                while broken.log().is_empty() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                broken.behaves(manner);
+            });
+            let begun = Instant::now();
+            let step = WindowsRestart::new().timeout("7s".parse().unwrap());
+            let error = step.provision(&context(&bench, &machine), &machine).await.unwrap_err();
+            assert!(
+                error.message().starts_with("Timeout waiting for machine to restart."),
+                "{manner:?}: {error}"
+            );
+            assert!(error.message().contains("restart_timeout"), "{manner:?}: {error}");
+            assert!(begun.elapsed() < Duration::from_secs(10), "{manner:?}: {:?}", begun.elapsed());
+            going.await.unwrap();
         });
-        let begun = Instant::now();
-        let step = WindowsRestart::new().timeout("7s".parse().unwrap());
-        let error = step.provision(&context(&bench, &machine), &machine).await.unwrap_err();
-        assert!(
-            error.message().starts_with("Timeout waiting for machine to restart."),
-            "{manner:?}: {error}"
-        );
-        assert!(error.message().contains("restart_timeout"), "{manner:?}: {error}");
-        assert!(begun.elapsed() < Duration::from_secs(10), "{manner:?}: {:?}", begun.elapsed());
-        going.await.unwrap();
     }
+    all.join_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
