@@ -8,17 +8,18 @@
 )]
 
 use std::io::Cursor;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use packer_core::communicator::Globs;
 use packer_core::testing::winrm::{Manner, PASSWORD, Reply, WinRmServer};
 use packer_core::testing::{Bench, TempFolder};
 use packer_core::{
-    Command, Communicator, CommunicatorConfig, CommunicatorExt, Error, ExitStatus, Fault, GoDuration, Source,
-    Target,
+    Command, Communicator, CommunicatorConfig, CommunicatorExt, Error, ExitStatus, Fault, GoDuration, Host,
+    Source, Target,
 };
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 /// A machine whose commands are few.
 fn commands(text: &str, stdin: &[u8]) -> Reply {
@@ -213,17 +214,20 @@ impl tokio::io::AsyncWrite for Count {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_takes_a_request_for_every_83_kilobytes() {
-    const SIZE: u64 = 20 << 20;
+    const SIZE: u64 = 100 << 20;
+    let begun = Instant::now();
     let bench = Bench::new();
     let (server, machine) = machine(&bench).await;
     let before = server.requests();
-    let mut reader = tokio::io::AsyncReadExt::take(tokio::io::repeat(b'q'), SIZE);
+    let mut reader = tokio::io::repeat(b'q').take(SIZE);
     machine.upload(bench.context(), Source::reader(&mut reader), "C:/large").await.unwrap();
     let took = u64::try_from(server.requests() - before).unwrap();
     assert!(took <= SIZE / 83_000 + 10, "{took} requests");
+    eprintln!("UP {took} requests {:?}", begun.elapsed());
     let mut count = Count(0);
     machine.download(bench.context(), "C:/large", &mut count).await.unwrap();
     assert_eq!(count.0, SIZE);
+    eprintln!("DOWN {:?}", begun.elapsed());
 }
 
 fn seconds(config: CommunicatorConfig, seconds: i64) -> CommunicatorConfig {
@@ -331,4 +335,116 @@ async fn a_machine_that_was_started_anew_is_entered_as_before() {
     let listener = TcpListener::bind(("127.0.0.1", config.winrm_port.unwrap())).await.unwrap();
     let _server = WinRmServer::on(listener, commands);
     assert_eq!(machine.output(bench.context(), "exit 5").await.unwrap().status.code(), 5);
+}
+
+/// Takes secured connections with the certificate of `win.example` and hands on what is in them; its port.
+async fn secured(to: u16) -> u16 {
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::crypto::aws_lc_rs;
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("certificates/win.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("certificates/win.key")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut server = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
+            });
+        }
+    });
+    port
+}
+
+/// A proxy that leads everything to one port, and the first lines of what it was asked.
+async fn proxy(to: u16) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://me:w0rd@{}", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let seen = seen.clone();
+            tokio::spawn(async move {
+                let mut head = vec![0; 64 * 1024];
+                let length = stream.read(&mut head).await.unwrap();
+                let text = String::from_utf8_lossy(&head[..length]).to_lowercase();
+                assert!(text.contains("proxy-authorization: basic bwu6dzbyza=="), "{text}");
+                seen.lock().unwrap().push(text.lines().next().unwrap().to_owned());
+                let mut server = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                match text.starts_with("connect ") {
+                    true => stream.write_all(b"HTTP/1.1 200 there you are\r\n\r\n").await.unwrap(),
+                    false => server.write_all(&head[..length]).await.unwrap(),
+                }
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
+            });
+        }
+    });
+    (address, asked)
+}
+
+fn bench_with(env: &[(&str, &str)]) -> Bench {
+    let mut host = Host::new();
+    host.env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Bench::with_host(host)
+}
+
+const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates/ca.pem");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secured_server_is_believed_by_its_certificate() {
+    let server = WinRmServer::start(commands).await;
+    let plain = server.config();
+    let port = secured(plain.winrm_port.unwrap()).await;
+    let config = |insecure: bool| {
+        let mut config = seconds(plain.clone().port(port), 2);
+        (config.winrm_use_ssl, config.winrm_insecure) = (true, insecure);
+        config
+    };
+    let known = bench_with(&[("SSL_CERT_FILE", AUTHORITY)]);
+    let error = enter(&known, &config(false)).await.err().unwrap();
+    assert!(error.message().contains("not valid for name \"127.0.0.1\""), "{error}");
+    assert!(error.message().ends_with("set winrm_insecure = true"), "{error}");
+    let error = enter(&Bench::new(), &config(false).host("localhost")).await.err().unwrap();
+    assert!(error.message().contains("UnknownIssuer"), "{error}");
+    let machine = enter(&known, &config(true)).await.unwrap();
+    assert_eq!(machine.output(known.context(), "exit 3").await.unwrap().status.code(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_of_the_host_lead_to_other_computers() {
+    let server = WinRmServer::start(commands).await;
+    let plain = server.config();
+    let (address, asked) = proxy(plain.winrm_port.unwrap()).await;
+    let bench = bench_with(&[("HTTP_PROXY", &address)]);
+    let machine = enter(&bench, &plain.clone().host("win.example").port(5985)).await.unwrap();
+    assert_eq!(machine.output(bench.context(), "exit 3").await.unwrap().status.code(), 3);
+    assert_eq!(asked.lock().unwrap()[0], "post http://win.example:5985/wsman http/1.1");
+    let before = asked.lock().unwrap().len();
+    enter(&bench, &plain).await.unwrap();
+    assert_eq!(asked.lock().unwrap().len(), before, "this computer is reached without it");
+
+    let (address, asked) = proxy(secured(plain.winrm_port.unwrap()).await).await;
+    let bench = bench_with(&[("https_proxy", &address), ("SSL_CERT_FILE", AUTHORITY)]);
+    let mut tls = plain.clone().host("win.example").port(5986);
+    tls.winrm_use_ssl = true;
+    enter(&bench, &tls).await.unwrap();
+    assert_eq!(asked.lock().unwrap()[0], "connect win.example:5986 http/1.1");
+
+    let bench = bench_with(&[("HTTP_PROXY", "socks5://127.0.0.1:1")]);
+    let error = enter(&bench, &plain.host("win.example")).await.err().unwrap();
+    assert!(error.message().contains("is not one for HTTP"), "{error}");
 }

@@ -298,19 +298,23 @@ impl State {
     fn send(&self, id: &str, xml: &str) -> Answer {
         let text = between(xml, "<rsp:Stream ", "</rsp:Stream>").unwrap_or_default();
         let (attributes, text) = text.split_once('>').unwrap_or_default();
-        let mut job = match lock(&self.jobs).remove(id) {
-            Some(job) => job,
-            None => return Answer::Fault("The command has ended.", 0x8007_006D),
+        let whole = {
+            let mut jobs = lock(&self.jobs);
+            let Some(job) = jobs.get_mut(id) else {
+                return Answer::Fault("The command has ended.", 0x8007_006D);
+            };
+            if job.reply.as_ref().is_some_and(|reply| reply.code.is_some()) {
+                return Answer::Fault("The pipe has been ended.", 0x8007_006D);
+            }
+            job.stdin.extend(STANDARD.decode(text).unwrap_or_default());
+            attributes.contains("End=\"true\"").then(|| (job.text.clone(), std::mem::take(&mut job.stdin)))
         };
-        if job.reply.as_ref().is_some_and(|reply| reply.code.is_some()) {
-            lock(&self.jobs).insert(id.to_owned(), job);
-            return Answer::Fault("The pipe has been ended.", 0x8007_006D);
+        if let Some((text, stdin)) = whole {
+            let reply = self.run(&text, &stdin);
+            if let Some(job) = lock(&self.jobs).get_mut(id) {
+                job.reply = Some(reply);
+            }
         }
-        job.stdin.extend(STANDARD.decode(text).unwrap_or_default());
-        if attributes.contains("End=\"true\"") {
-            job.reply = Some(self.run(&job.text, &job.stdin));
-        }
-        lock(&self.jobs).insert(id.to_owned(), job);
         Answer::Body("<rsp:SendResponse/>".into())
     }
 

@@ -30,7 +30,7 @@ use crate::kit::stream::Stream;
 const DIAL_LIMIT: Duration = Duration::from_secs(8);
 
 /// The longest answer. Servers keep to the size that each request names, in which text may be encoded twice.
-const LONGEST_ANSWER: usize = 4 << 20;
+const LONGEST_ANSWER: usize = 16 << 20;
 
 /// How much of a page is shown that came instead of an answer.
 const LONGEST_PAGE: usize = 200;

@@ -243,6 +243,15 @@ impl Sealing {
         })
     }
 
+    /// Both sides.
+    #[cfg(test)]
+    pub(super) fn pair() -> (Self, Self) {
+        let side = || Self::new(&[7; 16]).expect("a key of the right length");
+        let (here, mut there) = (side(), side());
+        std::mem::swap(&mut there.sends, &mut there.receives);
+        (here, there)
+    }
+
     /// The signature of a message, which is encrypted in place.
     pub(super) fn seal(&mut self, message: &mut [u8]) -> [u8; 16] {
         let digest = self.sends.digest(message);
@@ -356,10 +365,7 @@ mod tests {
 
     #[test]
     fn what_was_changed_on_the_way_is_not_opened() {
-        let exported = [7; 16];
-        let mut server = Sealing::new(&exported).unwrap();
-        std::mem::swap(&mut server.sends, &mut server.receives);
-        let mut client = Sealing::new(&exported).unwrap();
+        let (mut client, mut server) = Sealing::pair();
         for text in ["one", "two", "three"] {
             let mut message = text.as_bytes().to_vec();
             let signature = server.seal(&mut message);

@@ -54,3 +54,33 @@ pub(super) fn open(sealing: &mut Sealing, mut body: Vec<u8>) -> Result<Vec<u8>, 
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).position(|window| window == part)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_side_seals_the_other_opens() {
+        let (mut here, mut there) = Sealing::pair();
+        for text in ["<a/>", "", "--Encrypted Boundary-- grüße"] {
+            let body = seal(&mut here, text);
+            assert_eq!(open(&mut there, body).unwrap(), text.as_bytes());
+            let body = seal(&mut there, text);
+            assert_eq!(open(&mut here, body).unwrap(), text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_was_changed_or_cut_is_refused() {
+        let whole = seal(&mut Sealing::pair().0, "<a>text</a>");
+        for cut in 0..whole.len() - 3 {
+            assert!(open(&mut Sealing::pair().1, whole[..cut].to_vec()).is_err(), "{cut} bytes");
+        }
+        let from = find(&whole, BEFORE).unwrap() + BEFORE.len();
+        for at in from..whole.len() - END.len() - 2 {
+            let mut changed = whole.clone();
+            changed[at] ^= 0x20;
+            assert!(open(&mut Sealing::pair().1, changed).is_err(), "byte {at}");
+        }
+    }
+}
