@@ -44,10 +44,12 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// Strikes out of the ledger what the machine does not have any more.
-    pub(crate) fn gone(&mut self) -> Result<()> {
+    /// Strikes out of the ledger what the machine does not have any more: all but the scripts that run a command as another
+    /// user, with `those_too` also these.
+    pub(crate) fn gone(&mut self, those_too: bool) -> Result<()> {
         let cx = self.cx;
-        self.remains.drain(..).try_for_each(|resource| cx.released(&resource))
+        let gone = self.remains.extract_if(.., |resource| those_too || !resource.name.starts_with(ELEVATED));
+        gone.collect::<Vec<_>>().iter().try_for_each(|resource| cx.released(resource))
     }
 
     /// Removes what is written down. What cannot be removed stays in the ledger: a step that went well does not fail
@@ -59,7 +61,7 @@ impl<'a> Guest<'a> {
         let paths: Vec<&str> = self.remains.iter().map(|resource| resource.name.as_str()).collect();
         let work = remove(self.cx, &*self.communicator, &paths);
         match tokio::time::timeout(REMOVAL_LIMIT, work).await {
-            Ok(Ok(())) => self.gone(),
+            Ok(Ok(())) => self.gone(true),
             Ok(Err(error)) if error.is_cancelled() => Err(error),
             _ => Ok(()),
         }
@@ -94,38 +96,41 @@ impl<'a> Guest<'a> {
     }
 }
 
+/// How many files one command removes: the script is to fit into a command line of Windows.
+const MOST_REMOVED: usize = 4;
+
 /// Removes files of a machine, and what belongs to them.
 pub(crate) async fn remove(cx: &Context, from: &dyn Communicator, paths: &[&str]) -> Result<()> {
-    for path in paths {
-        let command = powershell::encoded(&removal(path));
-        match from.exec(cx, Command::new(command)).await? {
+    for paths in paths.chunks(MOST_REMOVED) {
+        match from.exec(cx, Command::new(powershell::encoded(&removal(paths)))).await? {
             status if status.success() => {}
             status => {
-                let code = status.code();
-                return Err(Error::guest(format!("{path} cannot be removed: exit code {code}")));
+                let (paths, code) = (paths.join(", "), status.code());
+                return Err(Error::guest(format!("{paths} cannot be removed: exit code {code}")));
             }
         }
     }
     Ok(())
 }
 
-fn removal(path: &str) -> String {
-    let word = path.replace('"', "`\"");
-    let mut script = format!(
-        "$ProgressPreference = 'SilentlyContinue'; $ErrorActionPreference = 'Stop'\n\
-         $tmp_file_path = [System.IO.Path]::GetFullPath(\"{word}\")\n\
-         if (Test-Path $tmp_file_path) {{ Remove-Item $tmp_file_path }}\n"
-    );
-    // A task that was cut off is still there, with what it prints to.
-    if let Some(id) = path.strip_prefix(ELEVATED).and_then(|rest| rest.strip_suffix(".ps1")) {
+fn removal(paths: &[&str]) -> String {
+    let mut script = "$ProgressPreference = 'SilentlyContinue'; $ErrorActionPreference = 'Stop'\n".to_owned();
+    for path in paths {
+        // A task that was cut off is still there, with what it prints to.
+        if let Some(id) = path.strip_prefix(ELEVATED).and_then(|rest| rest.strip_suffix(".ps1")) {
+            script.push_str(&format!(
+                "cmd /c \"(schtasks /End /TN packer-{id} & schtasks /Delete /F /TN packer-{id} & \
+                 del %SystemRoot%\\Temp\\packer-{id}.out) >nul 2>&1\"\n"
+            ));
+        }
+        let word = path.replace('"', "`\"");
         script.push_str(&format!(
-            "$ErrorActionPreference = 'SilentlyContinue'\n\
-             schtasks.exe /End /TN packer-{id} 2>&1 | Out-Null\n\
-             schtasks.exe /Delete /F /TN packer-{id} 2>&1 | Out-Null\n\
-             Remove-Item \"$env:SystemRoot\\Temp\\packer-{id}.out\"\n\
-             exit 0\n"
+            "$tmp_file_path = [System.IO.Path]::GetFullPath(\"{word}\")\n\
+             if (Test-Path $tmp_file_path) {{ Remove-Item $tmp_file_path }}\n"
         ));
     }
+    // The last program's code is not that of the script.
+    script.push_str("exit 0\n");
     script
 }
 
@@ -135,12 +140,12 @@ mod tests {
 
     #[test]
     fn a_task_goes_with_its_script() {
-        let script = removal(&format!("{ELEVATED}0-1.ps1"));
-        assert!(script.contains("schtasks.exe /Delete /F /TN packer-0-1 "), "{script}");
-        let script = removal("C:/My \"Files\"/a.ps1");
-        assert!(
-            script.contains("GetFullPath(\"C:/My `\"Files`\"/a.ps1\")") && !script.contains("schtasks"),
-            "{script}"
-        );
+        let script = removal(&[&format!("{ELEVATED}0-1.ps1"), "C:/My \"Files\"/a.ps1"]);
+        assert!(script.contains("schtasks /Delete /F /TN packer-0-1 & del"), "{script}");
+        assert!(script.contains("GetFullPath(\"C:/My `\"Files`\"/a.ps1\")"), "{script}");
+        assert!(!removal(&["C:/a.ps1"]).contains("schtasks"));
+        let path = format!("{ELEVATED}{}.ps1", "0".repeat(36));
+        let longest = powershell::encoded(&removal(&[path.as_str(); MOST_REMOVED]));
+        assert!(longest.len() < 8191, "{} characters", longest.len());
     }
 }

@@ -112,6 +112,8 @@ struct Job {
     stdin: Vec<u8>,
     /// What it does, once it has read its input to the end.
     reply: Option<Reply>,
+    /// How much of its output and error output was taken.
+    taken: (usize, usize),
 }
 
 impl WinRmServer {
@@ -326,13 +328,15 @@ impl State {
                 let Some(job) = jobs.get_mut(id) else {
                     return Answer::Fault("The command was not found.", 0x8033_805B);
                 };
-                if let Some(reply) = &mut job.reply {
+                let Job { reply, taken, .. } = job;
+                if let Some(reply) = reply {
                     if reply.hangs_up {
                         jobs.remove(id);
                         return Answer::HangUp;
                     }
-                    let part = |stream: &mut Vec<u8>, name: &str| {
-                        let bytes: Vec<u8> = stream.drain(..stream.len().min(MOST_PRINTED)).collect();
+                    let part = |stream: &[u8], taken: &mut usize, name: &str| {
+                        let bytes = &stream[*taken..stream.len().min(*taken + MOST_PRINTED)];
+                        *taken += bytes.len();
                         match bytes.is_empty() {
                             true => String::new(),
                             false => format!(
@@ -341,8 +345,9 @@ impl State {
                             ),
                         }
                     };
-                    let printed = part(&mut reply.stdout, "stdout") + &part(&mut reply.stderr, "stderr");
-                    let over = reply.stdout.is_empty() && reply.stderr.is_empty();
+                    let printed = part(&reply.stdout, &mut taken.0, "stdout")
+                        + &part(&reply.stderr, &mut taken.1, "stderr");
+                    let over = *taken == (reply.stdout.len(), reply.stderr.len());
                     if let Some(code) = reply.code.filter(|_| over) {
                         jobs.remove(id);
                         return Answer::Body(format!(

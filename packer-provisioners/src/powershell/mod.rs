@@ -332,8 +332,11 @@ impl<'a> Run<'a> {
         let elevated = Elevated::new(command, &user, &password);
         // It holds a password: it does not stay, whatever is asked for.
         self.guest.write_down(&elevated.path)?;
-        let uploaded = self.guest.upload(Source::Bytes(elevated.script.as_bytes()), &elevated.path).await;
-        uploaded.map_err(|e| e.context("Error uploading elevated script"))?;
+        let tries = Tries::within(self.options.start_retry_timeout);
+        let script = elevated.script.as_bytes();
+        while let Err(e) = self.guest.upload(Source::Bytes(script), &elevated.path).await {
+            tries.again(self.cx, e.context("Error uploading elevated script")).await?;
+        }
         Ok(elevated)
     }
 
@@ -362,7 +365,8 @@ impl<'a> Run<'a> {
         let text = texts::cleanup(files.map(String::as_str));
         self.guest.upload(Source::Bytes(text.as_bytes()), &path).await?;
         let code = self.guest.run(&self.render(false, &path)?, &[]).await?;
-        shell::check_exit_code(code, &[], Fault::Guest)
+        shell::check_exit_code(code, &[], Fault::Guest)?;
+        self.guest.gone(false)
     }
 }
 
