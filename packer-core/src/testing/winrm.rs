@@ -423,9 +423,10 @@ impl State {
             return Reply::code(0);
         }
         if script.contains("Remove-Item $tmp_file_path") {
-            let path = full_path(0).unwrap_or_default();
-            lock(&self.temporary).remove(&path.replace("$env:TEMP\\", ""));
-            lock(&self.files).remove(&key(&path));
+            for path in (0..).map_while(full_path) {
+                lock(&self.temporary).remove(&path.replace("$env:TEMP\\", ""));
+                lock(&self.files).remove(&key(&path));
+            }
             return Reply::code(0);
         }
         if script.contains("WinRM connected.") {
@@ -437,7 +438,21 @@ impl State {
 
     fn asked(&self, text: &str, stdin: &[u8]) -> Reply {
         lock(&self.log).push(text.to_owned());
+        if let Some((_, path)) = text.split_once(" -file ") {
+            self.removals(path.trim_matches('"'));
+        }
         (self.behavior)(text, stdin)
+    }
+
+    /// Does what a script says that removes files, line by line.
+    fn removals(&self, path: &str) {
+        let mut files = lock(&self.files);
+        let script = files.get(&key(path)).map(|script| String::from_utf8_lossy(script).into_owned());
+        for line in script.unwrap_or_default().lines() {
+            if let Some(path) = line.strip_prefix("if (Test-Path ").and_then(|rest| rest.split_once(") {")) {
+                files.remove(&key(path.0));
+            }
+        }
     }
 
     /// Files in a row, as lines.
