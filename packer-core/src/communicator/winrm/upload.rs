@@ -1,11 +1,12 @@
 //! Files into the machine, through the standard input of a script there.
 
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use super::super::Source;
 use super::super::output::Kept;
@@ -17,7 +18,6 @@ use super::shell::{Sent, Shell};
 use super::soap::MOST_SENT;
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
-use tokio::io::AsyncWriteExt;
 
 /// How much of a file goes in one piece: a whole number of base64's groups, so that the lines are one text, and with the
 /// end of a line not more than one request carries.
@@ -25,6 +25,9 @@ const PIECE: usize = (MOST_SENT - 2) / 4 * 3;
 
 /// What `cmd` takes in one line. A file of no more bytes needs no script that reads.
 const MOST_BY_ECHO: usize = 5 * 1024;
+
+/// How long the removal of a temporary file may take that nobody waits for.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
 
 /// With more files than this a folder goes through one script instead of one for each file, which takes a second or so to
 /// start.
@@ -85,7 +88,7 @@ pub(super) async fn file(
     let mut shell = Shell::open(client).await.map_err(Failure::into_error)?;
     let work = async {
         match first.len() {
-            1..=MOST_BY_ECHO => echo(&mut shell, &first, &path, &temporary).await,
+            1..=MOST_BY_ECHO => echo(client, &mut shell, &first, &path, &temporary).await,
             _ => stream(cx, &mut shell, first, content, &path, &temporary).await,
         }
     };
@@ -95,18 +98,40 @@ pub(super) async fn file(
 }
 
 /// A small file: `cmd` writes it as text, a script makes of it what it is.
-async fn echo(shell: &mut Shell, bytes: &[u8], path: &str, temporary: &str) -> Result<()> {
+async fn echo(client: &Client, shell: &mut Shell, bytes: &[u8], path: &str, name: &str) -> Result<()> {
+    let mut temporary = Temporary { client: client.clone(), name: name.to_owned(), is_there: true };
     let text = STANDARD.encode(bytes);
-    let done = finish(shell, format!("echo {text} >> \"%TEMP%\\{temporary}\"")).await?;
+    let done = finish(shell, format!("echo {text} >> \"%TEMP%\\{name}\"")).await?;
     if done.code != 0 {
-        // What came of it, if anything.
-        let _ = finish(shell, powershell::remove_temporary(temporary)).await;
-        return Err(done.error(&format!("Error uploading file to $env:TEMP\\{temporary}: upload")));
+        return Err(done.error(&format!("Error uploading file to $env:TEMP\\{name}: upload")));
     }
-    let done = finish(shell, powershell::restore(path, temporary)).await?;
+    let done = finish(shell, powershell::restore(path, name)).await?;
+    // The script removes it however it ends.
+    temporary.is_there = false;
     match done.code {
         0 => Ok(()),
-        _ => Err(restoring(&done, path, temporary)),
+        _ => Err(restoring(&done, path, name)),
+    }
+}
+
+/// A temporary file of the machine's. Dropped while it may be there, it is removed by a task of a bounded time.
+struct Temporary {
+    client: Client,
+    name: String,
+    is_there: bool,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let (true, Ok(runtime)) = (self.is_there, tokio::runtime::Handle::try_current()) else { return };
+        let (client, name) = (self.client.clone(), std::mem::take(&mut self.name));
+        let removal = async move {
+            let mut shell = Shell::open(&client).await.map_err(Failure::into_error)?;
+            let done = finish(&mut shell, powershell::remove_temporary(&name)).await;
+            shell.close().await;
+            done
+        };
+        drop(runtime.spawn(tokio::time::timeout(REMOVAL_LIMIT, removal)));
     }
 }
 
