@@ -89,3 +89,12 @@ fn watch_events() {
     let printed = run("watch_events", &[]);
     assert!(printed.contains("that is enough\n"), "{printed}");
 }
+
+#[test]
+fn windows() {
+    let printed = run("windows", &[]);
+    for line in ["Connected to WinRM!", "STAND-IN restarted.", "stage: test"] {
+        assert!(printed.contains(line), "{printed}");
+    }
+    assert!(printed.ends_with("Succeeded\n"), "{printed}");
+}

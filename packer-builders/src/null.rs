@@ -61,8 +61,10 @@ impl Builder for Null {
             refuse("a Username must be specified, please reference your communicator documentation");
         }
         let password = config.login_password(&Target::default()).is_some();
-        let key = config.ssh_private_key_file.as_ref().is_some_and(|path| !path.is_empty());
-        match [config.ssh_agent_auth, password, key].iter().filter(|given| **given).count() {
+        // WinRM logs in with a password and looks at no option of SSH.
+        let by_ssh = config.kind() != "winrm";
+        let key = by_ssh && config.ssh_private_key_file.as_ref().is_some_and(|path| !path.is_empty());
+        match [by_ssh && config.ssh_agent_auth, password, key].iter().filter(|given| **given).count() {
             0 => refuse(
                 "one authentication method must be specified, please reference your communicator documentation",
             ),

@@ -45,9 +45,9 @@ fn check(config: &CommunicatorConfig, kind: &str, cx: &PrepareContext) -> Diagno
 fn unsupported(config: &CommunicatorConfig) -> Option<Diagnostic> {
     let missing = |what: &str, detail: &str| Some(Diagnostic::error(what).detail(detail));
     match config.kind() {
-        "winrm" => missing(
+        "winrm" if !cfg!(feature = "winrm") => missing(
             "this build of the library has no WinRM communicator",
-            "Use communicator = \"ssh\": Windows has an OpenSSH server.",
+            "The host program was built without the cargo feature \"winrm\" of packer-core.",
         ),
         "ssh" if !cfg!(feature = "ssh") => missing(
             "this build of the library has no SSH communicator",

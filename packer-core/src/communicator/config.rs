@@ -193,24 +193,38 @@ impl CommunicatorConfig {
         Self { communicator: Some("ssh".into()), ssh_username: Some(username.into()), ..Self::default() }
     }
 
-    /// Sets the SSH host.
+    /// For WinRM as this user, over HTTP; the fields `winrm_…` say more.
+    pub fn winrm(username: impl Into<String>, password: impl Into<Secret>) -> Self {
+        let (username, password) = (Some(username.into()), Some(password.into()));
+        Self {
+            communicator: Some("winrm".into()),
+            winrm_username: username,
+            winrm_password: password,
+            ..Self::default()
+        }
+    }
+
+    /// Sets the host, of WinRM or SSH.
     #[must_use]
     pub fn host(mut self, host: impl Into<String>) -> Self {
-        self.ssh_host = Some(host.into());
+        let own = if self.kind() == "winrm" { &mut self.winrm_host } else { &mut self.ssh_host };
+        *own = Some(host.into());
         self
     }
 
-    /// Sets the SSH port.
+    /// Sets the port, of WinRM or SSH.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
-        self.ssh_port = Some(port);
+        let own = if self.kind() == "winrm" { &mut self.winrm_port } else { &mut self.ssh_port };
+        *own = Some(port);
         self
     }
 
-    /// Sets the SSH password.
+    /// Sets the password, of WinRM or SSH.
     #[must_use]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.ssh_password = Some(password.into());
+        let own = if self.kind() == "winrm" { &mut self.winrm_password } else { &mut self.ssh_password };
+        *own = Some(password.into());
         self
     }
 
@@ -347,5 +361,9 @@ mod tests {
         let facts = config.facts(&target);
         assert_eq!(facts.get("ConnType"), Some(&Value::from("ssh")));
         assert_eq!(facts.get("Port"), Some(&Value::from(22_i64)));
+        let windows = CommunicatorConfig::winrm("Administrator", "a").host("w").password("b");
+        assert_eq!(windows.endpoint(&target), Some(("w".into(), 2200)));
+        assert_eq!(windows.clone().port(5986).endpoint(&target), Some(("w".into(), 5986)));
+        assert_eq!(windows.login_password(&target).map(Secret::reveal), Some("b"));
     }
 }

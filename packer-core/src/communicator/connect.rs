@@ -49,12 +49,17 @@ impl CommunicatorConfig {
     /// # Errors
     /// `Timeout waiting for SSH.` and the like; an error at once where another try cannot help (the machine's
     /// key is not the expected one) and where this build has no such communicator.
-    #[cfg_attr(not(feature = "ssh"), expect(unused_variables, reason = "nothing to connect with"))]
+    #[cfg_attr(
+        not(any(feature = "ssh", feature = "winrm")),
+        expect(unused_variables, reason = "nothing to connect with")
+    )]
     pub async fn connect(&self, cx: &Context, target: &Target) -> Result<Arc<dyn Communicator>> {
         match self.kind() {
             "none" => Ok(Arc::new(NoCommunicator::new())),
             #[cfg(feature = "ssh")]
             "ssh" if self.unsupported().is_none() => super::ssh::connect(cx, self, target).await,
+            #[cfg(feature = "winrm")]
+            "winrm" => super::winrm::connect(cx, self, target).await,
             kind => Err(match self.unsupported() {
                 Some(finding) => Error::user(finding.to_string()),
                 None => Error::user(format!("this builder does not support the communicator {kind}")),

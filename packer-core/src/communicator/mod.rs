@@ -21,8 +21,10 @@ mod output;
 mod posix;
 #[cfg(feature = "ssh")]
 pub mod ssh;
-#[cfg(any(feature = "docker", feature = "ssh"))]
+#[cfg(any(feature = "docker", feature = "ssh", feature = "winrm"))]
 pub(crate) mod tree;
+#[cfg(feature = "winrm")]
+pub mod winrm;
 
 pub use config::{CommunicatorConfig, Target};
 pub use none::NoCommunicator;

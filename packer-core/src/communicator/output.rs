@@ -135,7 +135,7 @@ pub(crate) struct Kept {
 }
 
 /// How much is kept of what a command says about its failure.
-#[cfg(any(feature = "docker", feature = "ssh"))]
+#[cfg(any(feature = "docker", feature = "ssh", feature = "winrm"))]
 const LONGEST_COMPLAINT: usize = 4096;
 
 impl Kept {
@@ -145,13 +145,13 @@ impl Kept {
     }
 
     /// For what a command says about its failure; what is too much is dropped.
-    #[cfg(any(feature = "docker", feature = "ssh"))]
+    #[cfg(any(feature = "docker", feature = "ssh", feature = "winrm"))]
     pub(crate) fn complaint() -> Self {
         Self { drops: true, ..Self::new(LONGEST_COMPLAINT) }
     }
 
     /// The lines that were printed, without white space around them, as errors show them.
-    #[cfg(any(feature = "docker", feature = "ssh"))]
+    #[cfg(any(feature = "docker", feature = "ssh", feature = "winrm"))]
     pub(crate) fn text(&self) -> String {
         // Shortened before it is cut, a line that was cut would look whole.
         crate::secrets::first_lines(&String::from_utf8_lossy(&self.bytes), self.most).trim().to_owned()
@@ -268,7 +268,7 @@ mod tests {
         assert!(kept.is_exceeded() && kept.into_bytes().len() == (1 << 20) + 1);
     }
 
-    #[cfg(any(feature = "docker", feature = "ssh"))]
+    #[cfg(any(feature = "docker", feature = "ssh", feature = "winrm"))]
     #[tokio::test]
     async fn a_complaint_is_cut_between_lines() {
         let mut complaint = Kept::complaint();

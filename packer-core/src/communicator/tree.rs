@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Links {
     /// They are what they lead to.
-    #[cfg_attr(not(feature = "ssh"), allow(dead_code))]
+    #[cfg_attr(not(any(feature = "ssh", feature = "winrm")), allow(dead_code))]
     Followed,
     /// They stay links.
     #[cfg_attr(not(feature = "docker"), allow(dead_code))]
@@ -24,6 +24,7 @@ pub(crate) struct LocalTree {
     /// The folder's own name, where it is copied itself; `None` where only what it contains is.
     pub(crate) name: Option<String>,
     /// The folder's permission bits.
+    #[cfg_attr(not(any(feature = "docker", feature = "ssh")), allow(dead_code))]
     pub(crate) mode: u32,
     /// Folders and files, each folder before what it contains, in the order of their names.
     pub(crate) entries: Vec<Entry>,

@@ -13,10 +13,11 @@ mod digest;
 pub(crate) mod http;
 mod name;
 mod port;
+pub mod powershell;
 pub mod process;
 mod render;
 pub mod shell;
-#[cfg(any(feature = "docker", feature = "ssh"))]
+#[cfg(any(feature = "docker", feature = "ssh", feature = "winrm"))]
 pub(crate) mod stream;
 mod temp;
 pub(crate) mod whole_file;

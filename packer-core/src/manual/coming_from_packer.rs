@@ -93,6 +93,6 @@
 //!
 //! # What is not there
 //!
-//! HCP Packer (its blocks are read, and nothing is sent), Packer's plugins, of the communicators WinRM, tunnels, proxies for SSH
-//! and bastions that ask (each is an error of `prepare`), and the components that the table "What works
+//! HCP Packer (its blocks are read, and nothing is sent), Packer's plugins, of the communicators Kerberos for WinRM, tunnels, proxies
+//! for SSH and bastions that ask (each is an error of `prepare`), and the components that the table "What works
 //! today" of the README does not list.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::context::{Context, Host, PrepareContext, RunContext};
 use crate::event::{Event, EventKind, EventSink, Events};
-use crate::facts::BuildInfo;
+use crate::facts::{BuildInfo, Facts};
 use crate::ledger::{Ledger, MemoryLedger, Resource};
 use crate::secrets::Secrets;
 
@@ -41,6 +41,7 @@ pub mod rootfs;
 mod scripted;
 #[cfg(unix)]
 pub mod sshd;
+pub mod winrm;
 
 pub use fakes::{FakeBuilder, FakeMachine, FakePostProcessor, FakeProvisioner, Trouble, Verb};
 pub use local::LocalMachine;
@@ -95,6 +96,11 @@ impl Bench {
     /// The context for running components.
     pub fn context(&self) -> &Context {
         &self.cx
+    }
+
+    /// The same for a provisioner of a machine of which this is known.
+    pub fn context_on(&self, facts: Facts) -> Context {
+        self.cx.with_facts(facts)
     }
 
     /// The context for preparing components.

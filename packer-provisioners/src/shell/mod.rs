@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use packer_core::config::{self, GoTemplate};
 use packer_core::duration::GoDuration;
 use packer_core::kit::render;
 use packer_core::kit::shell;
 use packer_core::{
-    Command, Communicator, CommunicatorExt, Context, Diagnostic, Diagnostics, Error, ExitStatus, Fault,
-    Machine, PrepareContext, Provisioner, Resource, Result, Source, StatusLost, StepInputs, TempFile, Value,
+    Command, Communicator, CommunicatorExt, Context, Diagnostics, Error, ExitStatus, Fault, Machine,
+    PrepareContext, Provisioner, Resource, Result, Source, StatusLost, StepInputs, TempFile, Value,
     async_trait,
 };
 use schemars::JsonSchema;
@@ -24,14 +23,11 @@ mod unix_lines;
 use one_command::{Ran, is_plain};
 use unix_lines::UnixLines;
 
-/// How long a machine may take to accept scripts, unless `start_retry_timeout` says otherwise.
-const START_RETRY: Duration = Duration::from_secs(5 * 60);
+use crate::scripts;
+use crate::tries::Tries;
 
 /// The largest script that comes with the command that runs it, in bytes.
 const MOST_AT_ONCE: u64 = 1 << 20;
-
-/// How long to wait between two tries.
-const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
 /// Runs scripts in the machine: lines of the template or script files, uploaded, run and removed again.
 ///
@@ -132,30 +128,14 @@ impl Shell {
     }
 
     fn files(&self) -> impl Iterator<Item = &str> {
-        let single = (!self.script.is_empty()).then_some(&self.script);
-        self.scripts.iter().chain(single).map(String::as_str)
+        scripts::files(&self.script, &self.scripts)
     }
 }
 
 #[async_trait]
 impl Provisioner for Shell {
     fn prepare(&self, _: &PrepareContext) -> Diagnostics {
-        let mut found = Diagnostics::new();
-        if !self.script.is_empty() && !self.scripts.is_empty() {
-            found.push(Diagnostic::error("Only one of script or scripts can be specified."));
-        }
-        match (self.inline.is_empty(), self.files().next().is_none()) {
-            (true, true) => {
-                found.push(Diagnostic::error("Either a script file or inline script must be specified."))
-            }
-            (false, false) => found.push(Diagnostic::error(
-                "Only a script file or an inline script can be specified, not both.",
-            )),
-            _ => {}
-        }
-        found.append(shell::check_scripts(self.files()));
-        found.append(shell::check_variables(&self.environment_vars));
-        found
+        scripts::check(&self.inline, &self.script, &self.scripts, &self.environment_vars)
     }
 
     async fn provision(&self, cx: &Context, machine: &dyn Machine) -> Result<()> {
@@ -323,7 +303,7 @@ impl<'a> Run<'a> {
             ("Path", self.remote_path.as_str()),
         ];
         let command = render(self.cx, self.shell.command(), &known)?;
-        let tries = Tries::until(self.shell);
+        let tries = Tries::within(self.shell.start_retry_timeout);
         let Ran { status, removed } = loop {
             match self.bring_and_run(Path::new(path), &command).await {
                 Ok(ran) => break ran,
@@ -459,7 +439,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let failed = || Error::guest(format!("Error removing temporary script at {path}!"));
-        let tries = Tries::until(self.shell);
+        let tries = Tries::within(self.shell.start_retry_timeout);
         loop {
             let error = match self.run_quietly(&format!("rm -f {path}")).await {
                 Ok(status) if status.success() => return Ok(()),
@@ -476,39 +456,6 @@ impl<'a> Run<'a> {
             self.remove(&self.variable_file).await?;
         }
         self.gone()
-    }
-}
-
-/// Tries that go on for a while.
-struct Tries {
-    end: Instant,
-}
-
-impl Tries {
-    fn until(shell: &Shell) -> Self {
-        let limit = match shell.start_retry_timeout.is_zero() {
-            true => START_RETRY,
-            false => shell.start_retry_timeout.to_std(),
-        };
-        let now = Instant::now();
-        Self { end: now.checked_add(limit).unwrap_or(now + START_RETRY) }
-    }
-
-    /// Waits for the next try.
-    ///
-    /// # Errors
-    /// The failure of the last try, where time is over or another one cannot help.
-    async fn again(&self, cx: &Context, error: Error) -> Result<()> {
-        let hopeless = match error.fault() {
-            Fault::Cancelled | Fault::User | Fault::Internal => true,
-            // What runs the machine says that it has ended.
-            Fault::Provider => !error.is_retryable(),
-            _ => false,
-        };
-        if hopeless || Instant::now() >= self.end {
-            return Err(error);
-        }
-        cx.sleep(RETRY_PAUSE).await
     }
 }
 

@@ -1,0 +1,207 @@
+//! The provisioners for Windows over WinRM, to a server that stands in for Windows, also one that goes away and comes back.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests stop at the first surprise"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use packer_core::testing::Bench;
+use packer_core::testing::winrm::{Manner, Reply, WinRmServer};
+use packer_core::{
+    Artifact, Communicator, Context, Error, Facts, Fault, Machine, Provisioner, Result, Target, async_trait,
+};
+use packer_provisioners::{PowerShell, WindowsRestart, WindowsShell};
+
+/// A machine that somebody else runs.
+struct Entered {
+    communicator: Arc<dyn Communicator>,
+    facts: Facts,
+}
+
+impl Entered {
+    async fn by(server: &WinRmServer, bench: &Bench) -> Self {
+        let config = server.config();
+        let communicator = config.connect(bench.context(), &Target::default()).await.unwrap();
+        Self { communicator, facts: config.facts(&Target::default()) }
+    }
+}
+
+#[async_trait]
+impl Machine for Entered {
+    fn communicator(&self) -> Arc<dyn Communicator> {
+        self.communicator.clone()
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    async fn capture(&self, _: &Context) -> Result<Artifact> {
+        Err(Error::user("this machine makes no artifacts"))
+    }
+}
+
+fn context(bench: &Bench, machine: &Entered) -> Context {
+    bench.context_on(machine.facts.clone())
+}
+
+/// What was shown, without how the machine was entered.
+fn lines(bench: &Bench) -> Vec<String> {
+    bench.recorder().lines().into_iter().skip(4).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_file_runs_and_is_removed() {
+    let bench = Bench::new();
+    let server = WinRmServer::start(|_, _| Reply::prints("hello\r\n")).await;
+    let machine = Entered::by(&server, &bench).await;
+    let step = WindowsShell::inline(["echo hello"]).env("A", "say \"hi\"");
+    step.provision(&context(&bench, &machine), &machine).await.unwrap();
+    assert_eq!(
+        server.log(),
+        ["set \"A=say \"hi\"\" && set \"PACKER_BUILDER_TYPE=test\" && set \"PACKER_BUILD_NAME=bench\" && \
+          \"c:/Windows/Temp/script.bat\""]
+    );
+    assert!(server.files().is_empty() && bench.outstanding().is_empty(), "{:?}", server.files());
+    assert_eq!(lines(&bench).last().unwrap(), "hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_runs_between_its_variables_and_its_removal() {
+    let bench = Bench::new();
+    let server = WinRmServer::start(|_, _| Reply::code(0)).await;
+    let machine = Entered::by(&server, &bench).await;
+    let step = PowerShell::inline(["Write-Output 'x'"]).env("A", "$x");
+    step.provision(&context(&bench, &machine), &machine).await.unwrap();
+    let log = server.log();
+    assert_eq!(log.len(), 2, "{log:?}");
+    assert!(log[0].starts_with("powershell -executionpolicy bypass -file c:/Windows/Temp/script-"));
+    assert!(log[1].starts_with("powershell -executionpolicy bypass -file c:/Windows/Temp/packer-cleanup-"));
+    assert!(server.files().is_empty() && bench.outstanding().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_or_was_cut_off_leaves_nothing_behind() {
+    let bench = Bench::new();
+    let server = WinRmServer::start(|text, _| match text.contains("script-") || text.contains("elevated") {
+        true => Reply::code(7),
+        false => Reply::forever(),
+    })
+    .await;
+    let machine = Entered::by(&server, &bench).await;
+    let cx = context(&bench, &machine);
+    let step = PowerShell::inline(["exit 7"]).elevated("Administrator", "Passw0rd!x");
+    let error = step.provision(&cx, &machine).await.unwrap_err();
+    assert_eq!(error.message(), "Script exited with non-zero exit status: 7. Allowed exit codes are: [0]");
+    assert_eq!(error.fault(), Fault::Guest);
+    assert!(server.files().is_empty() && bench.outstanding().is_empty(), "{:?}", server.files());
+    assert!(!lines(&bench).join("\n").contains("Passw0rd!x"));
+
+    let step = WindowsShell::inline(["pause"]);
+    let late = tokio::time::timeout(Duration::from_secs(1), step.provision(&cx, &machine)).await;
+    assert!(late.is_err());
+    let left = bench.outstanding();
+    assert_eq!(left.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["c:/Windows/Temp/script.bat"]);
+    step.clean(&cx, &machine, &left[0]).await.unwrap();
+    assert!(server.files().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_is_tried_again_or_allowed() {
+    let bench = Bench::new();
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = tries.clone();
+    let server = WinRmServer::start(move |_, _| match counted.fetch_add(1, Ordering::Relaxed) {
+        0 => Reply::hangs_up(),
+        _ => Reply::prints("second\r\n"),
+    })
+    .await;
+    let machine = Entered::by(&server, &bench).await;
+    let cx = context(&bench, &machine);
+    WindowsShell::inline(["x"]).provision(&cx, &machine).await.unwrap();
+    assert_eq!((tries.swap(0, Ordering::Relaxed), lines(&bench).last().unwrap().as_str()), (2, "second"));
+    let step = WindowsShell::inline(["x"]).valid_exit_codes([0, 16001]);
+    step.provision(&cx, &machine).await.unwrap();
+    assert_eq!(tries.swap(0, Ordering::Relaxed), 1);
+    let mut step = WindowsShell::inline(["x"]);
+    step.start_retry_timeout = Duration::from_nanos(1).into();
+    let error = step.provision(&cx, &machine).await.unwrap_err();
+    assert!(error.message().contains("use the provisioner windows-restart"), "{error}");
+}
+
+/// Answers as a machine that is restarted does.
+fn restarting(text: &str, _: &[u8]) -> Reply {
+    match text {
+        _ if text.contains("packer restart test") => Reply::code(1),
+        _ if text.contains("restarted.") => Reply::prints("WIN restarted.\r\n"),
+        _ if text.contains("Test-Path") => Reply::prints("False\r\n"),
+        _ => Reply::code(0),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_restarted_and_waited_for() {
+    let bench = Bench::new();
+    let server = WinRmServer::start(restarting).await;
+    let machine = Entered::by(&server, &bench).await;
+    let step = WindowsRestart::new().check_registry();
+    step.provision(&context(&bench, &machine), &machine).await.unwrap();
+    assert_eq!(
+        lines(&bench),
+        [
+            "Restarting Machine",
+            "Waiting for machine to restart...",
+            "WIN restarted.",
+            "False",
+            "False",
+            "False",
+            "Machine successfully restarted, moving on",
+        ]
+    );
+    assert_eq!(server.log().len(), 6, "{:?}", server.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_does_not_come_back_is_given_up_in_time() {
+    let says = Manner::Says("HTTP/1.1 500 no\r\nContent-Length: 0\r\n\r\n");
+    let mut all = tokio::task::JoinSet::new();
+    for manner in [Manner::Silent, Manner::HangsUp, says] {
+        all.spawn(async move {
+            let bench = Bench::new();
+            let server = Arc::new(WinRmServer::start(restarting).await);
+            let machine = Entered::by(&server, &bench).await;
+            let broken = server.clone();
+            let going = tokio::spawn(async move {
+                while broken.log().is_empty() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                broken.behaves(manner);
+            });
+            let begun = Instant::now();
+            let step = WindowsRestart::new().timeout("7s".parse().unwrap());
+            let error = step.provision(&context(&bench, &machine), &machine).await.unwrap_err();
+            assert!(
+                error.message().starts_with("Timeout waiting for machine to restart."),
+                "{manner:?}: {error}"
+            );
+            assert!(error.message().contains("restart_timeout"), "{manner:?}: {error}");
+            assert!(begun.elapsed() < Duration::from_secs(10), "{manner:?}: {:?}", begun.elapsed());
+            going.await.unwrap();
+        });
+    }
+    all.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_is_refused_is_an_error() {
+    let bench = Bench::new();
+    let server = WinRmServer::start(|_, _| Reply::fails("Access is denied.(5)\r\n", 5)).await;
+    let machine = Entered::by(&server, &bench).await;
+    let error = WindowsRestart::new().provision(&context(&bench, &machine), &machine).await.unwrap_err();
+    assert_eq!(error.message(), "Restart script exited with non-zero exit status: 5");
+}
