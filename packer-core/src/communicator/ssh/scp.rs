@@ -289,14 +289,15 @@ impl Ssh {
     ) -> Result<Option<()>> {
         let what = format!("upload {destination}");
         let title = tree.name.clone().unwrap_or_else(|| base_name(destination).to_owned());
-        let mut progress = cx.progress(title, Some(tree.total));
+        // Told only once there is somebody to talk to.
+        let progress = || cx.progress(title.as_str(), Some(tree.total));
         let target = quoted(destination);
         if tree.name.is_none() {
             // Into a folder that is there; without one, what is sent becomes it.
             let arguments = format!("-rtd {target}");
             let sent = self.scp(&what, &arguments, async |wire: &mut Wire| {
                 wire.taken().await?;
-                give_tree(wire, tree, &mut progress).await
+                give_tree(wire, tree, &mut progress()).await
             });
             match sent.await {
                 Err(e) if e.message().to_lowercase().contains("no such file") => {}
@@ -307,7 +308,7 @@ impl Ssh {
         self.scp(&what, &format!("-rt {target}"), async |wire: &mut Wire| {
             wire.taken().await?;
             wire.give(&format!("D{:04o} 0 {name}\n", tree.mode)).await?;
-            give_tree(wire, tree, &mut progress).await?;
+            give_tree(wire, tree, &mut progress()).await?;
             wire.give("E\n").await
         })
         .await
@@ -357,10 +358,10 @@ impl Ssh {
             None => pattern(base),
         };
         tokio::fs::create_dir_all(destination).await.map_err(|e| Error::io("mkdir", destination, e))?;
-        let mut progress = cx.progress(base, None);
         let what = format!("download {source}");
         self.scp(&what, &format!("-rf {words}"), async |wire: &mut Wire| {
-            take_tree(wire, destination, contents, exclude, &mut progress).await
+            let Some(first) = wire.next().await? else { return Err(Trouble::Ended) };
+            take_tree(wire, first, destination, contents, exclude, &mut cx.progress(base, None)).await
         })
         .await
     }
@@ -398,6 +399,7 @@ async fn give_tree(wire: &mut Wire, tree: &LocalTree, progress: &mut Progress) -
 /// Takes folders and files until the other side has no more. With `contents` the outermost folder is the destination.
 async fn take_tree(
     wire: &mut Wire,
+    first: (u8, String),
     destination: &Path,
     contents: bool,
     exclude: &Globs,
@@ -405,10 +407,19 @@ async fn take_tree(
 ) -> Talk {
     // The folders one is in, with their places, the paths that patterns see, and the bits they get in the end.
     let mut inside: Vec<(Option<PathBuf>, PathBuf, Option<u32>)> = Vec::new();
-    while let Some((kind, line)) = wire.next().await? {
+    let mut coming = Some(first);
+    loop {
+        let Some((kind, line)) = coming.take() else {
+            coming = wire.next().await?;
+            if coming.is_none() {
+                return Ok(());
+            }
+            continue;
+        };
         if kind == b'E' {
-            let Some((Some(path), _, mode)) = inside.pop() else { continue };
-            set_mode(&path, mode).await?;
+            if let Some((Some(path), _, mode)) = inside.pop() {
+                set_mode(&path, mode).await?;
+            }
             continue;
         }
         let (mode, size, name) = head(&line)?;
@@ -450,5 +461,4 @@ async fn take_tree(
             None => wire.take_file(size, &mut tokio::io::sink(), name, progress).await?,
         }
     }
-    Ok(())
 }

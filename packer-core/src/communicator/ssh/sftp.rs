@@ -149,6 +149,8 @@ impl Drop for Partial {
         let (sftp, path) = (self.sftp.clone(), std::mem::take(&mut self.path));
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
+                // The whole of it: the session ends with its guard.
+                let sftp = &sftp;
                 let _ = tokio::time::timeout(REMOVE_LIMIT, sftp.session.remove_file(path)).await;
             });
         }
