@@ -84,8 +84,9 @@ pub struct CommunicatorConfig {
     pub ssh_bastion_private_key_file: Option<String>,
     /// The certificate for that key.
     pub ssh_bastion_certificate_file: Option<String>,
-    /// `scp` (the default) or `sftp`. Files move by SFTP with both, and through plain commands where the server has
-    /// no SFTP.
+    /// `scp` (the default) or `sftp`: whether files that are there keep their permission bits. They move by SFTP with both where
+    /// the server has it, else by scp, else through plain commands; folders of many small files as one archive where it has
+    /// `tar`.
     pub ssh_file_transfer_method: Option<String>,
     /// A SOCKS5 proxy through which the machine is reached.
     pub ssh_proxy_host: Option<String>,

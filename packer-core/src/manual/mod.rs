@@ -9,6 +9,7 @@
 //! - [`virtual_machines`]: what builders of virtual machines need beside that: connecting, programs, ports, waiting,
 //!   long work, errors.
 //! - [`provisioner`]: a provisioner from nothing; post-processors and data sources after it.
+//! - [`machines`]: how a provisioner talks to a machine.
 //! - [`communicator`]: a way into a machine of one's own.
 //! - [`secrets`]: what is scrubbed and what a component has to do for it.
 //! - [`cache_and_recovery`]: ledgers of runs that died, saved steps, and checkpoints in a builder of one's own.
@@ -22,6 +23,7 @@ pub mod coming_from_packer;
 pub mod communicator;
 pub mod concepts;
 pub mod embedding;
+pub mod machines;
 pub mod provisioner;
 pub mod secrets;
 pub mod virtual_machines;
