@@ -76,6 +76,11 @@ async fn steps_from_the_cache_are_marked() {
         "const [a, b] = {reused}.map(bar => bar.getBoundingClientRect()); return a.bottom <= b.top && a.width > 0"
     );
     assert_eq!(browser.run(&apart), json!(true));
+    // However short steps are, none lies on another.
+    let hidden = "const bars = [...document.querySelectorAll('.step')].map(bar => [bar, bar.getBoundingClientRect()]); \
+                  return bars.flatMap(([a, r]) => bars.filter(([b, s]) => a !== b && r.top < s.bottom && s.top < r.bottom \
+                  && r.left < s.right - 0.1 && s.left < r.right - 0.1).map(([b]) => a.title + ' on ' + b.title))";
+    assert_eq!(browser.run(hidden), json!([]));
     let visible = "return [...document.querySelectorAll('.log:not([hidden]) li:not([hidden])')]\
                    .map(line => line.innerText).join('|')";
     browser.click(&format!("return {reused}[1]"));

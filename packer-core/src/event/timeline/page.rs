@@ -96,8 +96,9 @@ fn build(page: &mut String, axis: &Axis, number: usize, row: &Row) {
     }
     let lanes = row.steps.iter().map(|bar| bar.depth + 1).max().unwrap_or(1);
     put!(page, "<div class=\"lanes\" style=\"height:{}em\">\n", lanes * 2);
+    let mut free = vec![0.0; lanes];
     for bar in &row.steps {
-        step(page, axis, number, bar);
+        step(page, axis, number, bar, &mut free[bar.depth]);
     }
     put!(page, "</div>\n");
     for artifact in &row.artifacts {
@@ -106,7 +107,12 @@ fn build(page: &mut String, axis: &Axis, number: usize, row: &Row) {
     put!(page, "</section>\n");
 }
 
-fn step(page: &mut String, axis: &Axis, build: usize, bar: &Bar) {
+/// How wide a bar is at least, in percent: enough for a mouse.
+const NARROWEST: f64 = 0.4;
+
+/// A bar; `free` is where the bars before it in its lane end, in percent. One that is drawn wider than it took moves those
+/// behind it, so that none is hidden.
+fn step(page: &mut String, axis: &Axis, build: usize, bar: &Bar, free: &mut f64) {
     let ended = bar.ended.unwrap_or_else(|| axis.end());
     let took = length(ended.duration_since(bar.began));
     let class = match (&bar.error, bar.reused) {
@@ -118,7 +124,9 @@ fn step(page: &mut String, axis: &Axis, build: usize, bar: &Bar) {
         Some(error) => format!("{}: {took}: {error}", bar.name),
         None => format!("{}: {took}", bar.name),
     };
-    let (left, width) = (axis.percent(bar.began), axis.percent(ended) - axis.percent(bar.began));
+    let left = axis.percent(bar.began).max(*free).min(100.0 - NARROWEST);
+    let width = (axis.percent(ended) - left).max(NARROWEST);
+    *free = left + width;
     put!(
         page,
         "<button class=\"{class}\" style=\"left:{left:.3}%;width:{width:.3}%;top:{}em\" title=\"{}\" \
