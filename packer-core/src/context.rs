@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorInfo, Fault, Result};
 use crate::event::{EventKind, Events, Level};
 use crate::facts::{BuildInfo, Facts};
 use crate::ledger::{Ledger, MemoryLedger, Resource, ResourceId, Role};
-use crate::secrets::Secrets;
+use crate::secrets::{Secret, Secrets};
 use crate::value::Value;
 
 /// What a running component knows and may do. Cheap to clone.
@@ -154,6 +154,8 @@ pub(crate) struct RunContext {
     pub(crate) ids: AtomicU64,
     /// Ports of this computer that builds of the run have.
     ports: Mutex<BTreeSet<u16>>,
+    /// What was [asked](Context::ask_secret) and turned out right, by question.
+    answers: tokio::sync::Mutex<BTreeMap<String, Secret>>,
     /// When the run began: what `{{timestamp}}` and `{{isotime}}` show.
     pub(crate) started: jiff::Timestamp,
     /// The same for measuring.
@@ -202,6 +204,7 @@ impl RunContext {
             host,
             ids: AtomicU64::new(0),
             ports: Mutex::default(),
+            answers: tokio::sync::Mutex::default(),
             started,
             began: Instant::now(),
             abandon: CancellationToken::new(),
@@ -341,6 +344,20 @@ pub trait Prompt: Send + Sync {
     /// # Errors
     /// Where nobody can be asked. The future is dropped when the run is cancelled.
     async fn ask(&self, question: &str) -> Result<String>;
+
+    /// The same for an answer that nobody else must see, such as a passphrase: a terminal does not show it.
+    ///
+    /// # Errors
+    /// As for [`ask`](Self::ask), which is what this calls unless it is overridden.
+    async fn ask_secret(&self, question: &str) -> Result<String> {
+        self.ask(question).await
+    }
+
+    /// Whether there is somebody who could answer; where there is nobody, what needs an answer is found before anything
+    /// runs. `true` unless it is overridden.
+    fn can_ask(&self) -> bool {
+        true
+    }
 }
 
 struct NobodyToAsk;
@@ -349,6 +366,10 @@ struct NobodyToAsk;
 impl Prompt for NobodyToAsk {
     async fn ask(&self, _: &str) -> Result<String> {
         Err(Error::user("there is nobody to ask: the host has no terminal"))
+    }
+
+    fn can_ask(&self) -> bool {
+        false
     }
 }
 
@@ -660,6 +681,56 @@ impl Context {
         self.emit(EventKind::Asked { question: question.into() });
         let question = self.secrets().scrub_prose(question);
         self.until_cancelled(self.0.run.host.prompt.ask(&question)).await
+    }
+
+    /// Asks for something secret that is checked at once, such as a passphrase; at most three times. The answer is registered
+    /// as a secret, and asked for once in a run: whoever asks the same question later gets the answer that was right.
+    ///
+    /// # Errors
+    /// What the last check said, and as for [`ask`](Self::ask).
+    pub async fn ask_secret<T: Send + 'static>(
+        &self,
+        question: &str,
+        check: impl Fn(&str) -> std::result::Result<T, String> + Clone + Send + 'static,
+    ) -> Result<T> {
+        const MOST: usize = 3;
+        // Two builds with the same question ask it once.
+        let mut answers = self.until_cancelled(async { Ok(self.0.run.answers.lock().await) }).await?;
+        let checked = |answer: Secret| {
+            let check = check.clone();
+            let work = tokio::task::spawn_blocking(move || check(answer.reveal()));
+            async { work.await.map_err(|e| Error::internal(format!("checking an answer: {e}"))) }
+        };
+        if let Some(known) = answers.get(question)
+            && let Ok(right) = checked(known.clone()).await?
+        {
+            return Ok(right);
+        }
+        let mut wrong = String::new();
+        for _ in 0..MOST {
+            let again = if wrong.is_empty() { question.to_owned() } else { format!("{wrong}\n{question}") };
+            let answer = self.ask_hidden(&again).await?;
+            match checked(answer.clone()).await? {
+                Ok(right) => {
+                    answers.insert(question.to_owned(), answer);
+                    return Ok(right);
+                }
+                Err(why) => wrong = why,
+            }
+        }
+        Err(Error::user(wrong))
+    }
+
+    /// Asks for something secret that nobody can check here, such as the answer to a server's question; each time anew.
+    ///
+    /// # Errors
+    /// As for [`ask`](Self::ask).
+    pub async fn ask_hidden(&self, question: &str) -> Result<Secret> {
+        self.emit(EventKind::Asked { question: question.into() });
+        let question = self.secrets().scrub_prose(question);
+        let answer = self.until_cancelled(self.0.run.host.prompt.ask_secret(&question)).await?;
+        self.secrets().add(&answer);
+        Ok(Secret::new(answer))
     }
 
     /// Asks for a key press; where nobody can be asked the work goes on.

@@ -1,6 +1,7 @@
 //! What can be said about a communicator's options before anything runs.
 
 use super::config::{CommunicatorConfig, expand_home, set};
+use super::tunnel::Tunnel;
 use crate::context::PrepareContext;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::os_text;
@@ -38,6 +39,12 @@ fn check(config: &CommunicatorConfig, kind: &str, cx: &PrepareContext) -> Diagno
         "none" | "docker" | "dockerWindowsContainer" => {}
         other => say(format!("Communicator type {other} is invalid")),
     }
+    #[cfg(feature = "ssh")]
+    if kind == "ssh" {
+        for text in super::ssh::unknown_algorithms(config) {
+            found.push(Diagnostic::warning(text));
+        }
+    }
     found
 }
 
@@ -53,16 +60,6 @@ fn unsupported(config: &CommunicatorConfig) -> Option<Diagnostic> {
             "this build of the library has no SSH communicator",
             "The host program was built without the cargo feature \"ssh\" of packer-core.",
         ),
-        "ssh" if set(&config.ssh_proxy_host).is_some() => {
-            missing("ssh_proxy_host: this version does not connect through a SOCKS proxy", "")
-        }
-        "ssh" if !config.ssh_remote_tunnels.is_empty() || !config.ssh_local_tunnels.is_empty() => {
-            missing("ssh_local_tunnels, ssh_remote_tunnels: this version opens no tunnels", "")
-        }
-        "ssh" if config.ssh_bastion_interactive => missing(
-            "ssh_bastion_interactive: this version does not ask for a bastion's password",
-            "Use ssh_bastion_password, ssh_bastion_private_key_file or ssh_bastion_agent_auth.",
-        ),
         _ => None,
     }
 }
@@ -72,24 +69,24 @@ fn ssh(config: &CommunicatorConfig, cx: &PrepareContext, say: &mut impl FnMut(St
         say("An ssh_username must be specified\n  Note: some builders used to default ssh_username to \"root\"."
             .into());
     }
-    let home = cx.env("HOME").or_else(|| cx.env("USERPROFILE"));
     key_pair(
         ("ssh_private_key_file", &config.ssh_private_key_file),
         ("ssh_certificate_file", &config.ssh_certificate_file),
-        home,
+        cx,
         say,
     );
     if set(&config.ssh_bastion_host).is_some() {
         let password = config.ssh_bastion_password.as_ref().is_some_and(|p: &Secret| !p.is_empty());
         let key = set(&config.ssh_bastion_private_key_file).or_else(|| set(&config.ssh_private_key_file));
-        if !password && key.is_none() && !config.ssh_bastion_agent_auth {
+        let asks = config.ssh_bastion_interactive && cx.host.prompt.can_ask();
+        if !password && key.is_none() && !config.ssh_bastion_agent_auth && !asks {
             say("ssh_bastion_password, ssh_bastion_private_key_file or ssh_bastion_agent_auth must be specified"
                 .into());
         }
         key_pair(
             ("ssh_bastion_private_key_file", &config.ssh_bastion_private_key_file),
             ("ssh_bastion_certificate_file", &config.ssh_bastion_certificate_file),
-            home,
+            cx,
             say,
         );
         if set(&config.ssh_proxy_host).is_some() {
@@ -105,89 +102,70 @@ fn ssh(config: &CommunicatorConfig, cx: &PrepareContext, say: &mut impl FnMut(St
         [("ssh_remote_tunnels", &config.ssh_remote_tunnels), ("ssh_local_tunnels", &config.ssh_local_tunnels)]
     {
         for text in tunnels {
-            if let Err(why) = tunnel(text) {
+            if let Err(why) = Tunnel::parse(text) {
                 say(format!("{name} ('{text}') is invalid: {why}"));
             }
         }
     }
-    temporary_key(config, say);
     host_key(config, say);
-    #[cfg(feature = "ssh")]
-    for text in super::ssh::check_algorithms(config) {
-        say(text);
+    if let Err(why) = config.proxy_type() {
+        say(why);
     }
 }
 
 fn key_pair(
     (key_name, key): (&str, &Option<String>),
     (certificate_name, certificate): (&str, &Option<String>),
-    home: Option<&str>,
+    cx: &PrepareContext,
     say: &mut impl FnMut(String),
 ) {
-    let readable = |name: &str, path: &Option<String>, check: fn(&str) -> Result<(), String>| {
+    let home = cx.env("HOME").or_else(|| cx.env("USERPROFILE"));
+    let read = |path: &Option<String>| {
         // Without a home folder a `~` cannot be looked into here; connecting will say so.
         let path = set(path).and_then(|path| expand_home(path, home))?;
-        let text =
-            std::fs::read_to_string(&path).map_err(|e| format!("open {}: {}", path.display(), os_text(&e)));
-        text.and_then(|text| check(&text)).err().map(|why| format!("{name} is invalid: {why}"))
+        let text = std::fs::read_to_string(&path);
+        Some(text.map_err(|e| format!("open {}: {}", path.display(), os_text(&e))))
     };
-    readable(key_name, key, check_key).into_iter().for_each(&mut *say);
     if set(certificate).is_some() && set(key).is_none() {
         say(format!("{certificate_name} needs {key_name}"));
     }
-    readable(certificate_name, certificate, check_certificate).into_iter().for_each(say);
+    let (key, certificate) = (read(key), read(certificate));
+    for (name, why) in check_key_pair(key, certificate, cx.host.prompt.can_ask()) {
+        let name = if name == Half::Key { key_name } else { certificate_name };
+        say(format!("{name} is invalid: {why}"));
+    }
 }
 
-#[cfg(feature = "ssh")]
-fn check_key(text: &str) -> Result<(), String> {
-    super::ssh::parse_key(text).map(drop)
+#[derive(Clone, Copy, PartialEq)]
+enum Half {
+    Key,
+    Certificate,
 }
 
+type Text = Option<Result<String, String>>;
+
+/// What is wrong with the texts of a key and its certificate.
 #[cfg(feature = "ssh")]
-fn check_certificate(text: &str) -> Result<(), String> {
-    super::ssh::parse_certificate(text).map(drop)
+fn check_key_pair(key: Text, certificate: Text, can_ask: bool) -> Vec<(Half, String)> {
+    use super::ssh::{KeyText, LOCKED, check_pair, parse_certificate};
+    let key = key.map(|text| text.and_then(|text| KeyText::read(&text)));
+    let certificate = certificate.map(|text| text.and_then(|text| parse_certificate(&text)));
+    match (key, certificate) {
+        (Some(Ok(KeyText::Locked(_))), _) if !can_ask => vec![(Half::Key, LOCKED.into())],
+        (Some(Err(why)), _) => vec![(Half::Key, why)],
+        (_, Some(Err(why))) => vec![(Half::Certificate, why)],
+        (Some(Ok(KeyText::Open(key))), Some(Ok(certificate))) => {
+            check_pair(&key, &certificate).err().map(|why| (Half::Certificate, why)).into_iter().collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Without the SSH communicator nobody can read a key; that it is there is enough.
 #[cfg(not(feature = "ssh"))]
-fn check_key(_: &str) -> Result<(), String> {
-    Ok(())
-}
-
-#[cfg(not(feature = "ssh"))]
-fn check_certificate(_: &str) -> Result<(), String> {
-    Ok(())
-}
-
-/// `LISTENPORT:HOST:PORT`, an IPv6 address in brackets.
-fn tunnel(text: &str) -> Result<(), String> {
-    let port = |text: &str| text.parse::<u16>().map_err(|_| format!("{text:?} is no port number"));
-    let (listen, target) = text.split_once(':').ok_or("it must have the form LISTENPORT:HOST:PORT")?;
-    port(listen)?;
-    let (host, to) = target.rsplit_once(':').ok_or("it must have the form LISTENPORT:HOST:PORT")?;
-    port(to)?;
-    let bracketed = host.starts_with('[') && host.ends_with(']');
-    if host.is_empty() || (host.contains(':') && !bracketed) {
-        return Err(format!("{host:?} is no host (an IPv6 address stands in brackets)"));
-    }
-    Ok(())
-}
-
-fn temporary_key(config: &CommunicatorConfig, say: &mut impl FnMut(String)) {
-    let kind = set(&config.temporary_key_pair_type).unwrap_or("rsa").to_lowercase();
-    let bits = config.temporary_key_pair_bits.unwrap_or(0);
-    let fits = match kind.as_str() {
-        _ if bits == 0 => true,
-        "rsa" => bits >= 1024,
-        "ecdsa" => matches!(bits, 256 | 384 | 521),
-        "dsa" => matches!(bits, 1024 | 2048 | 3072),
-        _ => true,
-    };
-    if !matches!(kind.as_str(), "dsa" | "ecdsa" | "ed25519" | "rsa") {
-        say(format!("temporary_key_pair_type ('{kind}') is invalid, valid types: dsa, ecdsa, ed25519, rsa"));
-    } else if !fits {
-        say(format!("temporary_key_pair_bits ({bits}) is invalid for a key of type {kind}"));
-    }
+fn check_key_pair(key: Text, certificate: Text, _: bool) -> Vec<(Half, String)> {
+    let missing = |half, text: Text| text.and_then(Result::err).map(|why| (half, why));
+    missing(Half::Key, key).into_iter().chain(missing(Half::Certificate, certificate)).collect()
 }
 
 fn host_key(config: &CommunicatorConfig, say: &mut impl FnMut(String)) {
@@ -240,24 +218,14 @@ mod tests {
                 ],
             ),
             (
-                serde_json::json!({"ssh_username": "u", "temporary_key_pair_type": "quantum", "ssh_host_key_checking": "yes"}),
+                serde_json::json!({"ssh_username": "u", "ssh_proxy_type": "ftp", "ssh_host_key_checking": "yes"}),
                 vec![
-                    "temporary_key_pair_type ('quantum') is invalid, valid types: dsa, ecdsa, ed25519, rsa",
                     "ssh_host_key_checking ('yes') is invalid, valid modes: none, accept-new, strict",
+                    "ssh_proxy_type ('ftp') is invalid, valid types: socks5, http",
                 ],
             ),
         ] {
             assert_eq!(messages(json.clone()), expected, "{json}");
-        }
-    }
-
-    #[test]
-    fn tunnels_are_port_host_port() {
-        for good in ["8080:localhost:80", "1:[::1]:2", "65535:a.b:1"] {
-            assert_eq!(tunnel(good), Ok(()), "{good}");
-        }
-        for bad in ["", "80", "80:x", "a:b:80", "80:b:c", "80::1:2", "80::5", "99999:h:1"] {
-            assert!(tunnel(bad).is_err(), "{bad}");
         }
     }
 }

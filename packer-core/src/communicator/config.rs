@@ -37,8 +37,8 @@ pub struct CommunicatorConfig {
     pub ssh_username: Option<String>,
     /// The user's password; also answers every question of keyboard-interactive login.
     pub ssh_password: Option<Secret>,
-    /// The file of an unencrypted private key: OpenSSH's own form, PEM or PKCS#8; RSA, ECDSA or Ed25519.
-    /// `~/` means the home folder.
+    /// The file of a private key: OpenSSH's own form, PEM or PKCS#8; RSA, ECDSA or Ed25519. For the passphrase of one that is
+    /// encrypted the host is [asked](crate::Prompt::ask_secret), once in a run. `~/` means the home folder.
     pub ssh_private_key_file: Option<String>,
     /// The file of an OpenSSH certificate for the private key.
     pub ssh_certificate_file: Option<String>,
@@ -66,7 +66,7 @@ pub struct CommunicatorConfig {
     pub ssh_handshake_attempts: i64,
     /// Whether to log in with the keys of the SSH agent behind `SSH_AUTH_SOCK`.
     pub ssh_agent_auth: bool,
-    /// Whether the machine must not use the SSH agent.
+    /// Whether the machine must not ask the SSH agent behind `SSH_AUTH_SOCK`; commands there may, otherwise.
     pub ssh_disable_agent_forwarding: bool,
     /// A host through which the machine is reached.
     pub ssh_bastion_host: Option<String>,
@@ -76,7 +76,7 @@ pub struct CommunicatorConfig {
     pub ssh_bastion_username: Option<String>,
     /// The password there.
     pub ssh_bastion_password: Option<Secret>,
-    /// Whether the login there asks questions.
+    /// Whether whoever sits before the host answers the questions of the login there.
     pub ssh_bastion_interactive: bool,
     /// Whether to log in there with the SSH agent.
     pub ssh_bastion_agent_auth: bool,
@@ -88,7 +88,7 @@ pub struct CommunicatorConfig {
     /// the server has it, else by scp, else through plain commands; folders of many small files as one archive where it has
     /// `tar`.
     pub ssh_file_transfer_method: Option<String>,
-    /// A SOCKS5 proxy through which the machine is reached.
+    /// A proxy through which the machine is reached.
     pub ssh_proxy_host: Option<String>,
     /// Its port; 1080 by default.
     pub ssh_proxy_port: Option<u16>,
@@ -96,14 +96,18 @@ pub struct CommunicatorConfig {
     pub ssh_proxy_username: Option<String>,
     /// The password there.
     pub ssh_proxy_password: Option<Secret>,
+    /// What kind of proxy it is: `socks5` (the default) or `http`, which is asked with `CONNECT`. (Not in Packer.)
+    pub ssh_proxy_type: Option<String>,
     /// After how much silence to ask whether the machine is still there, 5 seconds by default; after the fourth
     /// question without an answer the connection counts as broken. A negative one never asks.
     pub ssh_keep_alive_interval: GoDuration,
     /// How long a read or write of the connection may take; without end by default.
     pub ssh_read_write_timeout: GoDuration,
-    /// Ports of the machine that lead to this computer, as `LISTENPORT:HOST:PORT`.
+    /// Ports of the machine that lead to this computer, as `LISTENPORT:HOST:PORT`: what connects there to `localhost:LISTENPORT`
+    /// arrives at `HOST:PORT` as seen from here.
     pub ssh_remote_tunnels: Vec<String>,
-    /// Ports of this computer that lead to the machine, as `LISTENPORT:HOST:PORT`.
+    /// Ports of this computer that lead to the machine, as `LISTENPORT:HOST:PORT`: what connects here to
+    /// `127.0.0.1:LISTENPORT` arrives at `HOST:PORT` as seen from the machine.
     pub ssh_local_tunnels: Vec<String>,
 
     /// Whether the machine must prove who it is: `none` trusts any key, as Packer does; `accept-new` remembers an
@@ -270,6 +274,15 @@ impl CommunicatorConfig {
         set(own).or_else(|| set(&target.password))
     }
 
+    /// What kind of proxy the machine is reached through.
+    pub(super) fn proxy_type(&self) -> Result<ProxyType, String> {
+        match set(&self.ssh_proxy_type) {
+            None | Some("socks5") => Ok(ProxyType::Socks5),
+            Some("http") => Ok(ProxyType::Http),
+            Some(other) => Err(format!("ssh_proxy_type ('{other}') is invalid, valid types: socks5, http")),
+        }
+    }
+
     /// What is known about the connection, as `build.*` shows it: `ConnType`, `Host`, `Port`, `User`, `Password`,
     /// `SSHPublicKey`, `SSHPrivateKey`, `SSHPrivateKeyFile` and `SSHAgentAuth`, with WinRM `WinRMPassword`. Nothing
     /// for `none`.
@@ -293,6 +306,13 @@ impl CommunicatorConfig {
             _ => facts,
         }
     }
+}
+
+/// A kind of proxy.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ProxyType {
+    Socks5,
+    Http,
 }
 
 /// A text that is set: there and not empty.

@@ -23,6 +23,7 @@ mod posix;
 pub mod ssh;
 #[cfg(any(feature = "docker", feature = "ssh", feature = "winrm"))]
 pub(crate) mod tree;
+mod tunnel;
 #[cfg(feature = "winrm")]
 pub mod winrm;
 

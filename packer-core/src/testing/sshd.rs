@@ -46,15 +46,13 @@ impl Sshd {
         }
         std::fs::copy(format!("{root}/id.pub"), format!("{root}/authorized")).expect("the key is allowed in");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let mut config = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {root}/host\nHostKey {root}/host_rsa\nPidFile {root}/pid\n\
+        let mut config = lines.join("\n");
+        // What stands first counts.
+        config.push_str(&format!(
+            "\nPort {port}\nListenAddress 127.0.0.1\nHostKey {root}/host\nHostKey {root}/host_rsa\nPidFile {root}/pid\n\
              AuthorizedKeysFile {root}/authorized\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n\
              MaxStartups 500:30:1000\nMaxSessions 200\nUseDNS no\nSetEnv HOME={root}\n"
-        );
-        for line in lines {
-            config.push_str(line);
-            config.push('\n');
-        }
+        ));
         std::fs::write(format!("{root}/config"), config).expect("the server's configuration");
         Some(Self { program, folder, port, child: None })
     }

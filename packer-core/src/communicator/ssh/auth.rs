@@ -1,20 +1,31 @@
 //! Logging in: agent, keys, password, questions.
 
+use std::io::Write;
+
 use russh::MethodKind;
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::{AgentClient, AgentStream};
-use russh::keys::{HashAlg, PrivateKeyWithHashAlg};
+use russh::keys::ssh_key::private::KeypairData;
+use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg};
+use signature::Signer as _;
 
 use super::dial::{Client, Failure};
 use super::settings::{Hop, Login};
+use super::side::dial_agent;
+use crate::context::Context;
+use crate::error::os_text;
+use crate::event::ForTerminal;
+use crate::secrets::Secret;
 
-/// How often a server may ask questions in one login.
+/// How often a server may ask questions in one login, and how many at a time.
+const MOST_ROUNDS: usize = 16;
 const MOST_QUESTIONS: usize = 16;
 
 /// Logs in with the first way that the server takes; several where it wants more than one.
 pub(super) async fn log_in(handle: &mut Handle<Client>, hop: &Hop) -> Result<(), Failure> {
-    let mut attempt = Attempt { handle, user: &hop.user, offered: Vec::new(), tried: Vec::new() };
+    let (user, host) = (&hop.user, &hop.host);
+    let mut attempt = Attempt { handle, user, host, offered: Vec::new(), tried: Vec::new() };
     // Tells which ways the server takes, and is all it needs for accounts without a password.
     let result = attempt.handle.authenticate_none(attempt.user).await;
     if attempt.took(result)? || attempt.all(&hop.login).await? {
@@ -35,18 +46,83 @@ pub(super) async fn log_in(handle: &mut Handle<Client>, hop: &Hop) -> Result<(),
 struct Attempt<'a> {
     handle: &'a mut Handle<Client>,
     user: &'a str,
+    host: &'a str,
     offered: Vec<MethodKind>,
     tried: Vec<String>,
+}
+
+/// Who answers a server's questions.
+#[derive(Clone, Copy)]
+enum Answers<'a> {
+    /// A password does, whatever the question.
+    Always(&'a Secret),
+    Person(&'a Context),
+}
+
+impl Answers<'_> {
+    async fn to(self, question: &str) -> Result<Secret, Failure> {
+        match self {
+            Self::Always(password) => Ok(password.clone()),
+            Self::Person(cx) => {
+                // The server's words give the terminal no orders. Writing to memory does not fail.
+                let mut shown = Vec::new();
+                let _ = ForTerminal::new(&mut shown).write_all(question.as_bytes());
+                cx.ask_hidden(&String::from_utf8_lossy(&shown)).await.map_err(Failure::Never)
+            }
+        }
+    }
+}
+
+/// Signs with a key that is in memory. What russh signs certificates with by itself is SHA-1 where the key is RSA, which
+/// servers refuse.
+struct InMemory<'a>(&'a PrivateKey);
+
+enum SignError {
+    Gone,
+    Key(signature::Error),
+}
+
+impl From<russh::SendError> for SignError {
+    fn from(_: russh::SendError) -> Self {
+        Self::Gone
+    }
+}
+
+impl russh::Signer for InMemory<'_> {
+    type Error = SignError;
+
+    async fn auth_sign(
+        &mut self,
+        _: &AgentIdentity,
+        hash: Option<HashAlg>,
+        mut data: Vec<u8>,
+    ) -> Result<Vec<u8>, SignError> {
+        let signature = match self.0.key_data() {
+            KeypairData::Rsa(pair) => (pair, hash).try_sign(&data),
+            pair => pair.try_sign(&data),
+        };
+        let signature = signature.map_err(SignError::Key)?;
+        // Type and signature are strings of their own in one (RFC 4252, 7).
+        let kind = signature.algorithm();
+        let kind = kind.as_str();
+        let string = |out: &mut Vec<u8>, bytes: &[u8]| {
+            out.extend((bytes.len() as u32).to_be_bytes());
+            out.extend(bytes);
+        };
+        let mut both = Vec::new();
+        string(&mut both, kind.as_bytes());
+        string(&mut both, signature.as_bytes());
+        string(&mut data, &both);
+        Ok(data)
+    }
 }
 
 impl Attempt<'_> {
     async fn all(&mut self, login: &Login) -> Result<bool, Failure> {
         if let Some(path) = &login.agent {
-            #[cfg(unix)]
-            let agent = AgentClient::connect_uds(path).await;
-            #[cfg(windows)]
-            let agent = AgentClient::connect_named_pipe(path).await;
-            let agent = agent.map_err(|e| Failure::Later(format!("Cannot connect to SSH Agent: {e}")))?;
+            let agent = dial_agent(path).await.map(AgentClient::connect);
+            let agent =
+                agent.map_err(|e| Failure::Later(format!("Cannot connect to SSH Agent: {}", os_text(&e))))?;
             if self.offers(MethodKind::PublicKey) && self.agent(agent).await? {
                 return Ok(true);
             }
@@ -56,31 +132,59 @@ impl Attempt<'_> {
                 break;
             }
             self.tried.push(name.clone());
+            let hash = self.rsa_hash(key.algorithm().is_rsa()).await?;
             if let Some(certificate) = certificate {
-                let result =
-                    self.handle.authenticate_openssh_cert(self.user, key.clone(), certificate.clone()).await;
+                let (user, certificate) = (self.user, certificate.clone());
+                let mut signer = InMemory(key.as_ref());
+                let result = self.handle.authenticate_certificate_with(user, certificate, hash, &mut signer);
+                let result = result.await.map_err(|e| match e {
+                    SignError::Gone => russh::Error::SendError,
+                    SignError::Key(e) => russh::Error::Keys(e.into()),
+                });
                 if self.took(result)? {
                     return Ok(true);
                 }
             }
-            let hash = self.rsa_hash(key.algorithm().is_rsa()).await?;
             let key = PrivateKeyWithHashAlg::new(key.clone(), hash);
             let result = self.handle.authenticate_publickey(self.user, key).await;
             if self.took(result)? {
                 return Ok(true);
             }
         }
-        let Some(password) = &login.password else { return Ok(false) };
-        if self.offers(MethodKind::Password) {
-            self.tried.push("password".into());
-            let result = self.handle.authenticate_password(self.user, password.reveal()).await;
-            if self.took(result)? {
+        if let Some(password) = &login.password
+            && self.answer_with(Answers::Always(password)).await?
+        {
+            return Ok(true);
+        }
+        match &login.person {
+            Some(person) => self.answer_with(Answers::Person(person)).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn answer_with(&mut self, answers: Answers<'_>) -> Result<bool, Failure> {
+        // A person hears the server's own questions first, which may be for more than a password.
+        let mut ways = [MethodKind::Password, MethodKind::KeyboardInteractive];
+        if matches!(answers, Answers::Person(_)) {
+            ways.reverse();
+        }
+        for way in ways {
+            if !self.offers(way) {
+                continue;
+            }
+            self.tried.push(String::from(&way));
+            let enough = match way {
+                MethodKind::Password => {
+                    let question = format!("{}@{}'s password: ", self.user, self.host);
+                    let password = answers.to(&question).await?;
+                    let result = self.handle.authenticate_password(self.user, password.reveal()).await;
+                    self.took(result)?
+                }
+                _ => self.questions(answers).await?,
+            };
+            if enough {
                 return Ok(true);
             }
-        }
-        if self.offers(MethodKind::KeyboardInteractive) {
-            self.tried.push("keyboard-interactive".into());
-            return self.answer(password.reveal()).await;
         }
         Ok(false)
     }
@@ -121,15 +225,26 @@ impl Attempt<'_> {
         Ok(false)
     }
 
-    async fn answer(&mut self, password: &str) -> Result<bool, Failure> {
+    /// Answers what the server asks.
+    async fn questions(&mut self, answers: Answers<'_>) -> Result<bool, Failure> {
         let broken = |e: russh::Error| Failure::Later(format!("SSH login: {e}"));
         let mut response =
             self.handle.authenticate_keyboard_interactive_start(self.user, None).await.map_err(broken)?;
-        for _ in 0..MOST_QUESTIONS {
-            let KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } = response else { break };
-            let answers = vec![password.to_owned(); prompts.len()];
-            response =
-                self.handle.authenticate_keyboard_interactive_respond(answers).await.map_err(broken)?;
+        for _ in 0..MOST_ROUNDS {
+            let KeyboardInteractiveAuthResponse::InfoRequest { name, instructions, prompts } = &response
+            else {
+                break;
+            };
+            if prompts.len() > MOST_QUESTIONS {
+                break;
+            }
+            let mut said = Vec::new();
+            for prompt in prompts {
+                let question = [name, instructions, &prompt.prompt].map(|text| text.as_str());
+                let question: Vec<_> = question.into_iter().filter(|text| !text.trim().is_empty()).collect();
+                said.push(answers.to(&question.join("\n")).await?.reveal().to_owned());
+            }
+            response = self.handle.authenticate_keyboard_interactive_respond(said).await.map_err(broken)?;
         }
         Ok(matches!(response, KeyboardInteractiveAuthResponse::Success))
     }

@@ -24,11 +24,12 @@ pub(in super::super) async fn connect(
     config: &CommunicatorConfig,
     target: &Target,
 ) -> Result<Arc<dyn Communicator>> {
-    let settings = Settings::new(cx, config, target)?;
+    let settings = Settings::new(cx, config, target).await?;
     cx.say(format!("Using SSH communicator to connect: {}", settings.target.host));
     let mut connection = wait(cx, &settings).await?;
     let pause = config.pause_before_connecting;
     if !pause.is_zero() && !pause.is_negative() {
+        connection.end_streams().await;
         drop(connection);
         cx.say(format!("Pausing {pause} before connecting..."));
         cx.sleep(pause.to_std()).await?;

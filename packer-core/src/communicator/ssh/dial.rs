@@ -1,19 +1,21 @@
 //! One connection: dialled, its host checked, logged in.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use russh::client::{self, DisconnectReason, Handle, Msg};
+use russh::client::{self, ChannelOpenHandle, DisconnectReason, Handle, Msg};
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
-use russh::{Channel, ChannelMsg, Disconnect};
+use russh::{AlgorithmKind, Channel, ChannelMsg, Disconnect};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::auth::log_in;
 use super::host_key::Trust;
+use super::proxy::Proxy;
 use super::settings::{Hop, Settings};
+use super::side::{Streams, Wanted, dial_agent};
 use super::stage::{Stage, Watched};
 use super::stream::{Timed, Until};
 use crate::error::{Error, Result, os_text};
@@ -21,6 +23,8 @@ use crate::kit::stream::Stream;
 
 const DIAL_LIMIT: Duration = Duration::from_secs(15);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
+/// The same where a person answers questions.
+const PERSON_LIMIT: Duration = Duration::from_secs(10 * 60);
 const OPEN_LIMIT: Duration = Duration::from_secs(60);
 const PING_LIMIT: Duration = Duration::from_secs(10);
 
@@ -54,35 +58,79 @@ impl fmt::Display for Failure {
     }
 }
 
+/// A bastion, and the connection to it that attempts share.
+pub(super) struct Bastion {
+    hop: Hop,
+    current: Mutex<Option<Arc<Connection>>>,
+}
+
+impl Bastion {
+    pub(super) fn new(hop: Hop) -> Self {
+        Self { hop, current: Mutex::default() }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Arc<Connection>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn standing(&self) -> Option<Arc<Connection>> {
+        self.current().clone().filter(|connection| !connection.is_closed())
+    }
+
+    /// Keeps a connection, unless another attempt was first.
+    fn keep(&self, fresh: Arc<Connection>) -> Arc<Connection> {
+        let mut current = self.current();
+        match current.clone().filter(|connection| !connection.is_closed()) {
+            Some(standing) => standing,
+            None => current.insert(fresh).clone(),
+        }
+    }
+
+    /// The next attempt makes a new one.
+    fn forget(&self, broken: &Arc<Connection>) {
+        self.current().take_if(|current| Arc::ptr_eq(current, broken));
+    }
+}
+
 /// A connection that is logged in. Dropping it ends it, once its last channel is gone.
 pub(super) struct Connection {
-    handle: Handle<Client>,
+    handle: Arc<Handle<Client>>,
     ended: Notes,
+    streams: Streams,
+    /// Ends what is carried beside commands.
+    _beside: DropGuard,
     /// Carries this connection where the machine is behind a bastion.
-    _bastion: Option<Box<Self>>,
+    _bastion: Option<Arc<Self>>,
 }
 
 impl Connection {
     /// Dials the machine, through the bastion where there is one. Dropped before its end it leaves nothing open.
     pub(super) async fn dial(settings: &Settings, stage: &Stage) -> Result<Self, Failure> {
         let hop = &settings.target;
-        let Some(bastion) = &settings.bastion else {
-            let stream = tcp(hop, stage).await?;
+        let Some(way) = &settings.bastion else {
+            let stream = match &settings.proxy {
+                Some(proxy) => through(proxy, hop, stage).await?,
+                None => tcp(&hop.host, hop.port, stage).await?,
+            };
+            stage.accepted();
             return Self::over(settings, hop, stage, Box::new(stream), None).await;
         };
-        let stream = tcp(bastion, stage).await?;
-        let bastion = Self::over(settings, bastion, stage, Box::new(stream), None).await?;
+        let bastion = Self::to_bastion(settings, way, stage).await?;
         stage.dials(&hop.host, hop.port);
         let open = bastion.handle.channel_open_direct_tcpip(&hop.host, hop.port.into(), "127.0.0.1", 0);
         let channel = match timeout(DIAL_LIMIT, open).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(e)) => {
+                if !matches!(e, russh::Error::ChannelOpenFailure(_)) {
+                    way.forget(&bastion);
+                }
                 return Err(Failure::Later(format!(
                     "the bastion could not reach {}:{}: {e}",
                     hop.host, hop.port
                 )));
             }
             Err(_) => {
+                way.forget(&bastion);
                 return Err(Failure::Later(format!(
                     "the bastion did not reach {}:{} in time",
                     hop.host, hop.port
@@ -90,7 +138,19 @@ impl Connection {
             }
         };
         stage.accepted();
-        Self::over(settings, hop, stage, Box::new(channel.into_stream()), Some(Box::new(bastion))).await
+        Self::over(settings, hop, stage, Box::new(channel.into_stream()), Some(bastion)).await
+    }
+
+    /// The connection to the bastion: the one that stands already, for a person would be asked again.
+    async fn to_bastion(settings: &Settings, way: &Bastion, stage: &Stage) -> Result<Arc<Self>, Failure> {
+        if let Some(standing) = way.standing() {
+            return Ok(standing);
+        }
+        let hop = &way.hop;
+        let stream = tcp(&hop.host, hop.port, stage).await?;
+        stage.accepted();
+        let fresh = Self::over(settings, hop, stage, Box::new(stream), None).await?;
+        Ok(way.keep(Arc::new(fresh)))
     }
 
     async fn over(
@@ -98,7 +158,7 @@ impl Connection {
         hop: &Hop,
         stage: &Stage,
         stream: Stream,
-        bastion: Option<Box<Self>>,
+        bastion: Option<Arc<Self>>,
     ) -> Result<Self, Failure> {
         // russh works on by itself when nobody waits for the handshake any more: this ends it.
         let token = CancellationToken::new();
@@ -109,7 +169,16 @@ impl Connection {
         let stream = Timed::new(Until::new(stream, token), settings.read_write, write);
         let stream = Watched::new(stream, stage.clone());
         let notes = Notes::default();
+        let mut wanted =
+            if std::ptr::eq(hop, &settings.target) { settings.wanted.clone() } else { Wanted::default() };
+        if let Some(agent) = &wanted.agent
+            && dial_agent(agent).await.is_err()
+        {
+            wanted.agent = None;
+        }
+        let (streams, beside) = Streams::new(wanted);
         let client = Client {
+            streams: streams.clone(),
             trust: hop.trust.clone(),
             host: hop.host.clone(),
             port: hop.port,
@@ -126,13 +195,16 @@ impl Connection {
                 })?;
             let _turn = stage.logs_in().await;
             log_in(&mut handle, hop).await?;
+            let handle = Arc::new(handle);
+            streams.open_tunnels(&handle, stage).await?;
             Ok(handle)
         };
-        match timeout(HANDSHAKE_LIMIT, handshake).await {
+        let limit = if hop.login.person.is_some() { PERSON_LIMIT } else { HANDSHAKE_LIMIT };
+        match timeout(limit, handshake).await {
             Ok(handle) => {
                 let handle = handle?;
                 unfinished.disarm();
-                Ok(Self { handle, ended: notes, _bastion: bastion })
+                Ok(Self { handle, ended: notes, streams, _beside: beside, _bastion: bastion })
             }
             Err(_) => Err(Failure::Later(stage.describe())),
         }
@@ -145,6 +217,16 @@ impl Connection {
             Ok(Err(e)) => Err(self.broken(&said(&e))),
             Err(_) => Err(self.broken("the server did not answer in time")),
         }
+    }
+
+    /// Whether commands may ask the SSH agent of this computer.
+    pub(super) fn forwards_agent(&self) -> bool {
+        self.streams.forward_agent()
+    }
+
+    /// Closes tunnels and whatever else is carried beside commands; returns when their ports are free.
+    pub(super) async fn end_streams(&self) {
+        self.streams.end().await;
     }
 
     /// Whether the connection is gone.
@@ -188,14 +270,27 @@ pub(super) async fn granted(channel: &mut Channel<Msg>) -> bool {
     false
 }
 
-async fn tcp(hop: &Hop, stage: &Stage) -> Result<TcpStream, Failure> {
+/// A way to the machine through a proxy.
+async fn through(proxy: &Proxy, hop: &Hop, stage: &Stage) -> Result<TcpStream, Failure> {
+    let stream = tcp(&proxy.host, proxy.port, stage).await?;
     let Hop { host, port, .. } = hop;
     stage.dials(host, *port);
+    match timeout(DIAL_LIMIT, proxy.pass(stream, bare(host), *port)).await {
+        Ok(passed) => passed.map_err(Failure::Later),
+        Err(_) => Err(Failure::Later(stage.describe())),
+    }
+}
+
+/// An IPv6 address may stand in brackets.
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+async fn tcp(host: &str, port: u16, stage: &Stage) -> Result<TcpStream, Failure> {
+    stage.dials(host, port);
     let later = |why: String| Failure::Later(format!("dial {host}:{port}: {why}"));
-    // An IPv6 address may stand in brackets.
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let dialled = async {
-        let found = tokio::net::lookup_host((address, *port)).await;
+        let found = tokio::net::lookup_host((bare(host), port)).await;
         let found: Vec<_> =
             found.map_err(|e| later(format!("the name cannot be looked up: {}", os_text(&e))))?.collect();
         TcpStream::connect(&found[..]).await.map_err(|e| later(os_text(&e)))
@@ -204,7 +299,6 @@ async fn tcp(hop: &Hop, stage: &Stage) -> Result<TcpStream, Failure> {
         Ok(stream) => stream?,
         Err(_) => return Err(Failure::Later(stage.describe())),
     };
-    stage.accepted();
     // A failure costs speed alone.
     let _ = stream.set_nodelay(true);
     Ok(stream)
@@ -217,6 +311,17 @@ fn said(error: &russh::Error) -> String {
         russh::Error::HUP | russh::Error::Disconnect => "the server closed the connection".into(),
         russh::Error::SendError | russh::Error::RecvError => "the connection is closed".into(),
         russh::Error::KeepaliveTimeout => "the server does not answer any more".into(),
+        russh::Error::NoCommonAlgo { kind, ours, theirs } => {
+            let kind = match kind {
+                AlgorithmKind::Kex => "method of exchanging keys",
+                AlgorithmKind::Key => "kind of host key",
+                AlgorithmKind::Cipher => "cipher",
+                AlgorithmKind::Compression => "compression",
+                AlgorithmKind::Mac => "message authentication code",
+            };
+            let list = |names: &[String]| if names.is_empty() { "nothing".into() } else { names.join(", ") };
+            format!("no common {kind}: we offer {}, the server {}", list(ours), list(theirs))
+        }
         other => other.to_string(),
     }
 }
@@ -241,6 +346,7 @@ impl Notes {
 
 /// What russh calls back.
 pub(super) struct Client {
+    streams: Streams,
     trust: Trust,
     host: String,
     port: u16,
@@ -267,6 +373,85 @@ impl client::Handler for Client {
                 Ok(false)
             }
         }
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        _: &str,
+        port: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        self.streams.arrive(channel, port, reply);
+        Ok(())
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        self.streams.ask_agent(channel, reply);
+        Ok(())
+    }
+
+    // What nobody asked for is refused.
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_session(
+        &mut self,
+        _: Channel<Msg>,
+        _: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        Ok(())
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {

@@ -35,6 +35,10 @@ pub(super) async fn run(
             return Err(connection.broken("the server gives no terminal (ssh_pty)"));
         }
     }
+    if connection.forwards_agent() {
+        // A server that refuses it runs the command all the same.
+        sent(channel.agent_forward(false).await)?;
+    }
     sent(channel.exec(true, format!("{}\n", command.text)).await)?;
     let (reader, writer) = channel.split();
     let mut running = Running { writer: Some(writer), connection: connection.clone() };

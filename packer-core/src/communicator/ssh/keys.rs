@@ -5,22 +5,62 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use russh::keys::ssh_key::{Certificate, Fingerprint};
 use russh::keys::{Error, PrivateKey, PublicKey, decode_secret_key};
 
-/// Reads an unencrypted private key: OpenSSH's own form, PEM (PKCS#1, SEC1) or PKCS#8.
-pub(in super::super) fn parse_key(text: &str) -> Result<PrivateKey, String> {
-    const ENCRYPTED: &str = "password protected keys are not supported; remove the passphrase first \
-        (ssh-keygen -p -N \"\" -f FILE) or use ssh_agent_auth";
-    if text.contains("Proc-Type: 4,ENCRYPTED") || text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
-        return Err(ENCRYPTED.into());
+use crate::secrets::Secret;
+
+/// A private key as its file holds it: OpenSSH's own form, PEM (PKCS#1, SEC1) or PKCS#8.
+pub(in super::super) enum KeyText {
+    Open(Box<PrivateKey>),
+    Locked(LockedKey),
+}
+
+/// The text of a key that a passphrase opens.
+#[derive(Clone)]
+pub(in super::super) struct LockedKey(Secret);
+
+impl KeyText {
+    pub(in super::super) fn read(text: &str) -> Result<Self, String> {
+        if !text.contains("PRIVATE KEY-----") {
+            return Err("this is no private key".into());
+        }
+        // Keys pasted into templates come with spaces around.
+        let text: String = text.lines().flat_map(|line| [line.trim(), "\n"]).collect();
+        if text.contains("Proc-Type: 4,ENCRYPTED") || text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
+            return Ok(Self::Locked(LockedKey(text.into())));
+        }
+        match decode_secret_key(&text, None) {
+            Ok(key) => Ok(Self::Open(Box::new(key))),
+            Err(Error::KeyIsEncrypted) => Ok(Self::Locked(LockedKey(text.into()))),
+            Err(e) => Err(format!("the private key cannot be read: {e}")),
+        }
     }
-    if !text.contains("PRIVATE KEY-----") {
-        return Err("this is no private key".into());
+}
+
+impl LockedKey {
+    /// Takes as long as whoever locked it wanted guessing to take.
+    pub(super) fn open(&self, passphrase: &str) -> Result<PrivateKey, String> {
+        decode_secret_key(self.0.reveal(), Some(passphrase))
+            .map_err(|e| format!("the passphrase does not open the private key ({e})"))
     }
-    // Keys pasted into templates come with spaces around.
-    let text: String = text.lines().flat_map(|line| [line.trim(), "\n"]).collect();
-    decode_secret_key(&text, None).map_err(|error| match error {
-        Error::KeyIsEncrypted => ENCRYPTED.into(),
-        other => format!("the private key cannot be read: {other}"),
-    })
+}
+
+/// What to say of a locked key where nobody can be asked.
+pub(in super::super) const LOCKED: &str = "it is protected by a passphrase, and there is nobody to ask for it; remove the \
+    passphrase (ssh-keygen -p -N \"\" -f FILE) or use ssh_agent_auth";
+
+/// Reads a private key without a passphrase.
+pub(super) fn parse_key(text: &str) -> Result<PrivateKey, String> {
+    match KeyText::read(text)? {
+        KeyText::Open(key) => Ok(*key),
+        KeyText::Locked(_) => Err(LOCKED.into()),
+    }
+}
+
+/// Whether a certificate was made for this key.
+pub(in super::super) fn check_pair(key: &PrivateKey, certificate: &Certificate) -> Result<(), String> {
+    if certificate.public_key() == key.public_key().key_data() {
+        return Ok(());
+    }
+    Err("the certificate belongs to another key than the private key".into())
 }
 
 /// Reads a user certificate that is valid now.
@@ -78,11 +118,8 @@ mod tests {
         for (text, why) in [
             ("", "this is no private key"),
             ("ssh-ed25519 AAAA", "this is no private key"),
-            (
-                "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n",
-                "password protected keys are not supported",
-            ),
-            ("-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "password protected keys are not supported"),
+            ("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n", "protected by a passphrase"),
+            ("-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "protected by a passphrase"),
             (
                 "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----",
                 "cannot be read",

@@ -29,10 +29,12 @@ mod exec;
 mod host_key;
 mod keys;
 mod plain;
+mod proxy;
 mod scp;
 mod settings;
 mod sftp;
 mod sftp_dir;
+mod side;
 mod stage;
 mod stream;
 mod tar;
@@ -40,8 +42,8 @@ mod tar;
 mod tests;
 
 pub(super) use connect::connect;
-pub(super) use keys::{check_pin, parse_certificate, parse_key};
-pub(super) use settings::check_algorithms;
+pub(super) use keys::{KeyText, LOCKED, check_pair, check_pin, parse_certificate};
+pub(super) use settings::unknown_algorithms;
 
 use self::tar::Bits;
 use attempts::Attempts;
@@ -87,6 +89,8 @@ impl Ssh {
         let mut current = self.current.lock().await;
         // Of several that found it broken at once, one dials.
         if Arc::ptr_eq(&current, broken) {
+            // The next one wants its ports.
+            broken.end_streams().await;
             let fresh = Attempts::new(&self.settings).outcome(drop).await;
             *current = Arc::new(fresh.map_err(|e| e.into_error().context("reconnecting"))?);
         }

@@ -11,8 +11,12 @@ use russh::keys::{Algorithm, PrivateKey};
 use russh::{cipher, client, kex, mac};
 
 use super::super::config::{CommunicatorConfig, Target, expand_home, set};
+use super::super::tunnel::Tunnel;
+use super::dial::Bastion;
 use super::host_key::Trust;
-use super::keys::{Pin, parse_certificate, parse_key};
+use super::keys::{KeyText, Pin, check_pair, parse_certificate, parse_key};
+use super::proxy::Proxy;
+use super::side::Wanted;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
@@ -20,7 +24,10 @@ use crate::secrets::Secret;
 /// What a connection needs.
 pub(super) struct Settings {
     pub(super) target: Hop,
-    pub(super) bastion: Option<Hop>,
+    pub(super) bastion: Option<Bastion>,
+    pub(super) proxy: Option<Proxy>,
+    /// Of the connection to the machine; that to a bastion carries nothing else.
+    pub(super) wanted: Wanted,
     pub(super) timeout: Option<Duration>,
     /// How many refused logins end the connecting; `None` is no limit.
     pub(super) attempts: Option<u32>,
@@ -51,17 +58,19 @@ pub(super) struct Login {
     /// Keys with what they are called in messages and their certificates.
     pub(super) keys: Vec<(String, Arc<PrivateKey>, Option<Certificate>)>,
     pub(super) password: Option<Secret>,
+    /// Who answers the server's questions, where that is a person.
+    pub(super) person: Option<Context>,
 }
 
 impl Settings {
-    /// Reads the options; passwords and keys are registered as secrets.
-    pub(super) fn new(cx: &Context, config: &CommunicatorConfig, target: &Target) -> Result<Self> {
+    /// Reads the options; passwords and keys are registered as secrets. For passphrases of keys the host is asked.
+    pub(super) async fn new(cx: &Context, config: &CommunicatorConfig, target: &Target) -> Result<Self> {
         let (host, port) =
             config.endpoint(target).ok_or_else(|| Error::user("an ssh_host must be specified"))?;
         let user = config.username(target).ok_or_else(|| Error::user("an ssh_username must be specified"))?;
         let mut keys = Vec::new();
         if let Some(path) = set(&config.ssh_private_key_file) {
-            keys.push(key_file(cx, "ssh_private_key_file", path, &config.ssh_certificate_file)?);
+            keys.push(key_file(cx, "ssh_private_key_file", path, &config.ssh_certificate_file).await?);
         }
         if let Some(text) = target.private_key.as_ref().filter(|key| !key.is_empty()) {
             cx.secrets().add(text.reveal());
@@ -77,7 +86,7 @@ impl Settings {
             None => None,
         };
         let trust = trust(cx, config)?;
-        let bastion = bastion(cx, config, user, &trust)?;
+        let bastion = bastion(cx, config, user, &trust).await?;
         let trust = pinned.map_or(trust, Trust::Pinned);
 
         let timeout =
@@ -92,7 +101,13 @@ impl Settings {
         };
         Ok(Self {
             target: Hop { host, port, user: user.into(), login, trust },
-            bastion,
+            bastion: bastion.map(Bastion::new),
+            proxy: Proxy::new(cx, config)?,
+            wanted: Wanted {
+                local: tunnels("ssh_local_tunnels", &config.ssh_local_tunnels)?,
+                remote: tunnels("ssh_remote_tunnels", &config.ssh_remote_tunnels)?,
+                agent: agent_socket(cx).filter(|_| !config.ssh_disable_agent_forwarding),
+            },
             timeout: if unset { Some(Duration::from_secs(300)) } else { limit(timeout) },
             attempts: match u32::try_from(config.ssh_handshake_attempts) {
                 _ if unset => Some(10),
@@ -105,8 +120,8 @@ impl Settings {
             pty: config.ssh_pty,
             keeps_bits: set(&config.ssh_file_transfer_method) != Some("sftp"),
             keep_alive,
-            ciphers: ciphers(config)?,
-            exchanges: exchanges(config)?,
+            ciphers: ciphers(config).0,
+            exchanges: exchanges(config).0,
         })
     }
 
@@ -142,10 +157,22 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// What is wrong with the lists of algorithms.
-pub(in super::super) fn check_algorithms(config: &CommunicatorConfig) -> Vec<String> {
-    let text = |error: Error| error.to_string();
-    [ciphers(config).err().map(text), exchanges(config).err().map(text)].into_iter().flatten().collect()
+/// What the lists of algorithms name that nobody knows. It is passed over: another one may do.
+pub(in super::super) fn unknown_algorithms(config: &CommunicatorConfig) -> Vec<String> {
+    [ciphers(config).1, exchanges(config).1].concat()
+}
+
+fn tunnels(option: &str, texts: &[String]) -> Result<Arc<[Tunnel]>> {
+    let parse = |text: &String| {
+        Tunnel::parse(text).map_err(|why| Error::user(format!("{option} ('{text}') is invalid: {why}")))
+    };
+    texts.iter().map(parse).collect()
+}
+
+/// Where the SSH agent of this computer listens.
+fn agent_socket(cx: &Context) -> Option<PathBuf> {
+    let windows = || cfg!(windows).then(|| PathBuf::from(r"\\.\pipe\openssh-ssh-agent"));
+    cx.env("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(windows)
 }
 
 fn same_kind(a: &Algorithm, b: &Algorithm) -> bool {
@@ -155,7 +182,7 @@ fn same_kind(a: &Algorithm, b: &Algorithm) -> bool {
     }
 }
 
-fn key_file(
+async fn key_file(
     cx: &Context,
     name: &str,
     path: &str,
@@ -164,12 +191,21 @@ fn key_file(
     let invalid = |name: &str, why: String| Error::user(format!("{name} is invalid: {why}"));
     let text = read_file(cx, path)?;
     cx.secrets().add(&text);
-    let key = parse_key(&text).map_err(|why| invalid(name, why))?;
+    let key = match KeyText::read(&text).map_err(|why| invalid(name, why))? {
+        KeyText::Open(key) => *key,
+        KeyText::Locked(locked) => {
+            let open = move |passphrase: &str| locked.open(passphrase);
+            let question = format!("The passphrase of the private key {path}: ");
+            cx.ask_secret(&question, open).await.map_err(|e| e.context(format!("{name} ({path})")))?
+        }
+    };
     let certificate = match set(certificate) {
         Some(file) => {
             let text = read_file(cx, file)?;
             let name = name.replace("private_key", "certificate");
-            Some(parse_certificate(&text).map_err(|why| invalid(&name, why))?)
+            let certificate = parse_certificate(&text).map_err(|why| invalid(&name, why))?;
+            check_pair(&key, &certificate).map_err(|why| invalid(&name, why))?;
+            Some(certificate)
         }
         None => None,
     };
@@ -190,16 +226,14 @@ fn login(
     keys: Vec<(String, Arc<PrivateKey>, Option<Certificate>)>,
     password: Option<Secret>,
 ) -> Result<Login> {
-    let agent = match cx.env("SSH_AUTH_SOCK").filter(|path| !path.is_empty()) {
-        _ if !with_agent => None,
-        Some(path) => Some(PathBuf::from(path)),
-        None if cfg!(windows) => Some(PathBuf::from(r"\\.\pipe\openssh-ssh-agent")),
-        None => return Err(Error::user("Cannot connect to SSH Agent: SSH_AUTH_SOCK is not set")),
-    };
+    let agent = agent_socket(cx).filter(|_| with_agent);
+    if with_agent && agent.is_none() {
+        return Err(Error::user("Cannot connect to SSH Agent: SSH_AUTH_SOCK is not set"));
+    }
     if let Some(password) = &password {
         cx.secrets().add(password.reveal());
     }
-    Ok(Login { agent, keys, password })
+    Ok(Login { agent, keys, password, person: None })
 }
 
 fn trust(cx: &Context, config: &CommunicatorConfig) -> Result<Trust> {
@@ -219,60 +253,62 @@ fn trust(cx: &Context, config: &CommunicatorConfig) -> Result<Trust> {
     Ok(Trust::Known { file, learn })
 }
 
-fn bastion(cx: &Context, config: &CommunicatorConfig, user: &str, trust: &Trust) -> Result<Option<Hop>> {
+async fn bastion(
+    cx: &Context,
+    config: &CommunicatorConfig,
+    user: &str,
+    trust: &Trust,
+) -> Result<Option<Hop>> {
     let Some(host) = set(&config.ssh_bastion_host) else { return Ok(None) };
     let (name, key, certificate) = match set(&config.ssh_bastion_private_key_file) {
         Some(key) => ("ssh_bastion_private_key_file", Some(key), &config.ssh_bastion_certificate_file),
         None => ("ssh_private_key_file", set(&config.ssh_private_key_file), &config.ssh_certificate_file),
     };
     let keys = match key {
-        Some(path) => vec![key_file(cx, name, path, certificate)?],
+        Some(path) => vec![key_file(cx, name, path, certificate).await?],
         None => Vec::new(),
     };
     let password = config.ssh_bastion_password.clone().filter(|p| !p.is_empty());
+    let mut login = login(cx, config.ssh_bastion_agent_auth, keys, password)?;
+    login.person = config.ssh_bastion_interactive.then(|| cx.clone());
     Ok(Some(Hop {
         host: host.into(),
         port: config.ssh_bastion_port.filter(|port| *port != 0).unwrap_or(22),
         user: set(&config.ssh_bastion_username).unwrap_or(user).into(),
-        login: login(cx, config.ssh_bastion_agent_auth, keys, password)?,
+        login,
         trust: trust.clone(),
     }))
 }
 
-fn ciphers(config: &CommunicatorConfig) -> Result<Vec<cipher::Name>> {
+/// The ciphers to offer, and what is wrong with the list of them.
+fn ciphers(config: &CommunicatorConfig) -> (Vec<cipher::Name>, Vec<String>) {
     if config.ssh_ciphers.is_empty() {
         // With the processor's own AES these move data fastest.
-        return Ok(vec![
+        let fast = vec![
             cipher::AES_256_GCM,
             cipher::AES_128_GCM,
             cipher::CHACHA20_POLY1305,
             cipher::AES_256_CTR,
             cipher::AES_192_CTR,
             cipher::AES_128_CTR,
-        ]);
+        ];
+        return (fast, Vec::new());
     }
     let usable = |name: &cipher::Name| *name != cipher::CLEAR && *name != cipher::NONE;
-    let parse = |name: &String| {
-        let cipher = cipher::Name::try_from(name.as_str()).ok().filter(usable);
-        cipher.ok_or_else(|| {
-            unknown("ssh_ciphers", name, cipher::ALL_CIPHERS.iter().copied().filter(|n| usable(n)))
-        })
-    };
-    config.ssh_ciphers.iter().map(parse).collect()
+    let all: Vec<_> = cipher::ALL_CIPHERS.iter().map(|name| **name).filter(usable).collect();
+    known("ssh_ciphers", &config.ssh_ciphers, &all)
 }
 
-fn exchanges(config: &CommunicatorConfig) -> Result<Vec<kex::Name>> {
+/// The same for the methods of exchanging keys.
+fn exchanges(config: &CommunicatorConfig) -> (Vec<kex::Name>, Vec<String>) {
     let default = &russh::Preferred::DEFAULT.kex;
     let is_marker =
         |name: &kex::Name| name.as_ref().starts_with("ext-info-") || name.as_ref().starts_with("kex-strict-");
-    let mut list: Vec<kex::Name> = Vec::new();
-    for name in &config.ssh_key_exchange_algorithms {
-        let usable = |name: &kex::Name| *name != kex::NONE && !is_marker(name);
-        let known = kex::Name::try_from(name.as_str()).ok().filter(usable);
-        let all = kex::ALL_KEX_ALGORITHMS.iter().copied().filter(|n| usable(n));
-        list.push(known.ok_or_else(|| unknown("ssh_key_exchange_algorithms", name, all))?);
-    }
-    if list.is_empty() {
+    let usable = |name: &kex::Name| *name != kex::NONE && !is_marker(name);
+    let all: Vec<_> = kex::ALL_KEX_ALGORITHMS.iter().map(|name| **name).filter(usable).collect();
+    let names = &config.ssh_key_exchange_algorithms;
+    let (mut list, wrong) = known("ssh_key_exchange_algorithms", names, &all);
+    if names.is_empty() {
         list.extend(default.iter().filter(|name| !is_marker(name)).copied());
         // What servers offer that are old or bound to national standards.
         list.extend([
@@ -284,11 +320,24 @@ fn exchanges(config: &CommunicatorConfig) -> Result<Vec<kex::Name>> {
     }
     // Not methods, but marks that switch extensions of the protocol on.
     list.extend(default.iter().filter(|name| is_marker(name)).copied());
-    Ok(list)
+    (list, wrong)
 }
 
-fn unknown<'a, N: AsRef<str> + 'a>(option: &str, name: &str, all: impl Iterator<Item = &'a N>) -> Error {
-    let mut all: Vec<&str> = all.map(AsRef::as_ref).collect();
-    all.sort_unstable();
-    Error::user(format!("{option} ('{name}') is invalid, valid names: {}", all.join(", ")))
+/// Those of the names that are known, and what to say of the others.
+fn known<N: AsRef<str> + Copy>(option: &str, names: &[String], all: &[N]) -> (Vec<N>, Vec<String>) {
+    let (mut list, mut wrong) = (Vec::new(), Vec::new());
+    for name in names {
+        match all.iter().find(|known| known.as_ref() == name) {
+            Some(known) => list.push(*known),
+            None => {
+                let mut all: Vec<&str> = all.iter().map(AsRef::as_ref).collect();
+                all.sort_unstable();
+                wrong.push(format!(
+                    "{option} ('{name}') is not known and passed over; valid names: {}",
+                    all.join(", ")
+                ));
+            }
+        }
+    }
+    (list, wrong)
 }

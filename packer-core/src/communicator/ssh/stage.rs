@@ -30,11 +30,19 @@ struct State {
     since: Instant,
     /// What the peer has said instead of a banner.
     heard: Vec<u8>,
+    /// What is opened beside.
+    opens: String,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { phase: Phase::Dial, peer: String::new(), since: Instant::now(), heard: Vec::new() }
+        Self {
+            phase: Phase::Dial,
+            peer: String::new(),
+            since: Instant::now(),
+            heard: Vec::new(),
+            opens: String::new(),
+        }
     }
 }
 
@@ -46,6 +54,8 @@ enum Phase {
     Banner,
     KeyExchange,
     Login,
+    /// What was asked for beside is opened.
+    Opening,
 }
 
 impl Stage {
@@ -91,9 +101,15 @@ impl Stage {
         self.turn.lock().await
     }
 
-    /// Whether it is about to log in.
+    /// The login has succeeded, and this is opened beside.
+    pub(super) fn opens(&self, what: String) {
+        self.lock().opens = what;
+        self.enter(Phase::Opening);
+    }
+
+    /// Whether it is about to log in, or has.
     pub(super) fn is_logging_in(&self) -> bool {
-        self.lock().phase == Phase::Login
+        matches!(self.lock().phase, Phase::Login | Phase::Opening)
     }
 
     /// When it counts as stuck unless it comes further; `others` attempts make a machine's part in the exchange of keys,
@@ -103,7 +119,7 @@ impl Stage {
         let patience = match state.phase {
             Phase::Dial | Phase::Banner => patience,
             Phase::KeyExchange => patience * (1 + others),
-            Phase::Login => return None,
+            Phase::Login | Phase::Opening => return None,
         };
         Some(state.since + patience)
     }
@@ -122,6 +138,7 @@ impl Stage {
             }
             Phase::KeyExchange => format!("{peer}: an SSH server, but the exchange of keys did not end"),
             Phase::Login => format!("{peer}: an SSH server, but the login did not end"),
+            Phase::Opening => format!("{peer}: logged in, but {} does not open", state.opens),
         }
     }
 

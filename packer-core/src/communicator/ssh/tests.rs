@@ -54,7 +54,7 @@ impl server::Handler for Forgetful {
 async fn forgetful_server() -> u16 {
     const KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
         MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF\n-----END PRIVATE KEY-----\n";
-    let key: PrivateKey = super::parse_key(KEY).unwrap();
+    let key: PrivateKey = super::keys::parse_key(KEY).unwrap();
     let config = Arc::new(server::Config { keys: vec![key], ..server::Config::default() });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
