@@ -27,6 +27,7 @@ mod connect;
 mod dial;
 mod exec;
 mod host_key;
+mod key_pair;
 mod keys;
 mod plain;
 mod proxy;
@@ -42,6 +43,7 @@ mod tar;
 mod tests;
 
 pub(super) use connect::connect;
+pub use key_pair::KeyPair;
 pub(super) use keys::{KeyText, LOCKED, check_pair, check_pin, parse_certificate};
 pub(super) use settings::unknown_algorithms;
 

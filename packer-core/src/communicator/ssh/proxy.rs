@@ -98,7 +98,9 @@ impl Proxy {
             Some(401 | 407) if self.login.is_none() => {
                 Err("it asks for a login (ssh_proxy_username, ssh_proxy_password)".into())
             }
-            Some(401 | 407) => Err("it does not take the login (ssh_proxy_username, ssh_proxy_password)".into()),
+            Some(401 | 407) => {
+                Err("it does not take the login (ssh_proxy_username, ssh_proxy_password)".into())
+            }
             Some(_) => Err(format!("it answered {line:?}")),
             None => Err(format!("its answer is no HTTP: {line:?}")),
         }
