@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use packer_core::testing::sshd::{SshAgent, Sshd, SystemUser};
 use packer_core::testing::{Bench, communicator, require};
 use packer_core::{
-    Command, Communicator, CommunicatorConfig, CommunicatorExt, Error, ExitStatus, Fault, GoDuration, Host,
-    Secret, Target,
+    Command, Communicator, CommunicatorConfig, CommunicatorExt, Error, EventKind, ExitStatus, Fault,
+    GoDuration, Host, Secret, Target,
 };
 
 type Machine = Arc<dyn Communicator>;
@@ -266,7 +266,7 @@ async fn checks_the_host_key_where_it_is_asked_to() {
     enter(&bench, &config).await;
     let other = std::fs::read_to_string(server.file("id.pub")).unwrap();
     config.ssh_host_key = Some(other.clone());
-    fails(&config, "is not the one in ssh_host_key").await;
+    fails(&config, "is not the expected one (that in ssh_host_key").await;
 
     config.ssh_host_key = None;
     config.ssh_known_hosts_file = Some(known.display().to_string());
@@ -285,6 +285,44 @@ async fn checks_the_host_key_where_it_is_asked_to() {
     fails(&config, "is not the known one").await;
     config.ssh_host_key_checking = Some("none".into());
     enter(&bench, &config).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_known_by_the_keys_that_its_builder_knows() {
+    let Some(server) = Sshd::start() else { return };
+    let other = std::fs::read_to_string(server.file("id.pub")).unwrap();
+    let rsa = std::fs::read_to_string(server.file("host_rsa.pub")).unwrap();
+    let connect = async |target: &Target, config: &CommunicatorConfig| {
+        let bench = Bench::new();
+        let result = config.connect(bench.context(), target).await.map(drop).map_err(|e| e.to_string());
+        let mut unchecked = Vec::new();
+        for event in bench.recorder().events() {
+            if let EventKind::HostKeyUnchecked { port, key, .. } = event.kind {
+                assert_eq!(port, server.port());
+                unchecked.push(key);
+            }
+        }
+        (result, unchecked)
+    };
+    let config = server.config();
+    for known in [Target::default().host_key(server.host_key()), Target::default().host_key(&rsa)] {
+        assert_eq!(connect(&known, &config).await, (Ok(()), vec![]));
+    }
+    let wrong = Target::default().host_key(&other);
+    let (result, _) = connect(&wrong, &config).await;
+    assert!(result.unwrap_err().contains("or the machine's own as its builder knows it"));
+    let (result, _) = connect(&Target::default().host_key("nonsense"), &config).await;
+    assert!(result.unwrap_err().contains("the host key that the builder knows is invalid"));
+    // What the template says wins.
+    let mut said = config.clone();
+    said.ssh_host_key_checking = Some("none".into());
+    let (result, unchecked) = connect(&wrong, &said).await;
+    assert_eq!(result, Ok(()));
+    assert!(matches!(&unchecked[..], [key] if key.starts_with("ssh-ed25519 SHA256:")), "{unchecked:?}");
+    said.ssh_host_key = unchecked[0].split_once(' ').map(|(_, fingerprint)| fingerprint.to_owned());
+    assert_eq!(connect(&wrong, &said).await, (Ok(()), vec![]));
+    // Where nobody knows it that is told, once, and not in lines of Packer's layout.
+    assert_eq!(connect(&Target::default(), &config).await, (Ok(()), unchecked));
 }
 
 #[tokio::test(flavor = "multi_thread")]

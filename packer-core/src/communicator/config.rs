@@ -112,7 +112,8 @@ pub struct CommunicatorConfig {
 
     /// Whether the machine must prove who it is: `none` trusts any key, as Packer does; `accept-new` remembers an
     /// unknown host in the known-hosts file and refuses a changed key; `strict` refuses unknown hosts too.
-    /// Without it: `strict` where `ssh_host_key` or `ssh_known_hosts_file` is given, else `none`. (Not in Packer.)
+    /// Without it: `strict` where `ssh_host_key` or `ssh_known_hosts_file` is given, the machine's own key where its builder knows
+    /// it, else `none`. (Not in Packer.)
     pub ssh_host_key_checking: Option<String>,
     /// The only key the machine may have: a line as in `ssh_host_ed25519_key.pub`, or a fingerprint
     /// `SHA256:…`. (Not in Packer.)
@@ -157,6 +158,9 @@ pub struct Target {
     pub private_key: Option<Secret>,
     /// Its public half as one line.
     pub public_key: Option<String>,
+    /// The keys that the machine may show, as `ssh_host_key` takes them: what its builder has read from it or put into it.
+    /// None where the builder cannot tell.
+    pub host_keys: Vec<String>,
 }
 
 impl Target {
@@ -169,6 +173,19 @@ impl Target {
     #[must_use]
     pub fn private_key(mut self, key: impl Into<Secret>) -> Self {
         self.private_key = Some(key.into());
+        self
+    }
+
+    /// Says by which key the machine is known: a line as in `ssh_host_ed25519_key.pub`, or a fingerprint `SHA256:…`. A machine
+    /// may have several; connecting fails with any other, unless the template says how it is checked.
+    ///
+    /// ```
+    /// use packer_core::Target;
+    /// let target = Target::new("192.0.2.7", 22).host_key("SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU");
+    /// ```
+    #[must_use]
+    pub fn host_key(mut self, key: impl Into<String>) -> Self {
+        self.host_keys.push(key.into());
         self
     }
 

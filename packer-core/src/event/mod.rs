@@ -247,6 +247,16 @@ pub enum EventKind {
         /// What that means.
         warning: Diagnostic,
     },
+    /// A machine was entered whose key nobody could check: neither does its builder know it, nor was it given
+    /// (`ssh_host_key`, `ssh_host_key_checking`). Once for each connecting; lines of Packer's layout do not show it.
+    HostKeyUnchecked {
+        /// The machine.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// The key it showed: kind and fingerprint, as `ssh_host_key` takes it behind the blank.
+        key: String,
+    },
     /// A provisioner begins.
     ProvisionerStarted {
         /// Its type.
@@ -560,6 +570,7 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         EventKind::Progress { title, .. } => clean(title),
         EventKind::Retrying { error, .. } | EventKind::FailureIgnored { error } => error.scrub(secrets),
         EventKind::Asked { question } => clean(question),
+        EventKind::HostKeyUnchecked { host, key, .. } => [host, key].into_iter().for_each(clean),
         EventKind::Diagnostic { diagnostic } | EventKind::SecretTooShort { warning: diagnostic } => {
             diagnostic.scrub(secrets);
         }

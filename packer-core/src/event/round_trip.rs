@@ -222,6 +222,9 @@ fn kinds() -> (BoxedStrategy<EventKind>, usize) {
             .boxed(),
         ("moon_[a-z_]{0,5}", fields()).prop_map(|(event, fields)| EventKind::Other { event, fields }).boxed(),
         diagnostic().prop_map(|warning| EventKind::SecretTooShort { warning }).boxed(),
+        (text(), any::<u16>(), text())
+            .prop_map(|(host, port, key)| EventKind::HostKeyUnchecked { host, port, key })
+            .boxed(),
     ];
     let count = all.len();
     (proptest::strategy::Union::new(all).boxed(), count)
@@ -265,6 +268,7 @@ fn number_of(kind: &EventKind) -> usize {
         EventKind::Data { .. } => 32,
         EventKind::Other { .. } => 33,
         EventKind::SecretTooShort { .. } => 34,
+        EventKind::HostKeyUnchecked { .. } => 35,
     }
 }
 

@@ -144,6 +144,7 @@ impl Transcript {
             | EventKind::Other { .. }
             | EventKind::PostProcessorFinished { .. }
             | EventKind::PostProcessorStarted { .. }
+            | EventKind::HostKeyUnchecked { .. }
             | EventKind::SecretTooShort { .. }
             | EventKind::Progress { .. }
             | EventKind::ProvisionerFinished { .. }

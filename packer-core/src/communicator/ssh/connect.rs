@@ -11,6 +11,7 @@ use super::dial::{Connection, Failure};
 use super::settings::Settings;
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
+use crate::event::EventKind;
 
 /// Between two tries while the machine is not up.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
@@ -34,6 +35,10 @@ pub(in super::super) async fn connect(
         cx.say(format!("Pausing {pause} before connecting..."));
         cx.sleep(pause.to_std()).await?;
         connection = wait(cx, &settings).await?;
+    }
+    if let Some(key) = connection.unchecked_key() {
+        let (host, port) = (settings.target.host.clone(), settings.target.port);
+        cx.emit(EventKind::HostKeyUnchecked { host, port, key });
     }
     Ok(Arc::new(Ssh::new(settings, connection)))
 }

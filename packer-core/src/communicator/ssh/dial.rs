@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use russh::client::{self, ChannelOpenHandle, DisconnectReason, Handle, Msg};
-use russh::keys::{PublicKey, PublicKeyOrCertificate};
+use russh::keys::{HashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{AlgorithmKind, Channel, ChannelMsg, Disconnect};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -96,6 +96,8 @@ impl Bastion {
 pub(super) struct Connection {
     handle: Arc<Handle<Client>>,
     ended: Notes,
+    /// The host's key that nobody could check: kind and fingerprint.
+    unchecked: Notes,
     streams: Streams,
     /// Ends what is carried beside commands.
     _beside: DropGuard,
@@ -183,9 +185,10 @@ impl Connection {
             host: hop.host.clone(),
             port: hop.port,
             distrust: Notes::default(),
+            unchecked: Notes::default(),
             ended: notes.clone(),
         };
-        let distrust = client.distrust.clone();
+        let (distrust, unchecked) = (client.distrust.clone(), client.unchecked.clone());
         let handshake = async {
             let config = Arc::new(settings.client(hop));
             let mut handle =
@@ -204,7 +207,7 @@ impl Connection {
             Ok(handle) => {
                 let handle = handle?;
                 unfinished.disarm();
-                Ok(Self { handle, ended: notes, streams, _beside: beside, _bastion: bastion })
+                Ok(Self { handle, ended: notes, unchecked, streams, _beside: beside, _bastion: bastion })
             }
             Err(_) => Err(Failure::Later(stage.describe())),
         }
@@ -217,6 +220,11 @@ impl Connection {
             Ok(Err(e)) => Err(self.broken(&said(&e))),
             Err(_) => Err(self.broken("the server did not answer in time")),
         }
+    }
+
+    /// The key of the machine where nobody could check it: kind and fingerprint.
+    pub(super) fn unchecked_key(&self) -> Option<String> {
+        self.unchecked.get()
     }
 
     /// Whether commands may ask the SSH agent of this computer.
@@ -352,6 +360,8 @@ pub(super) struct Client {
     port: u16,
     /// Why the host's key was refused.
     distrust: Notes,
+    /// The host's key where any will do.
+    unchecked: Notes,
     /// Why the connection ended.
     ended: Notes,
 }
@@ -367,7 +377,12 @@ impl client::Handler for Client {
             }
         };
         match self.trust.check(&self.host, self.port, &key) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                if matches!(self.trust, Trust::Any) {
+                    self.unchecked.set(format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256)));
+                }
+                Ok(true)
+            }
             Err(why) => {
                 self.distrust.set(why);
                 Ok(false)

@@ -16,8 +16,8 @@ use super::keys::Pin;
 pub(super) enum Trust {
     /// Any key will do.
     Any,
-    /// This key alone.
-    Pinned(Pin),
+    /// One of these keys.
+    Pinned(Vec<Pin>),
     /// What the file says; an unknown host is written into it where `learn` is set, else refused.
     Known { file: PathBuf, learn: bool },
 }
@@ -28,10 +28,11 @@ impl Trust {
         let shown = format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256));
         match self {
             Self::Any => Ok(()),
-            Self::Pinned(pin) if pin.fits(key) => Ok(()),
-            Self::Pinned(_) => {
-                Err(format!("the host key of {host} is not the one in ssh_host_key: the host shows {shown}"))
-            }
+            Self::Pinned(pins) if pins.iter().any(|pin| pin.fits(key)) => Ok(()),
+            Self::Pinned(_) => Err(format!(
+                "the host key of {host} is not the expected one (that in ssh_host_key, or the machine's own as its \
+                 builder knows it): the host shows {shown}"
+            )),
             Self::Known { file, learn } => {
                 let name = name(host, port);
                 let found = if *learn {
@@ -64,8 +65,8 @@ impl Trust {
     /// because it shows a second key of its own.
     pub(super) fn known_algorithms(&self, host: &str, port: u16) -> Vec<Algorithm> {
         match self {
-            Self::Any | Self::Pinned(Pin::Fingerprint(_)) => Vec::new(),
-            Self::Pinned(Pin::Key(key)) => vec![key.algorithm()],
+            Self::Any => Vec::new(),
+            Self::Pinned(pins) => pins.iter().filter_map(Pin::algorithm).collect(),
             Self::Known { file, .. } => {
                 let text = read(file).unwrap_or_default();
                 let name = name(host, port);
@@ -251,7 +252,7 @@ mod tests {
     #[test]
     fn a_pin_is_a_key_or_its_fingerprint() {
         for pin in [A.to_owned(), format!("{A} root@host"), key(A).fingerprint(HashAlg::Sha256).to_string()] {
-            let trust = Trust::Pinned(Pin::parse(&pin).unwrap());
+            let trust = Trust::Pinned(vec![Pin::parse(&pin).unwrap()]);
             trust.check("h", 22, &key(A)).unwrap();
             assert!(trust.check("h", 22, &key(B)).unwrap_err().contains("ssh_host_key"), "{pin}");
         }

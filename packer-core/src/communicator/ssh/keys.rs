@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use russh::keys::ssh_key::{Certificate, Fingerprint};
-use russh::keys::{Error, PrivateKey, PublicKey, decode_secret_key};
+use russh::keys::{Algorithm, Error, PrivateKey, PublicKey, decode_secret_key};
 
 use crate::secrets::Secret;
 
@@ -94,6 +94,14 @@ impl Pin {
         }
         let key = PublicKey::from_openssh(text).map_err(|e| format!("this is no public key: {e}"))?;
         Ok(Self::Key(Box::new(key)))
+    }
+
+    /// Of which kind the key is, where that is known.
+    pub(super) fn algorithm(&self) -> Option<Algorithm> {
+        match self {
+            Self::Key(key) => Some(key.algorithm()),
+            Self::Fingerprint(_) => None,
+        }
     }
 
     pub(super) fn fits(&self, key: &PublicKey) -> bool {

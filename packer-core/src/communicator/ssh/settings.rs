@@ -79,15 +79,22 @@ impl Settings {
         }
         let password = config.login_password(target).cloned();
         let login = login(cx, config.ssh_agent_auth, keys, password)?;
+        let pin = |text: &str, whose: &str| {
+            Pin::parse(text).map_err(|why| Error::user(format!("{whose} is invalid: {why}")))
+        };
+        let unsaid =
+            set(&config.ssh_host_key_checking).is_none() && set(&config.ssh_known_hosts_file).is_none();
         let pinned = match set(&config.ssh_host_key) {
-            Some(text) => {
-                Some(Pin::parse(text).map_err(|why| Error::user(format!("ssh_host_key is invalid: {why}")))?)
+            Some(text) => vec![pin(text, "ssh_host_key")?],
+            None if unsaid => {
+                let pin = |text: &String| pin(text, "the host key that the builder knows");
+                target.host_keys.iter().map(pin).collect::<Result<_>>()?
             }
-            None => None,
+            None => Vec::new(),
         };
         let trust = trust(cx, config)?;
         let bastion = bastion(cx, config, user, &trust).await?;
-        let trust = pinned.map_or(trust, Trust::Pinned);
+        let trust = if pinned.is_empty() { trust } else { Trust::Pinned(pinned) };
 
         let timeout =
             if config.ssh_wait_timeout.is_zero() { config.ssh_timeout } else { config.ssh_wait_timeout };

@@ -237,6 +237,9 @@ impl Row {
             EventKind::CacheTrouble { error } => self.log(event, Level::Error, &error.message),
             EventKind::Say { level, text } => text.lines().for_each(|line| self.log(event, *level, line)),
             EventKind::Output { level, line } => self.log(event, *level, line),
+            EventKind::HostKeyUnchecked { host, port, key } => {
+                self.log(event, Level::Info, &format!("The host key of {host}:{port} is not checked: {key}"));
+            }
             EventKind::SecretTooShort { warning } => self.log(event, Level::Info, &warning.to_string()),
             EventKind::ResourceLeft { resource, error } => {
                 self.log(event, Level::Error, &format!("{resource} still exists: {error}"));
