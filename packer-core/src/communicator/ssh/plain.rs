@@ -10,6 +10,14 @@ use super::{Ssh, base_name, exec};
 use crate::context::Context;
 use crate::error::{Error, Result};
 
+/// Writes a file: path, mode, the name it has until it is whole, size. One that is there is written in its place.
+const WRITE: &str = concat!(
+    r#"bits() { test -z "$m" || chmod "$m" "$1"; }; f=$1 m=$2 t=$3 s=$4; "#,
+    r#"if test -e "$f" || test -h "$f"; then cat >"$f" && bits "$f"; else "#,
+    r#"cat >"$t" && { test -z "$s" || test "$(($(wc -c <"$t")))" = "$s"; } && bits "$t" && mv -f "$t" "$f" "#,
+    r#"|| { rm -f "$t"; exit 1; }; fi"#,
+);
+
 impl Ssh {
     /// Whether the server runs commands, and not scp alone.
     pub(super) async fn runs_commands(&self) -> Result<bool> {
@@ -18,11 +26,11 @@ impl Ssh {
     }
 
     pub(super) async fn upload_plainly(&self, content: &mut Content<'_>, path: &str) -> Result<()> {
-        let file = quoted(path);
-        let mut command = format!("cat > {file}");
-        if let Some(mode) = content.mode {
-            command.push_str(&format!(" && chmod {mode:o} {file}"));
-        }
+        let mode = content.mode.map(|mode| format!("{mode:o}")).unwrap_or_default();
+        let size = content.size.map(|size| size.to_string()).unwrap_or_default();
+        let folder = path.rfind('/').map_or("", |slash| &path[..=slash]);
+        let part = quoted(&format!("{folder}.packer-{}", uuid::Uuid::new_v4().simple()));
+        let command = format!("/bin/sh -c '{WRITE}' sh {} '{mode}' {part} '{size}'", quoted(path));
         let mut reader = Told { inner: &mut content.reader, progress: content.progress.as_mut() };
         self.plain(&format!("upload {path}"), Command::new(command).stdin(&mut reader)).await
     }

@@ -19,7 +19,7 @@ use super::base_name;
 use super::dial::{Connection, granted};
 use super::stream::Until;
 use crate::context::{Context, Progress};
-use crate::error::{Error, Result, os_text};
+use crate::error::{Error, Fault, Result, os_text};
 
 /// How much one request carries: the most that OpenSSH takes.
 pub(super) const CHUNK: usize = 261_120;
@@ -136,7 +136,7 @@ impl Partial {
     }
 
     async fn remove(self) {
-        let _ = self.sftp.session.remove_file(&self.path).await;
+        let _ = tokio::time::timeout(REMOVE_LIMIT, self.sftp.session.remove_file(&self.path)).await;
         self.done();
     }
 }
@@ -208,7 +208,14 @@ impl Sftp {
             // What is refused may be the name; if not, the error names what was asked for.
             return self.write_in_place(content, path, content.mode).await;
         };
-        self.write_all(content, file, path, content.mode).await?;
+        if let Err(error) = self.write_all(content, file, path, content.mode).await {
+            let error = self.explained(error, path).await;
+            if error.fault() == Fault::Guest {
+                // A server that answers; behind a broken connection nobody waits.
+                part.remove().await;
+            }
+            return Err(error);
+        }
         let Err(e) = self.session.rename(&part.path, path).await else {
             part.done();
             return Ok(());
@@ -222,8 +229,28 @@ impl Sftp {
     }
 
     async fn write_in_place(&self, content: &mut Content<'_>, path: &str, mode: Option<u32>) -> Result<()> {
-        let file = self.create(path, mode).await?;
-        self.write_all(content, file, path, mode).await
+        let written =
+            async { self.write_all(content, self.create(path, mode).await?, path, mode).await }.await;
+        match written {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.explained(error, path).await),
+        }
+    }
+
+    /// The error of an upload with what servers leave out: that the disk is full.
+    pub(super) async fn explained(&self, error: Error, path: &str) -> Error {
+        if error.fault() != Fault::Guest {
+            return error;
+        }
+        let folder = path.rfind('/').map_or(".", |slash| &path[..slash.max(1)]);
+        let disk = tokio::time::timeout(REMOVE_LIMIT, self.session.fs_info(folder)).await;
+        let Ok(Ok(Some(disk))) = disk else { return error };
+        // Less than anybody would try to write at once.
+        let full = disk.blocks > 0 && disk.blocks_avail.saturating_mul(disk.fragment_size) < CHUNK as u64;
+        if full || (disk.inodes > 0 && disk.inodes_avail == 0) {
+            return error.map_message(|message| format!("{message} (no space left on the machine's disk)"));
+        }
+        error
     }
 
     /// Whether nothing is there, not even a link that leads nowhere.

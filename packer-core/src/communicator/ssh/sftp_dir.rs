@@ -79,8 +79,13 @@ impl Sftp {
         }
         stream::iter(files)
             .map(|entry: Entry| {
-                let path = join(&entry);
-                self.upload_entry(entry, path, fresh, &shared)
+                let (path, shared) = (join(&entry), &shared);
+                async move {
+                    match self.upload_entry(entry, &path, fresh, shared).await {
+                        Ok(()) => Ok(()),
+                        Err(error) => Err(self.explained(error, &path).await),
+                    }
+                }
             })
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
@@ -105,25 +110,25 @@ impl Sftp {
         }
     }
 
-    async fn upload_entry(&self, entry: Entry, path: String, fresh: bool, shared: &Shared) -> Result<()> {
+    async fn upload_entry(&self, entry: Entry, path: &str, fresh: bool, shared: &Shared) -> Result<()> {
         let _room = shared.room(entry.size.unwrap_or(0)).await?;
         let mut reader =
             tokio::fs::File::open(&entry.path).await.map_err(|e| Error::io("open", &entry.path, e))?;
-        let keeps = !fresh && self.keeps(entry.mode) && !self.is_new(&path).await;
+        let keeps = !fresh && self.keeps(entry.mode) && !self.is_new(path).await;
         let mode = (!keeps).then_some(entry.mode);
-        let mut file = self.create(&path, mode).await?;
+        let mut file = self.create(path, mode).await?;
         let (mut buffer, mut sent) = (Vec::new(), 0);
         loop {
             fill(&mut reader, &mut buffer).await?;
             if buffer.is_empty() {
                 break;
             }
-            self.write(&mut file, &buffer, &path).await?;
+            self.write(&mut file, &buffer, path).await?;
             sent += buffer.len() as u64;
             shared.told(buffer.len() as u64);
         }
-        self.finish(file, mode, &path).await?;
-        came_short(entry.size, sent, &path)
+        self.finish(file, mode, path).await?;
+        came_short(entry.size, sent, path)
     }
 
     /// Finds what `source` names: the folder itself, what it contains (with a slash at its end), or all that a pattern in
