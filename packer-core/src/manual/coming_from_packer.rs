@@ -30,9 +30,16 @@
 //! # SSH
 //!
 //! - Host keys can be checked (`ssh_host_key`, `ssh_known_hosts_file`, `ssh_host_key_checking`). As in Packer, they are not
-//!   unless one of these is given.
-//! - `ssh_bastion_username` is `ssh_username` where it is not given.
-//! - Ports in tunnels are checked before anything starts.
+//!   unless one of these is given, or the builder knows the machine's key; that nobody could check one is an
+//!   [event](crate::EventKind::HostKeyUnchecked).
+//! - `ssh_bastion_username` is `ssh_username` where it is not given. `ssh_bastion_interactive` is enough of a way to log in where
+//!   somebody can be asked, and a person answers once: the connection to the bastion is kept while the machine behind it is
+//!   waited for.
+//! - For the passphrase of a private key the host is asked; where nobody can be, such a key is an error of `prepare`.
+//! - Ports in tunnels are checked before anything starts, and tunnels are there again after a reconnect.
+//! - `ssh_proxy_type = "http"` makes the proxy one that is asked with `CONNECT`.
+//! - A name in `ssh_ciphers` or `ssh_key_exchange_algorithms` that nobody knows is a warning.
+//! - "Timeout waiting for SSH." says why.
 //! - The status of a signal is 128 and its number for every signal; `valid_exit_codes` may hold the number of a
 //!   broken connection, 2300218, as Packer's own message says.
 //!
@@ -93,6 +100,5 @@
 //!
 //! # What is not there
 //!
-//! HCP Packer (its blocks are read, and nothing is sent), Packer's plugins, of the communicators Kerberos for WinRM, tunnels, proxies
-//! for SSH and bastions that ask (each is an error of `prepare`), and the components that the table "What works
-//! today" of the README does not list.
+//! HCP Packer (its blocks are read, and nothing is sent), Packer's plugins, Kerberos for WinRM, and the components that the
+//! table "What works today" of the README does not list.
