@@ -6,8 +6,10 @@ use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::{AgentClient, AgentStream};
 use russh::keys::{HashAlg, PrivateKeyWithHashAlg};
 
+use super::super::waiting::Cause;
 use super::dial::{Client, Failure};
 use super::settings::{Hop, Login};
+use crate::error::Unreachable;
 
 /// How often a server may ask questions in one login.
 const MOST_QUESTIONS: usize = 16;
@@ -23,8 +25,7 @@ pub(super) async fn log_in(handle: &mut Handle<Client>, hop: &Hop) -> Result<(),
     let list = |items: &[String]| if items.is_empty() { "nothing".into() } else { items.join(", ") };
     let offered: Vec<String> = attempt.offered.iter().map(String::from).collect();
     Err(Failure::Refused(format!(
-        "SSH login as {:?} on {} was refused (tried {}; the server takes {}). Check the user name, and that the \
-         password or key is the right one",
+        "SSH login as {:?} on {} was refused (tried {}; the server takes {})",
         hop.user,
         hop.host,
         list(&attempt.tried),
@@ -140,14 +141,16 @@ impl Attempt<'_> {
             Ok(AuthResult::Success) => Ok(true),
             Ok(AuthResult::Failure { .. }) if self.handle.is_closed() && !self.tried.is_empty() => {
                 // The server hangs up after too many refused ways: that is its way of refusing.
-                Err(Failure::Refused(format!(
+                let text = format!(
                     "SSH login as {:?} was refused: the server closed the connection after {}",
                     self.user,
                     self.tried.join(", ")
-                )))
+                );
+                Err(Failure::Because(Cause::new(Unreachable::TooManyAttempts, text)))
             }
             Ok(AuthResult::Failure { .. }) if self.handle.is_closed() => {
-                Err(Failure::Later("the SSH server closed the connection before the login".into()))
+                let text = "the SSH server closed the connection before the login";
+                Err(Failure::Because(Cause::new(Unreachable::Closed, text)))
             }
             Ok(AuthResult::Failure { remaining_methods, .. }) => {
                 self.offered = remaining_methods.to_vec();

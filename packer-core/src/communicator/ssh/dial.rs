@@ -7,19 +7,19 @@ use std::time::Duration;
 use russh::client::{self, DisconnectReason, Handle, Msg};
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, ChannelMsg, Disconnect};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::super::waiting::Cause;
 use super::auth::log_in;
 use super::host_key::Trust;
 use super::settings::{Hop, Settings};
 use super::stage::{Stage, Watched};
 use super::stream::{Timed, Until};
-use crate::error::{Error, Result, os_text};
+use super::tcp::{DIAL_LIMIT, tcp};
+use crate::error::{Error, Result, Unreachable, os_text};
 use crate::kit::stream::Stream;
 
-const DIAL_LIMIT: Duration = Duration::from_secs(15);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
 const OPEN_LIMIT: Duration = Duration::from_secs(60);
 const PING_LIMIT: Duration = Duration::from_secs(10);
@@ -29,6 +29,8 @@ const PING_LIMIT: Duration = Duration::from_secs(10);
 pub(super) enum Failure {
     /// The machine is not ready: another try may succeed.
     Later(String),
+    /// The same, and it is known of what kind the reason is.
+    Because(Cause),
     /// The login was refused.
     Refused(String),
     /// No further try can succeed.
@@ -36,11 +38,23 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    pub(super) fn why(&self) -> Unreachable {
+        match self {
+            Self::Later(_) => Unreachable::Other,
+            Self::Because(cause) => cause.why,
+            Self::Refused(_) => Unreachable::LoginRefused,
+            Self::Never(error) => error.why_unreachable().unwrap_or(Unreachable::Other),
+        }
+    }
+
+    pub(super) fn cause(&self) -> Cause {
+        Cause::new(self.why(), self.to_string())
+    }
+
     pub(super) fn into_error(self) -> Error {
         match self {
-            Self::Later(why) => Error::network(why),
-            Self::Refused(why) => Error::user(why),
             Self::Never(error) => error,
+            _ => Error::unreachable(self.why(), self.cause().with_advice()),
         }
     }
 }
@@ -48,7 +62,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Later(why) | Self::Refused(why) => f.write_str(why),
+            Self::Later(text) | Self::Because(Cause { text, .. }) | Self::Refused(text) => f.write_str(text),
             Self::Never(error) => error.fmt(f),
         }
     }
@@ -67,26 +81,22 @@ impl Connection {
     pub(super) async fn dial(settings: &Settings, stage: &Stage) -> Result<Self, Failure> {
         let hop = &settings.target;
         let Some(bastion) = &settings.bastion else {
-            let stream = tcp(hop, stage).await?;
+            let stream = tcp(&hop.host, hop.port, stage).await?;
             return Self::over(settings, hop, stage, Box::new(stream), None).await;
         };
-        let stream = tcp(bastion, stage).await?;
+        let stream = tcp(&bastion.host, bastion.port, stage).await?;
         let bastion = Self::over(settings, bastion, stage, Box::new(stream), None).await?;
         stage.dials(&hop.host, hop.port);
         let open = bastion.handle.channel_open_direct_tcpip(&hop.host, hop.port.into(), "127.0.0.1", 0);
         let channel = match timeout(DIAL_LIMIT, open).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(e)) => {
-                return Err(Failure::Later(format!(
-                    "the bastion could not reach {}:{}: {e}",
-                    hop.host, hop.port
-                )));
+                let text = format!("the bastion could not reach {}:{}: {e}", hop.host, hop.port);
+                return Err(Failure::Because(Cause::new(Unreachable::NoRoute, text)));
             }
             Err(_) => {
-                return Err(Failure::Later(format!(
-                    "the bastion did not reach {}:{} in time",
-                    hop.host, hop.port
-                )));
+                let text = format!("the bastion did not reach {}:{} in time", hop.host, hop.port);
+                return Err(Failure::Because(Cause::new(Unreachable::Silent, text)));
             }
         };
         stage.accepted();
@@ -121,8 +131,8 @@ impl Connection {
             let config = Arc::new(settings.client(hop));
             let mut handle =
                 client::connect_stream(config, stream, client).await.map_err(|e| match distrust.take() {
-                    Some(why) => Failure::Never(Error::user(why)),
-                    None => Failure::Later(stage.failed(&said(&e))),
+                    Some(why) => Failure::Never(Error::unreachable(Unreachable::HostKey, why)),
+                    None => Failure::Because(stage.failed(&e)),
                 })?;
             let _turn = stage.logs_in().await;
             log_in(&mut handle, hop).await?;
@@ -134,7 +144,7 @@ impl Connection {
                 unfinished.disarm();
                 Ok(Self { handle, ended: notes, _bastion: bastion })
             }
-            Err(_) => Err(Failure::Later(stage.describe())),
+            Err(_) => Err(Failure::Because(stage.describe())),
         }
     }
 
@@ -188,30 +198,8 @@ pub(super) async fn granted(channel: &mut Channel<Msg>) -> bool {
     false
 }
 
-async fn tcp(hop: &Hop, stage: &Stage) -> Result<TcpStream, Failure> {
-    let Hop { host, port, .. } = hop;
-    stage.dials(host, *port);
-    let later = |why: String| Failure::Later(format!("dial {host}:{port}: {why}"));
-    // An IPv6 address may stand in brackets.
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let dialled = async {
-        let found = tokio::net::lookup_host((address, *port)).await;
-        let found: Vec<_> =
-            found.map_err(|e| later(format!("the name cannot be looked up: {}", os_text(&e))))?.collect();
-        TcpStream::connect(&found[..]).await.map_err(|e| later(os_text(&e)))
-    };
-    let stream = match timeout(DIAL_LIMIT, dialled).await {
-        Ok(stream) => stream?,
-        Err(_) => return Err(Failure::Later(stage.describe())),
-    };
-    stage.accepted();
-    // A failure costs speed alone.
-    let _ = stream.set_nodelay(true);
-    Ok(stream)
-}
-
 /// The text of a protocol error, with system errors as the system words them.
-fn said(error: &russh::Error) -> String {
+pub(super) fn said(error: &russh::Error) -> String {
     match error {
         russh::Error::IO(e) => os_text(e),
         russh::Error::HUP | russh::Error::Disconnect => "the server closed the connection".into(),

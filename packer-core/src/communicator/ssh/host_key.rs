@@ -29,9 +29,10 @@ impl Trust {
         match self {
             Self::Any => Ok(()),
             Self::Pinned(pin) if pin.fits(key) => Ok(()),
-            Self::Pinned(_) => {
-                Err(format!("the host key of {host} is not the one in ssh_host_key: the host shows {shown}"))
-            }
+            Self::Pinned(_) => Err(format!(
+                "the host key of {host} is not the one in ssh_host_key: the host shows {shown}. \
+                 Either somebody stands between, or the host was made anew; in that case write its new key there"
+            )),
             Self::Known { file, learn } => {
                 let name = name(host, port);
                 let found = if *learn {

@@ -36,6 +36,7 @@ mod sftp_dir;
 mod stage;
 mod stream;
 mod tar;
+mod tcp;
 #[cfg(test)]
 mod tests;
 
