@@ -207,7 +207,9 @@ impl Stage {
             Phase::Banner if silent => {
                 // Whether it closes or resets is chance, and no other cause.
                 let text = match error {
-                    russh::Error::IO(e) if Unreachable::of(e) == Unreachable::Closed => said(&russh::Error::HUP),
+                    russh::Error::IO(e) if Unreachable::of(e) == Unreachable::Closed => {
+                        said(&russh::Error::HUP)
+                    }
                     error => said(error),
                 };
                 Cause::new(why, format!("{}: {text}", self.describe().text))
