@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use packer_builders::Null;
+use packer_core::communicator::Unreachable;
 use packer_core::testing::sshd::Sshd;
 use packer_core::testing::{FakeProvisioner, Recorder, builder};
 use packer_core::{Build, Engine, Host, Pipeline};
@@ -27,8 +28,9 @@ async fn null_gives_up_where_nobody_listens() {
     let mut config = server.config().port(1);
     config.ssh_timeout = Duration::from_millis(300).into();
     let report = Engine::new().run(Pipeline::of([Build::new("a", Null::from(config))])).await.unwrap();
-    assert_eq!(
-        report.builds[0].error.as_ref().map(|e| e.to_string()).as_deref(),
-        Some("Timeout waiting for SSH. The last attempt: dial 127.0.0.1:1: connection refused")
-    );
+    let error = report.builds[0].error.as_ref().unwrap();
+    let text = error.to_string();
+    let last = "Timeout waiting for SSH. The last attempt: dial 127.0.0.1:1: connection refused. Check ";
+    assert!(text.starts_with(last), "{text}");
+    assert_eq!(error.why_unreachable(), Some(Unreachable::Refused));
 }

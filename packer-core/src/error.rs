@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::diagnostic::{Diagnostics, Location};
 use crate::secrets::Secrets;
 
+mod unreachable;
+
+pub use unreachable::Unreachable;
+
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -73,6 +77,7 @@ struct Inner {
     retryable: bool,
     step: Option<String>,
     location: Option<Location>,
+    unreachable: Option<Unreachable>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -85,6 +90,7 @@ impl Error {
             retryable: false,
             step: None,
             location: None,
+            unreachable: None,
             source: None,
         }))
     }
@@ -183,6 +189,7 @@ impl Error {
         self.0.message = clean(&self.0.message);
         self.0.step = self.0.step.as_deref().map(clean);
         self.0.location.iter_mut().for_each(|place| place.mask(secrets));
+        self.0.unreachable = self.why_unreachable();
         let causes: Vec<String> = self.causes().map(|cause| clean(&cause.to_string())).collect();
         let chain = causes.into_iter().rev().fold(None, |source, message| {
             let source: Option<Box<Cause>> = source.map(Box::new);
@@ -309,6 +316,9 @@ pub struct ErrorInfo {
     /// What caused it, in words, the nearest first.
     #[serde(default)]
     pub causes: Vec<String>,
+    /// Why a machine could not be entered, where that is what went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreachable: Option<Unreachable>,
 }
 
 impl ErrorInfo {
@@ -332,6 +342,7 @@ impl From<&Error> for ErrorInfo {
             step: error.0.step.clone(),
             location: error.0.location.clone(),
             causes: error.causes().map(ToString::to_string).collect(),
+            unreachable: error.why_unreachable(),
         }
     }
 }

@@ -258,7 +258,44 @@ async fn it_is_entered_as_soon_as_it_listens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_was_silent_or_hung_up_is_entered_at_once() {
+    let server = WinRmServer::start(commands).await;
+    for manner in [Manner::Silent, Manner::HangsUp] {
+        let mut measured = Vec::new();
+        // Others use this computer too.
+        for _ in 0..3 {
+            let (mut usual, mut late) = (Vec::new(), Vec::new());
+            for round in 0..20 {
+                server.behaves(manner);
+                let entering = tokio::spawn({
+                    let config = server.config();
+                    async move { enter(&Bench::new(), &config).await.map(|_| Instant::now()) }
+                });
+                tokio::time::sleep(Duration::from_millis(150 + round * 37 % 100)).await;
+                let up = Instant::now();
+                // Who has come before stays without an answer.
+                server.behaves(Manner::Serves);
+                late.push(entering.await.unwrap().unwrap() - up);
+                let began = Instant::now();
+                enter(&Bench::new(), &server.config()).await.unwrap();
+                usual.push(began.elapsed());
+            }
+            usual.sort_unstable();
+            late.sort_unstable();
+            println!("{manner:?}: {:?} after it came up, usually {:?}", late[10], usual[10]);
+            measured.push((late[10], usual[10]));
+            if late[10] < usual[10] + Duration::from_millis(100) {
+                break;
+            }
+        }
+        let (late, usual) = measured.last().unwrap();
+        assert!(*late < *usual + Duration::from_millis(100), "{manner:?}: {measured:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn servers_that_are_broken_are_told_by_what_they_do() {
+    use packer_core::communicator::Unreachable::{Closed, LoginRefused, OtherProtocol, Silent};
     let page = "HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/html\r\nContent-Length: 15\r\n\r\n<h1>broken</h1>";
     let html = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 12\r\n\r\n<html></html";
     let endless = "HTTP/1.1 200 OK\r\nContent-Type: application/soap+xml\r\nContent-Length: 99999999\r\n\r\n<s:Envelope>";
@@ -267,19 +304,24 @@ async fn servers_that_are_broken_are_told_by_what_they_do() {
     let cases = [
         (
             Manner::Says(page),
+            OtherProtocol,
             "answers with HTTP status 500 Internal Server Error, and not as a WinRM server does: <h1>broken</h1>",
         ),
-        (Manner::Says(html), "answers with HTTP status 200 OK, and not as a WinRM server does"),
-        (Manner::Says(endless), "end of file before message length reached"),
-        (Manner::Says(other), "the answer is not one of WinRM: it begins with <a>"),
-        (Manner::Says("SSH-2.0-OpenSSH_9.2\r\n"), "127.0.0.1:"),
-        (Manner::Says(kerberos), "the server takes no Basic login: set winrm_use_ntlm = true"),
-        (Manner::Silent, "said nothing within 2s"),
-        (Manner::HangsUp, "127.0.0.1:"),
-        (Manner::Half, "127.0.0.1:"),
+        (
+            Manner::Says(html),
+            OtherProtocol,
+            "answers with HTTP status 200 OK, and not as a WinRM server does",
+        ),
+        (Manner::Says(endless), Closed, "end of file before message length reached"),
+        (Manner::Says(other), OtherProtocol, "the answer is not one of WinRM: it begins with <a>"),
+        (Manner::Says("SSH-2.0-OpenSSH_9.2\r\n"), OtherProtocol, "127.0.0.1:"),
+        (Manner::Says(kerberos), LoginRefused, "the server takes no Basic login: set winrm_use_ntlm = true"),
+        (Manner::Silent, Silent, "127.0.0.1:"),
+        (Manner::HangsUp, Closed, "127.0.0.1:"),
+        (Manner::Half, Closed, "127.0.0.1:"),
     ];
     let mut all = tokio::task::JoinSet::new();
-    for (manner, expected) in cases {
+    for (manner, why, expected) in cases {
         all.spawn(async move {
             let bench = Bench::new();
             let server = WinRmServer::start(commands).await;
@@ -289,6 +331,7 @@ async fn servers_that_are_broken_are_told_by_what_they_do() {
             let text = error.message();
             assert!(text.starts_with("Timeout waiting for WinRM. The last attempt: "), "{manner:?}: {error}");
             assert!(text.contains(expected), "{manner:?}: {error}");
+            assert_eq!(error.why_unreachable(), Some(why), "{manner:?}: {error}");
             assert!(begun.elapsed() < Duration::from_secs(4), "{manner:?}");
             assert!(!format!("{error:?}").contains(PASSWORD));
         });
@@ -303,7 +346,7 @@ async fn a_wrong_password_and_a_proxy_that_is_not_there_are_told() {
     let wrong = seconds(server.config(), 1).password("Wr0ng!");
     let error = enter(&bench, &wrong).await.err().unwrap();
     assert!(
-        error.message().ends_with("the user Administrator or the password is wrong (HTTP status 401)"),
+        error.message().contains("the user Administrator or the password is wrong (HTTP status 401). Check "),
         "{error}"
     );
     let mut wrong = seconds(server.config(), 1);
@@ -417,7 +460,8 @@ async fn a_secured_server_is_believed_by_its_certificate() {
     let known = bench_with(&[("SSL_CERT_FILE", AUTHORITY)]);
     let error = enter(&known, &config(false)).await.err().unwrap();
     assert!(error.message().contains("not valid for name \"127.0.0.1\""), "{error}");
-    assert!(error.message().ends_with("set winrm_insecure = true"), "{error}");
+    assert!(error.message().contains("set winrm_insecure = true. "), "{error}");
+    assert_eq!(error.why_unreachable(), Some(packer_core::communicator::Unreachable::HostKey));
     let error = enter(&Bench::new(), &config(false).host("localhost")).await.err().unwrap();
     assert!(error.message().contains("UnknownIssuer"), "{error}");
     let machine = enter(&known, &config(true)).await.unwrap();

@@ -47,8 +47,9 @@ impl CommunicatorConfig {
     /// Says what it waits for through `cx`, registers passwords and keys as secrets, and ends early on cancellation.
     ///
     /// # Errors
-    /// `Timeout waiting for SSH.` and the like; an error at once where another try cannot help (the machine's
-    /// key is not the expected one) and where this build has no such communicator.
+    /// `Timeout waiting for SSH.` and the like, of which [`Error::why_unreachable`] says why as data; an error at once
+    /// where another try cannot help (the machine's key is not the expected one) and where this build has no such
+    /// communicator.
     #[cfg_attr(
         not(any(feature = "ssh", feature = "winrm")),
         expect(unused_variables, reason = "nothing to connect with")

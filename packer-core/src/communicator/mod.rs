@@ -24,6 +24,8 @@ pub mod ssh;
 #[cfg(any(feature = "docker", feature = "ssh", feature = "winrm"))]
 pub(crate) mod tree;
 mod tunnel;
+#[cfg(any(feature = "ssh", feature = "winrm"))]
+mod waiting;
 #[cfg(feature = "winrm")]
 pub mod winrm;
 
@@ -32,6 +34,8 @@ pub use none::NoCommunicator;
 use output::Kept;
 pub use output::LineWriter;
 pub use posix::program_on_input;
+
+pub use crate::error::Unreachable;
 
 /// The way into a machine.
 ///

@@ -12,7 +12,7 @@ use proptest::sample::select;
 use super::{Event, EventKind, EventSink, FileChange, JsonLines, Level, Reason};
 use crate::artifact::Artifact;
 use crate::diagnostic::{Diagnostic, SourceFile, Span};
-use crate::error::{Error, ErrorInfo, Fault};
+use crate::error::{Error, ErrorInfo, Fault, Unreachable};
 use crate::ledger::Resource;
 
 fn text() -> impl Strategy<Value = String> {
@@ -55,10 +55,12 @@ fn location() -> impl Strategy<Value = crate::Location> {
 fn error() -> impl Strategy<Value = ErrorInfo> {
     use Fault::*;
     let fault = select(vec![Cancelled, Guest, Internal, Network, Provider, Quota, User, Other]);
-    (text(), fault, any::<bool>(), of(text()), of(location()), vec(text(), 0..3)).prop_map(
-        |(message, fault, retryable, step, location, causes)| {
+    let why = of(select(vec![Unreachable::Refused, Unreachable::NoCommonAlgorithm, Unreachable::Other]));
+    (text(), fault, any::<bool>(), of(text()), of(location()), vec(text(), 0..3), why).prop_map(
+        |(message, fault, retryable, step, location, causes, unreachable)| {
             let mut error = ErrorInfo::from(&Error::new(fault, message));
             (error.retryable, error.step, error.location, error.causes) = (retryable, step, location, causes);
+            error.unreachable = unreachable;
             error
         },
     )

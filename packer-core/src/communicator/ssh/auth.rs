@@ -10,11 +10,12 @@ use russh::keys::ssh_key::private::KeypairData;
 use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg};
 use signature::Signer as _;
 
+use super::super::waiting::Cause;
 use super::dial::{Client, Failure};
 use super::settings::{Hop, Login};
 use super::side::dial_agent;
 use crate::context::Context;
-use crate::error::os_text;
+use crate::error::{Unreachable, os_text};
 use crate::event::ForTerminal;
 use crate::secrets::Secret;
 
@@ -34,8 +35,7 @@ pub(super) async fn log_in(handle: &mut Handle<Client>, hop: &Hop) -> Result<(),
     let list = |items: &[String]| if items.is_empty() { "nothing".into() } else { items.join(", ") };
     let offered: Vec<String> = attempt.offered.iter().map(String::from).collect();
     Err(Failure::Refused(format!(
-        "SSH login as {:?} on {} was refused (tried {}; the server takes {}). Check the user name, and that the \
-         password or key is the right one",
+        "SSH login as {:?} on {} was refused (tried {}; the server takes {})",
         hop.user,
         hop.host,
         list(&attempt.tried),
@@ -255,14 +255,16 @@ impl Attempt<'_> {
             Ok(AuthResult::Success) => Ok(true),
             Ok(AuthResult::Failure { .. }) if self.handle.is_closed() && !self.tried.is_empty() => {
                 // The server hangs up after too many refused ways: that is its way of refusing.
-                Err(Failure::Refused(format!(
+                let text = format!(
                     "SSH login as {:?} was refused: the server closed the connection after {}",
                     self.user,
                     self.tried.join(", ")
-                )))
+                );
+                Err(Failure::Because(Cause::new(Unreachable::TooManyAttempts, text)))
             }
             Ok(AuthResult::Failure { .. }) if self.handle.is_closed() => {
-                Err(Failure::Later("the SSH server closed the connection before the login".into()))
+                let text = "the SSH server closed the connection before the login";
+                Err(Failure::Because(Cause::new(Unreachable::Closed, text)))
             }
             Ok(AuthResult::Failure { remaining_methods, .. }) => {
                 self.offered = remaining_methods.to_vec();

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::super::waiting::Cause;
 use super::auth::log_in;
 use super::host_key::Trust;
 use super::proxy::Proxy;
@@ -18,10 +19,10 @@ use super::settings::{Hop, Settings};
 use super::side::{Streams, Wanted, dial_agent};
 use super::stage::{Stage, Watched};
 use super::stream::{Timed, Until};
-use crate::error::{Error, Result, os_text};
+use super::tcp::{DIAL_LIMIT, bare, tcp};
+use crate::error::{Error, Result, Unreachable, os_text};
 use crate::kit::stream::Stream;
 
-const DIAL_LIMIT: Duration = Duration::from_secs(15);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
 /// The same where a person answers questions.
 const PERSON_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -33,6 +34,8 @@ const PING_LIMIT: Duration = Duration::from_secs(10);
 pub(super) enum Failure {
     /// The machine is not ready: another try may succeed.
     Later(String),
+    /// The same, and it is known of what kind the reason is.
+    Because(Cause),
     /// The login was refused.
     Refused(String),
     /// No further try can succeed.
@@ -40,11 +43,23 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    pub(super) fn why(&self) -> Unreachable {
+        match self {
+            Self::Later(_) => Unreachable::Other,
+            Self::Because(cause) => cause.why,
+            Self::Refused(_) => Unreachable::LoginRefused,
+            Self::Never(error) => error.why_unreachable().unwrap_or(Unreachable::Other),
+        }
+    }
+
+    pub(super) fn cause(&self) -> Cause {
+        Cause::new(self.why(), self.to_string())
+    }
+
     pub(super) fn into_error(self) -> Error {
         match self {
-            Self::Later(why) => Error::network(why),
-            Self::Refused(why) => Error::user(why),
             Self::Never(error) => error,
+            _ => Error::unreachable(self.why(), self.cause().with_advice()),
         }
     }
 }
@@ -52,7 +67,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Later(why) | Self::Refused(why) => f.write_str(why),
+            Self::Later(text) | Self::Because(Cause { text, .. }) | Self::Refused(text) => f.write_str(text),
             Self::Never(error) => error.fmt(f),
         }
     }
@@ -114,10 +129,10 @@ impl Connection {
                 Some(proxy) => through(proxy, hop, stage).await?,
                 None => tcp(&hop.host, hop.port, stage).await?,
             };
-            stage.accepted();
             return Self::over(settings, hop, stage, Box::new(stream), None).await;
         };
         let bastion = Self::to_bastion(settings, way, stage).await?;
+        stage.is_led_on();
         stage.dials(&hop.host, hop.port);
         let open = bastion.handle.channel_open_direct_tcpip(&hop.host, hop.port.into(), "127.0.0.1", 0);
         let channel = match timeout(DIAL_LIMIT, open).await {
@@ -126,17 +141,13 @@ impl Connection {
                 if !matches!(e, russh::Error::ChannelOpenFailure(_)) {
                     way.forget(&bastion);
                 }
-                return Err(Failure::Later(format!(
-                    "the bastion could not reach {}:{}: {e}",
-                    hop.host, hop.port
-                )));
+                let text = format!("the bastion could not reach {}:{}: {e}", hop.host, hop.port);
+                return Err(Failure::Because(Cause::new(Unreachable::NoRoute, text)));
             }
             Err(_) => {
                 way.forget(&bastion);
-                return Err(Failure::Later(format!(
-                    "the bastion did not reach {}:{} in time",
-                    hop.host, hop.port
-                )));
+                let text = format!("the bastion did not reach {}:{} in time", hop.host, hop.port);
+                return Err(Failure::Because(Cause::new(Unreachable::Silent, text)));
             }
         };
         stage.accepted();
@@ -150,7 +161,6 @@ impl Connection {
         }
         let hop = &way.hop;
         let stream = tcp(&hop.host, hop.port, stage).await?;
-        stage.accepted();
         let fresh = Self::over(settings, hop, stage, Box::new(stream), None).await?;
         Ok(way.keep(Arc::new(fresh)))
     }
@@ -193,8 +203,8 @@ impl Connection {
             let config = Arc::new(settings.client(hop));
             let mut handle =
                 client::connect_stream(config, stream, client).await.map_err(|e| match distrust.take() {
-                    Some(why) => Failure::Never(Error::user(why)),
-                    None => Failure::Later(stage.failed(&said(&e))),
+                    Some(why) => Failure::Never(Error::unreachable(Unreachable::HostKey, why)),
+                    None => Failure::Because(stage.failed(&e)),
                 })?;
             let _turn = stage.logs_in().await;
             log_in(&mut handle, hop).await?;
@@ -209,7 +219,7 @@ impl Connection {
                 unfinished.disarm();
                 Ok(Self { handle, ended: notes, unchecked, streams, _beside: beside, _bastion: bastion })
             }
-            Err(_) => Err(Failure::Later(stage.describe())),
+            Err(_) => Err(Failure::Because(stage.describe())),
         }
     }
 
@@ -283,37 +293,16 @@ async fn through(proxy: &Proxy, hop: &Hop, stage: &Stage) -> Result<TcpStream, F
     let stream = tcp(&proxy.host, proxy.port, stage).await?;
     let Hop { host, port, .. } = hop;
     stage.dials(host, *port);
-    match timeout(DIAL_LIMIT, proxy.pass(stream, bare(host), *port)).await {
-        Ok(passed) => passed.map_err(Failure::Later),
-        Err(_) => Err(Failure::Later(stage.describe())),
-    }
-}
-
-/// An IPv6 address may stand in brackets.
-fn bare(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
-async fn tcp(host: &str, port: u16, stage: &Stage) -> Result<TcpStream, Failure> {
-    stage.dials(host, port);
-    let later = |why: String| Failure::Later(format!("dial {host}:{port}: {why}"));
-    let dialled = async {
-        let found = tokio::net::lookup_host((bare(host), port)).await;
-        let found: Vec<_> =
-            found.map_err(|e| later(format!("the name cannot be looked up: {}", os_text(&e))))?.collect();
-        TcpStream::connect(&found[..]).await.map_err(|e| later(os_text(&e)))
+    let passed = match timeout(DIAL_LIMIT, proxy.pass(stream, bare(host), *port)).await {
+        Ok(passed) => passed.map_err(Failure::Because)?,
+        Err(_) => return Err(Failure::Because(stage.describe())),
     };
-    let stream = match timeout(DIAL_LIMIT, dialled).await {
-        Ok(stream) => stream?,
-        Err(_) => return Err(Failure::Later(stage.describe())),
-    };
-    // A failure costs speed alone.
-    let _ = stream.set_nodelay(true);
-    Ok(stream)
+    stage.accepted();
+    Ok(passed)
 }
 
 /// The text of a protocol error, with system errors as the system words them.
-fn said(error: &russh::Error) -> String {
+pub(super) fn said(error: &russh::Error) -> String {
     match error {
         russh::Error::IO(e) => os_text(e),
         russh::Error::HUP | russh::Error::Disconnect => "the server closed the connection".into(),

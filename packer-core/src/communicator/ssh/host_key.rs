@@ -31,7 +31,8 @@ impl Trust {
             Self::Pinned(pins) if pins.iter().any(|pin| pin.fits(key)) => Ok(()),
             Self::Pinned(_) => Err(format!(
                 "the host key of {host} is not the expected one (that in ssh_host_key, or the machine's own as its \
-                 builder knows it): the host shows {shown}"
+                 builder knows it): the host shows {shown}. Either somebody stands between, or the host was made \
+                 anew; in that case write its new key there"
             )),
             Self::Known { file, learn } => {
                 let name = name(host, port);

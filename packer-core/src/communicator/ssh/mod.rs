@@ -39,6 +39,7 @@ mod side;
 mod stage;
 mod stream;
 mod tar;
+mod tcp;
 #[cfg(test)]
 mod tests;
 

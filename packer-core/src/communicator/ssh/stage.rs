@@ -10,6 +10,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::super::waiting::Cause;
+use super::dial::said;
+use super::tcp::Names;
+use crate::error::Unreachable;
+
 /// How much of what a peer says before its banner is remembered.
 const HEARD: usize = 256;
 
@@ -21,10 +26,13 @@ pub(super) struct Stage {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Told whenever one of them has come further.
     further: Arc<Notify>,
+    pub(super) names: Arc<Names>,
 }
 
 struct State {
     phase: Phase,
+    /// Whether it has logged in to a host that leads on to another one.
+    is_led: bool,
     /// `HOST:PORT` of the hop that this is about.
     peer: String,
     since: Instant,
@@ -36,18 +44,16 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self {
-            phase: Phase::Dial,
-            peer: String::new(),
-            since: Instant::now(),
-            heard: Vec::new(),
-            opens: String::new(),
-        }
+        let (peer, since, heard, opens) = (String::new(), Instant::now(), Vec::new(), String::new());
+        Self { phase: Phase::LookUp, is_led: false, peer, since, heard, opens }
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Phase {
+/// In the order in which an attempt passes through them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// The name of the host is looked up.
+    LookUp,
     /// Nobody has accepted the connection yet.
     Dial,
     /// It is accepted, and nobody has said that this is SSH.
@@ -61,7 +67,8 @@ enum Phase {
 impl Stage {
     /// Of another attempt, which logs in when this one does not.
     pub(super) fn beside(&self) -> Self {
-        Self { state: Arc::default(), turn: self.turn.clone(), further: self.further.clone() }
+        let (turn, further, names) = (self.turn.clone(), self.further.clone(), self.names.clone());
+        Self { state: Arc::default(), turn, further, names }
     }
 
     /// Returns when this one, or one [beside](Self::beside) it, has come further since the last call.
@@ -80,14 +87,24 @@ impl Stage {
         self.further.notify_one();
     }
 
+    /// The name of a host is looked up.
+    pub(super) fn looks_up(&self, host: &str, port: u16) {
+        self.begin(Phase::LookUp, host, port);
+    }
+
     /// A host is dialled.
     pub(super) fn dials(&self, host: &str, port: u16) {
+        self.begin(Phase::Dial, host, port);
+    }
+
+    fn begin(&self, phase: Phase, host: &str, port: u16) {
         let mut state = self.lock();
         let bare = host.contains(':') && !host.starts_with('[');
         state.peer = if bare { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         state.heard.clear();
+        state.is_led |= state.phase == Phase::Login;
         drop(state);
-        self.enter(Phase::Dial);
+        self.enter(phase);
     }
 
     /// The host has accepted the connection.
@@ -107,51 +124,117 @@ impl Stage {
         self.enter(Phase::Opening);
     }
 
-    /// Whether it is about to log in, or has.
-    pub(super) fn is_logging_in(&self) -> bool {
-        matches!(self.lock().phase, Phase::Login | Phase::Opening)
+    /// It goes on from a host that it, or another one, has logged in to.
+    pub(super) fn is_led_on(&self) {
+        self.lock().is_led = true;
     }
 
-    /// When it counts as stuck unless it comes further; `others` attempts make a machine's part in the exchange of keys,
-    /// which costs it work, slower. `None` for one that logs in.
-    pub(super) fn stuck_at(&self, patience: Duration, others: u32) -> Option<Instant> {
+    pub(super) fn phase(&self) -> Phase {
+        self.lock().phase
+    }
+
+    /// Since when it is in this phase.
+    pub(super) fn since(&self) -> Instant {
+        self.lock().since
+    }
+
+    /// Whether it is led by a host that it has logged in to.
+    pub(super) fn is_led(&self) -> bool {
+        self.lock().is_led
+    }
+
+    /// Whether the peer has said anything that is no banner.
+    pub(super) fn has_heard(&self) -> bool {
         let state = self.lock();
-        let patience = match state.phase {
-            Phase::Dial | Phase::Banner => patience,
-            Phase::KeyExchange => patience * (1 + others),
-            Phase::Login | Phase::Opening => return None,
-        };
-        Some(state.since + patience)
+        state.phase == Phase::Banner && !state.heard.is_empty()
+    }
+
+    /// Whether an SSH server has said that it is one, be it one that only leads on.
+    pub(super) fn has_spoken(&self) -> bool {
+        let state = self.lock();
+        state.is_led || state.phase >= Phase::KeyExchange
+    }
+
+    /// How far it has come, to be compared.
+    pub(super) fn progress(&self) -> (bool, Phase) {
+        let state = self.lock();
+        (state.is_led, state.phase)
+    }
+
+    /// The host that is dialled, as `HOST:PORT`.
+    pub(super) fn peer(&self) -> String {
+        self.lock().peer.clone()
+    }
+
+    /// When it counts as stuck unless it comes further. `None` for one that logs in.
+    pub(super) fn stuck_at(&self, patience: Duration) -> Option<Instant> {
+        let state = self.lock();
+        (state.phase < Phase::Login).then(|| state.since + patience)
     }
 
     /// What an attempt that got no further says of the machine.
-    pub(super) fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> Cause {
         let state = self.lock();
         let peer = &state.peer;
         match state.phase {
-            Phase::Dial => format!("dial {peer}: no answer"),
-            Phase::Banner if state.heard.is_empty() => format!("{peer}: connected, but no SSH banner came"),
+            Phase::LookUp => {
+                let text = format!("dial {peer}: the name is looked up, and no answer comes");
+                Cause::new(Unreachable::UnknownHost, text)
+            }
+            Phase::Dial => Cause::new(Unreachable::Silent, format!("dial {peer}: no answer")),
+            Phase::Banner if state.heard.is_empty() => {
+                Cause::new(Unreachable::Silent, format!("{peer}: connected, but no SSH banner came"))
+            }
             Phase::Banner => {
                 let heard = String::from_utf8_lossy(&state.heard);
                 let line = heard.lines().next().unwrap_or_default();
-                format!("{peer}: connected, but this is no SSH server: it said {line:?}")
+                // What OpenSSH says to those that it has no room for, or that it makes wait.
+                if line.starts_with("Exceeded MaxStartups") || line.starts_with("Not allowed at this time") {
+                    let text =
+                        format!("{peer}: the SSH server takes no further connection: it said {line:?}");
+                    return Cause::new(Unreachable::TooManyAttempts, text);
+                }
+                let text = format!("{peer}: connected, but this is no SSH server: it said {line:?}");
+                Cause::new(Unreachable::OtherProtocol, text)
             }
-            Phase::KeyExchange => format!("{peer}: an SSH server, but the exchange of keys did not end"),
-            Phase::Login => format!("{peer}: an SSH server, but the login did not end"),
-            Phase::Opening => format!("{peer}: logged in, but {} does not open", state.opens),
+            Phase::KeyExchange => {
+                let text = format!("{peer}: an SSH server, but the exchange of keys did not end");
+                Cause::new(Unreachable::Silent, text)
+            }
+            Phase::Login => {
+                let text = format!("{peer}: an SSH server, but the login did not end");
+                Cause::new(Unreachable::Silent, text)
+            }
+            Phase::Opening => {
+                let text = format!("{peer}: logged in, but {} does not open", state.opens);
+                Cause::new(Unreachable::Other, text)
+            }
         }
     }
 
-    /// What an attempt says of the machine that failed for this reason before the login.
-    pub(super) fn failed(&self, why: &str) -> String {
+    /// What an attempt says of the machine that failed with this error before the login.
+    pub(super) fn failed(&self, error: &russh::Error) -> Cause {
         let (phase, silent) = {
             let state = self.lock();
             (state.phase, state.heard.is_empty())
         };
+        let why = match error {
+            russh::Error::NoCommonAlgo { .. } => Unreachable::NoCommonAlgorithm,
+            _ => Unreachable::Closed,
+        };
         match phase {
-            Phase::Banner if silent => format!("{}: {why}", self.describe()),
+            Phase::Banner if silent => {
+                // Whether it closes or resets is chance, and no other cause.
+                let text = match error {
+                    russh::Error::IO(e) if Unreachable::of(e) == Unreachable::Closed => {
+                        said(&russh::Error::HUP)
+                    }
+                    error => said(error),
+                };
+                Cause::new(why, format!("{}: {text}", self.describe().text))
+            }
             Phase::Banner => self.describe(),
-            _ => format!("SSH handshake with {}: {why}", self.lock().peer),
+            _ => Cause::new(why, format!("SSH handshake with {}: {}", self.peer(), said(error))),
         }
     }
 
@@ -227,17 +310,33 @@ mod tests {
     fn what_is_said_of_each_stage() {
         let stage = Stage::default();
         stage.dials("::1", 22);
-        assert_eq!(stage.describe(), "dial [::1]:22: no answer");
+        assert_eq!(stage.describe().text, "dial [::1]:22: no answer");
         stage.accepted();
-        assert_eq!(stage.describe(), "[::1]:22: connected, but no SSH banner came");
-        assert_eq!(stage.failed("reset"), "[::1]:22: connected, but no SSH banner came: reset");
+        assert_eq!(stage.describe().text, "[::1]:22: connected, but no SSH banner came");
+        let closed = Cause::new(
+            Unreachable::Closed,
+            "[::1]:22: connected, but no SSH banner came: the server closed the connection",
+        );
+        assert_eq!(stage.failed(&russh::Error::HUP), closed);
         stage.hears(b"220 \x1b]52;c;x\x07mail\r\nmore");
         let strange =
             "[::1]:22: connected, but this is no SSH server: it said \"220 \\u{1b}]52;c;x\\u{7}mail\"";
-        assert_eq!((stage.describe().as_str(), stage.failed("x").as_str()), (strange, strange));
+        let strange = Cause::new(Unreachable::OtherProtocol, strange);
+        assert_eq!((stage.describe(), stage.failed(&russh::Error::HUP)), (strange.clone(), strange));
         stage.hears(b"\nSSH-2.0-x\r\n");
-        assert_eq!(stage.failed("reset"), "SSH handshake with [::1]:22: reset");
-        assert!(stage.describe().ends_with("the exchange of keys did not end"));
+        let closed = stage.failed(&russh::Error::HUP).text;
+        assert_eq!(closed, "SSH handshake with [::1]:22: the server closed the connection");
+        assert!(stage.describe().text.ends_with("the exchange of keys did not end"));
+    }
+
+    #[test]
+    fn a_server_that_has_no_room_is_an_ssh_server() {
+        for text in [&b"Exceeded MaxStartups\r\n"[..], b"Not allowed at this time\r\n"] {
+            let stage = Stage::default();
+            stage.accepted();
+            stage.hears(text);
+            assert_eq!(stage.failed(&russh::Error::HUP).why, Unreachable::TooManyAttempts);
+        }
     }
 
     #[test]
@@ -252,18 +351,15 @@ mod tests {
         assert!(stage.lock().phase == Phase::KeyExchange);
     }
 
-    #[test]
-    fn an_exchange_of_keys_has_the_more_time_the_more_run_side_by_side() {
+    #[tokio::test]
+    async fn an_attempt_that_has_logged_in_and_dials_on_is_led() {
         let stage = Stage::default();
-        let began = stage.lock().since;
-        let (patience, at) = (Duration::from_secs(4), |seconds| Some(began + Duration::from_secs(seconds)));
-        assert_eq!((stage.stuck_at(patience, 0), stage.stuck_at(patience, 2)), (at(4), at(4)));
-        stage.accepted();
-        stage.hears(b"SSH-2.0-x\r\n");
-        stage.lock().since = began;
-        assert_eq!((stage.stuck_at(patience, 0), stage.stuck_at(patience, 2)), (at(4), at(12)));
-        stage.enter(Phase::Login);
-        assert_eq!(stage.stuck_at(patience, 0), None);
+        stage.dials("bastion", 22);
+        assert!(!stage.is_led() && !stage.has_spoken());
+        drop(stage.logs_in().await);
+        assert_eq!(stage.stuck_at(Duration::from_secs(4)), None);
+        stage.dials("machine", 22);
+        assert!(stage.is_led() && stage.has_spoken() && stage.stuck_at(Duration::from_secs(4)).is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use super::failure::{Class, Failure};
 use super::http::Connection;
 use super::settings::Settings;
 use super::soap::{Answer, Request};
+use crate::error::Unreachable;
 
 /// How much longer than the server may think about a request an answer is waited for.
 const GRACE: Duration = Duration::from_secs(30);
@@ -29,7 +30,7 @@ impl Client {
         Self(Arc::new(Inner { settings: Arc::new(settings), idle: Mutex::new(Vec::new()) }))
     }
 
-    pub(super) fn settings(&self) -> &Settings {
+    pub(super) fn settings(&self) -> &Arc<Settings> {
         &self.0.settings
     }
 
@@ -45,11 +46,10 @@ impl Client {
         match tokio::time::timeout(limit, work).await {
             Ok(answer) => answer,
             Err(_) => {
-                let Settings { host, port, .. } = self.settings();
+                let Settings { host, port, .. } = &**self.settings();
                 let verb = request.verb();
-                Err(Failure::network(format!(
-                    "{host}:{port} was asked to {verb} and said nothing for {limit:?}"
-                )))
+                let text = format!("{host}:{port} was asked to {verb} and said nothing for {limit:?}");
+                Err(Failure::network(text).because(Unreachable::Silent))
             }
         }
     }

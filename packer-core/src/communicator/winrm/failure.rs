@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::error::{Error, Fault};
+use super::super::waiting::Cause;
+use crate::error::{Error, Fault, Unreachable};
 
 /// The server's own number for an operation that took longer than it may take: ask again.
 const TIMED_OUT: u32 = 0x8033_8029;
@@ -14,6 +15,8 @@ pub(super) struct Failure {
     /// Whether the server has certainly not seen the request.
     pub(super) is_unsent: bool,
     text: String,
+    /// Why a machine cannot be entered, where that is known better than from the class.
+    why: Option<Unreachable>,
 }
 
 /// What kind of failure it is: what follows from it differs.
@@ -37,11 +40,29 @@ pub(super) enum Class {
 
 impl Failure {
     pub(super) fn new(class: Class, text: impl Into<String>) -> Self {
-        Self { class, is_unsent: false, text: text.into() }
+        Self { class, is_unsent: false, text: text.into(), why: None }
     }
 
     pub(super) fn network(text: impl Into<String>) -> Self {
         Self::new(Class::Network, text)
+    }
+
+    /// Says more exactly why a machine cannot be entered.
+    pub(super) fn because(self, why: Unreachable) -> Self {
+        Self { why: Some(why), ..self }
+    }
+
+    /// What it says of a machine that is waited for.
+    pub(super) fn cause(&self) -> Cause {
+        let of_class = match self.class {
+            Class::Refused => Unreachable::Refused,
+            Class::Network => Unreachable::Closed,
+            Class::Tls => Unreachable::HostKey,
+            Class::Login => Unreachable::LoginRefused,
+            Class::Http => Unreachable::OtherProtocol,
+            Class::Says(_) | Class::Never => Unreachable::Other,
+        };
+        Cause::new(self.why.unwrap_or(of_class), self.text.clone())
     }
 
     /// The server has not seen the request.

@@ -15,14 +15,14 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::proxy::matcher::Intercept;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::{TlsConnector, rustls};
 
 use super::failure::{Class, Failure};
 use super::settings::Settings;
 use super::{ntlm, sealed, tls};
-use crate::error::os_text;
+use crate::error::{Unreachable, os_text};
 use crate::kit::stream::Stream;
 
 /// How long a server may take to accept a connection and to secure it. Short: what forwards ports accepts connections for
@@ -67,8 +67,33 @@ impl Drop for Connection {
 impl Connection {
     /// Dials and logs in.
     pub(super) async fn dial(settings: &Arc<Settings>) -> Result<Self, Failure> {
+        let (mut connection, certificate) = Self::open(settings).await?;
+        if settings.ntlm {
+            connection.log_in(certificate.as_deref()).await?;
+        }
+        Ok(connection)
+    }
+
+    /// Asks whether a server is there that may be one of WinRM, without a login.
+    pub(super) async fn probe(settings: &Arc<Settings>) -> Result<(), Failure> {
+        let (mut connection, _) = Self::open(settings).await?;
+        let response = connection.send(SOAP, None, Vec::new()).await?;
+        let status = response.status();
+        // Windows answers so before the service has begun to listen, and gateways while nobody does.
+        if status == StatusCode::NOT_FOUND || status.is_server_error() {
+            let body = connection.body(response).await?;
+            return Err(connection.page(status, &body));
+        }
+        Ok(())
+    }
+
+    /// Dials; the digest of the server's certificate where it has one.
+    async fn open(settings: &Arc<Settings>) -> Result<(Self, Option<Vec<u8>>), Failure> {
         let who = format!("{}:{}", settings.host, settings.port);
-        let late = |_| Failure::network(format!("{who} did not accept a connection within {DIAL_LIMIT:?}"));
+        let late = |_| {
+            let text = format!("{who} did not accept a connection within {DIAL_LIMIT:?}");
+            Failure::network(text).because(Unreachable::Silent)
+        };
         let proxy = proxy(settings)?;
         let (stream, certificate) =
             tokio::time::timeout(DIAL_LIMIT, stream(settings, proxy.as_ref())).await.map_err(late)??;
@@ -78,7 +103,7 @@ impl Connection {
             Some(_) => settings.address.parse(),
             None => "/wsman".parse(),
         };
-        let mut connection = Self {
+        let connection = Self {
             settings: settings.clone(),
             sender,
             target: target.map_err(|_| unusable(settings))?,
@@ -86,10 +111,7 @@ impl Connection {
             login: Login::Basic,
             task,
         };
-        if settings.ntlm {
-            connection.log_in(certificate.as_deref()).await?;
-        }
-        Ok(connection)
+        Ok((connection, certificate))
     }
 
     /// Whether it can carry another request.
@@ -305,7 +327,7 @@ async fn stream(
             let uri = proxy.uri();
             let name = uri.host().unwrap_or_default();
             let tcp = tcp(name, uri.port_u16().unwrap_or(80)).await;
-            let tcp = tcp.map_err(|e| Failure::network(format!("the proxy: {e}")))?;
+            let tcp = tcp.map_err(|e| Failure::network(format!("the proxy: {e}")).because(e.cause().why))?;
             match settings.tls {
                 Some(_) => Box::new(tunnel(settings, proxy, Box::new(tcp)).await?),
                 None => Box::new(tcp),
@@ -322,7 +344,14 @@ async fn stream(
                 "{host}:{port}: {}. If the certificate is the machine's own, set winrm_insecure = true",
                 e.to_string().trim_end_matches('.')
             ),
-        ),
+        )
+        .because(match e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidCertificate(_)) => Unreachable::HostKey,
+            Some(rustls::Error::AlertReceived(_) | rustls::Error::PeerIncompatible(_)) => {
+                Unreachable::NoCommonAlgorithm
+            }
+            _ => Unreachable::OtherProtocol,
+        }),
         _ => Failure::network(format!("{host}:{port} broke off while it was being secured: {}", os_text(&e))),
     })?;
     let certificates = secured.get_ref().1.peer_certificates();
@@ -331,12 +360,15 @@ async fn stream(
 }
 
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let stream = TcpStream::connect((host, port)).await.map_err(|e| {
-        let class = match e.kind() {
-            io::ErrorKind::ConnectionRefused => Class::Refused,
-            _ => Class::Network,
-        };
-        Failure::new(class, format!("{host}:{port}: {}", os_text(&e)))
+    let failed = |class: Class, why: Unreachable, e: &io::Error| {
+        Failure::new(class, format!("{host}:{port}: {}", os_text(e))).because(why)
+    };
+    let found = tokio::net::lookup_host((host, port)).await;
+    let found: Vec<_> = found.map_err(|e| failed(Class::Network, Unreachable::UnknownHost, &e))?.collect();
+    let stream = TcpStream::connect(&found[..]).await.map_err(|e| {
+        let why = Unreachable::of(&e);
+        let class = if why == Unreachable::Refused { Class::Refused } else { Class::Network };
+        failed(class, why, &e)
     })?;
     // Requests are written whole.
     let _ = stream.set_nodelay(true);

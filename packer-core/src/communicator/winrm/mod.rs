@@ -21,6 +21,7 @@ mod failure;
 mod http;
 mod ntlm;
 mod powershell;
+mod probe;
 mod sealed;
 mod settings;
 mod shell;
