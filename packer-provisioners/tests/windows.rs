@@ -166,6 +166,38 @@ async fn a_machine_is_restarted_and_waited_for() {
     assert_eq!(server.log().len(), 6, "{:?}", server.log());
 }
 
+/// Between the answer of `shutdown` and its end a machine answers as before; when it is up its services come up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_counts_as_back_when_it_was_booted_since_and_its_services_are_up() {
+    let answers = |own_command: bool| {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let machine = move |text: &str, stdin: &[u8]| match text.contains("restarted.") {
+            true => Reply::prints(match asked.fetch_add(1, Ordering::Relaxed) {
+                0 => "WIN restarted.\r\npacker-up 90000000 0\r\n",
+                1 => "WIN restarted.\r\npacker-up 900 3\r\n",
+                _ => "WIN restarted.\r\npacker-up 1200 0\r\n",
+            }),
+            false => restarting(text, stdin),
+        };
+        async move {
+            let bench = Bench::new();
+            let server = WinRmServer::start(machine).await;
+            let machine = Entered::by(&server, &bench).await;
+            let mut step = WindowsRestart::new();
+            if own_command {
+                step.restart_command = "maybe".into();
+            }
+            step.provision(&context(&bench, &machine), &machine).await.unwrap();
+            assert_eq!(lines(&bench).iter().filter(|line| *line == "WIN restarted.").count(), 1);
+            assert!(!lines(&bench).join("\n").contains("packer-up"));
+            server.log().iter().filter(|text| text.contains("restarted.")).count()
+        }
+    };
+    let (restarted, left_as_it_is) = tokio::join!(answers(false), answers(true));
+    // A command of one's own may have found that no restart is due.
+    assert_eq!((restarted, left_as_it_is), (3, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_does_not_come_back_is_given_up_in_time() {
     let says = Manner::Says("HTTP/1.1 500 no\r\nContent-Length: 0\r\n\r\n");
