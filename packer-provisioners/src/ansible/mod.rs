@@ -201,6 +201,7 @@ impl Provisioner for Ansible {
         if done.is_err() {
             self.hint(cx, &way);
         }
+        way.end().await;
         done.map_err(|e| e.context("Error executing Ansible"))
     }
 
@@ -225,7 +226,7 @@ struct Way {
     direct: bool,
     /// What has to live as long as Ansible does.
     _key: Option<TempFile>,
-    _proxy: Option<Proxy>,
+    proxy: Option<Proxy>,
 }
 
 impl Way {
@@ -263,6 +264,12 @@ impl Way {
         }
     }
 
+    async fn end(self) {
+        if let Some(proxy) = self.proxy {
+            proxy.end().await;
+        }
+    }
+
     fn direct(cx: &Context, connection: String, host: String, user: String) -> Result<Self> {
         cx.say("Not using Proxy adapter for Ansible run:");
         let fact = |name: &str| cx.facts().text(name).filter(|text| !text.is_empty());
@@ -284,7 +291,7 @@ impl Way {
             }
         }
         let place = Place { winrm, host, port, user };
-        Ok(Self { place, connection, key_file, direct: true, _key: key, _proxy: None })
+        Ok(Self { place, connection, key_file, direct: true, _key: key, proxy: None })
     }
 
     async fn through_proxy(
@@ -314,7 +321,7 @@ impl Way {
         };
         let proxy = Proxy::start(cx, machine.communicator(), settings).await?;
         let place = Place { winrm: false, host: "127.0.0.1".into(), port: proxy.port(), user };
-        Ok(Self { place, connection, key_file, direct: false, _key: key, _proxy: Some(proxy) })
+        Ok(Self { place, connection, key_file, direct: false, _key: key, proxy: Some(proxy) })
     }
 }
 
