@@ -44,6 +44,11 @@ impl Failure {
         Self::new(Class::Network, text)
     }
 
+    /// Says where it happened.
+    pub(super) fn at(self, host: &str, port: u16) -> Self {
+        Self { text: format!("{host}:{port}: {}", self.text), ..self }
+    }
+
     /// The server has not seen the request.
     pub(super) fn unsent(self) -> Self {
         Self { is_unsent: true, ..self }

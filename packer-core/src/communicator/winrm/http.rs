@@ -24,6 +24,7 @@ use super::settings::Settings;
 use super::{ntlm, sealed, tls};
 use crate::error::os_text;
 use crate::kit::stream::Stream;
+use crate::secrets::first_lines;
 
 /// How long a server may take to accept a connection and to secure it. Short: what forwards ports accepts connections for
 /// machines that are not up and leaves them silent.
@@ -33,7 +34,7 @@ const DIAL_LIMIT: Duration = Duration::from_secs(8);
 const LONGEST_ANSWER: usize = 16 << 20;
 
 /// How much of a page is shown that came instead of an answer.
-const LONGEST_PAGE: usize = 200;
+const LONGEST_PAGE: usize = 400;
 
 const SOAP: &str = "application/soap+xml;charset=UTF-8";
 
@@ -248,9 +249,12 @@ impl Connection {
 
     /// That something answers which is no WinRM server.
     fn page(&self, status: StatusCode, body: &[u8]) -> Failure {
-        let text = String::from_utf8_lossy(&body[..body.len().min(LONGEST_PAGE)]);
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        self.no_server(format!("answers with HTTP status {status}, and not as a WinRM server does: {text}"))
+        let text = String::from_utf8_lossy(body);
+        let text = first_lines(&text, LONGEST_PAGE).split_whitespace().collect::<Vec<_>>().join(" ");
+        self.no_server(format!(
+            "answers with HTTP status {status}, and not as a WinRM server does: {text}. Is it the port of WinRM (as a rule \
+             5985, with winrm_use_ssl 5986)?"
+        ))
     }
 
     fn no_server(&self, what: String) -> Failure {
