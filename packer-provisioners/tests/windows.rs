@@ -111,6 +111,49 @@ async fn what_failed_or_was_cut_off_leaves_nothing_behind() {
     assert!(server.files().is_empty());
 }
 
+/// The script that runs a command as another user holds a password: it goes, whatever happens and is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_of_another_user_does_not_stay() {
+    const WORD: &str = "Passw0rd!x";
+    let bench = Bench::new();
+    let server = WinRmServer::start(|text, _| match text.contains("elevated") {
+        true => Reply { stderr: format!("wrong: {WORD}\r\n").into(), ..Reply::forever() },
+        false => Reply::code(0),
+    })
+    .await;
+    let machine = Entered::by(&server, &bench).await;
+    let cx = context(&bench, &machine);
+    let mut step =
+        PowerShell::inline(["Get-Date"]).elevated("Administrator", WORD).env("TOKEN", "t0ken-of-mine");
+    step.skip_clean = true;
+    let holds = || {
+        let files = server.files();
+        files.values().filter(|content| String::from_utf8_lossy(content).contains(WORD)).count()
+    };
+    let work = step.provision(&cx, &machine);
+    let stop = async {
+        let end = Instant::now() + Duration::from_secs(10);
+        while server.running() == 0 || server.log().is_empty() {
+            assert!(Instant::now() < end);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(holds(), 1);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        bench.cancel();
+    };
+    let (done, ()) = tokio::join!(work, stop);
+    assert!(done.unwrap_err().is_cancelled());
+    let left = bench.outstanding();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(!format!("{left:?} {step:?}").contains(WORD));
+    // The engine cleans up in a context of its own.
+    let later = Bench::new();
+    step.clean(&context(&later, &machine), &machine, &left[0]).await.unwrap();
+    assert_eq!(holds(), 0, "{:?}", server.files().keys());
+    let shown = lines(&bench).join("\n");
+    assert!(shown.contains("wrong: <sensitive>") && !shown.contains(WORD), "{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_breaks_is_tried_again_or_allowed() {
     let bench = Bench::new();
