@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::failure::{Class, Failure};
 use super::settings::Settings;
@@ -355,6 +356,8 @@ async fn tunnel(
 ) -> Result<TokioIo<hyper::upgrade::Upgraded>, Failure> {
     let wrong = |what: String| Failure::network(format!("the proxy {what}"));
     let (mut sender, task) = handshake(stream).await?;
+    // A proxy that says nothing would keep it for ever. It has handed the stream over when that is here.
+    let _ends = AbortOnDropHandle::new(task);
     let authority = settings.address.split('/').nth(2).unwrap_or_default();
     let mut request = Request::new(Full::new(Bytes::new()));
     *request.method_mut() = Method::CONNECT;
@@ -366,10 +369,8 @@ async fn tunnel(
     }
     let response = sender.send_request(request).await.map_err(|e| wrong(format!("does not answer: {e}")))?;
     if !response.status().is_success() {
-        task.abort();
         return Err(wrong(format!("does not lead to {authority}: HTTP status {}", response.status())));
     }
-    // The task ends when it has handed the stream over.
     let upgraded = hyper::upgrade::on(response).await.map_err(|e| wrong(format!("breaks off: {e}")))?;
     Ok(TokioIo::new(upgraded))
 }
