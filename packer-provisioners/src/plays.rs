@@ -133,7 +133,6 @@ mod tests {
         }
     }
 
-    #[cfg(unix)]
     #[test]
     fn what_is_known_of_passwords_is_a_secret() {
         let bench = packer_core::testing::Bench::new();

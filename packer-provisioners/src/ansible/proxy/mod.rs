@@ -20,7 +20,7 @@ mod exec;
 mod remote;
 mod scp;
 mod sftp;
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;
 
 use remote::Remote;

@@ -1,4 +1,5 @@
 //! Clients that are not Ansible: strangers, garbage, floods, and ones that go in the middle.
+#![cfg(unix)]
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
