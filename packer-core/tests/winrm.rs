@@ -300,6 +300,17 @@ async fn servers_that_are_broken_are_told_by_what_they_do() {
     let html = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 12\r\n\r\n<html></html";
     let endless = "HTTP/1.1 200 OK\r\nContent-Type: application/soap+xml\r\nContent-Length: 99999999\r\n\r\n<s:Envelope>";
     let other = "HTTP/1.1 200 OK\r\nContent-Type: application/soap+xml\r\nContent-Length: 6\r\n\r\n<a/>\r\n";
+    let soap = |body: &str| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/soap+xml\r\nConnection: close\r\n\r\n";
+        // As long as the test, which runs once.
+        &*Box::leak(format!("{head}{body}").into_boxed_str())
+    };
+    let deep = soap(&format!("<s:Envelope>{}", "<a>".repeat(1_000_000)));
+    let large = soap(&format!("<s:Envelope>{}", " ".repeat(17 << 20)));
+    let garbage = soap("\u{1}\u{2}\u{3} <<<>>> &&& \u{fffd}");
+    let entities =
+        soap("<!DOCTYPE x [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><s:Envelope>&b;</s:Envelope>");
+    let nameless = soap("<s:Envelope><s:Body/></s:Envelope>");
     let kerberos = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Kerberos\r\nContent-Length: 0\r\n\r\n";
     let cases = [
         (
@@ -316,7 +327,19 @@ async fn servers_that_are_broken_are_told_by_what_they_do() {
         (Manner::Says(other), OtherProtocol, "the answer is not one of WinRM: it begins with <a>"),
         (Manner::Says("SSH-2.0-OpenSSH_9.2\r\n"), OtherProtocol, "127.0.0.1:"),
         (Manner::Says(kerberos), LoginRefused, "the server takes no Basic login: set winrm_use_ntlm = true"),
+        (
+            Manner::Says(deep),
+            OtherProtocol,
+            "could not make a shell: the answer is not one of WinRM: its elements are more than",
+        ),
+        (Manner::Says(large), OtherProtocol, "answers with more than 16 MiB"),
+        (Manner::Says(garbage), OtherProtocol, "could not make a shell: the answer is not one of WinRM: "),
+        (Manner::Says(entities), OtherProtocol, "it names something that XML does not know"),
+        (Manner::Says(nameless), OtherProtocol, "the server gave the shell no name"),
         (Manner::Silent, Silent, "127.0.0.1:"),
+        (Manner::Trickles, Silent, "127.0.0.1:"),
+        (Manner::NothingNew, Silent, "answers, and has let nobody in yet"),
+        (Manner::Mixes, OtherProtocol, "could not make a shell: what came answers another request"),
         (Manner::HangsUp, Closed, "127.0.0.1:"),
         (Manner::Half, Closed, "127.0.0.1:"),
     ];
@@ -332,11 +355,63 @@ async fn servers_that_are_broken_are_told_by_what_they_do() {
             assert!(text.starts_with("Timeout waiting for WinRM. The last attempt: "), "{manner:?}: {error}");
             assert!(text.contains(expected), "{manner:?}: {error}");
             assert_eq!(error.why_unreachable(), Some(why), "{manner:?}: {error}");
+            assert!(text.contains("127.0.0.1"), "{manner:?}: {error}");
             assert!(begun.elapsed() < Duration::from_secs(4), "{manner:?}");
             assert!(!format!("{error:?}").contains(PASSWORD));
         });
     }
     all.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_breaks_later_is_told_and_asked_no_faster() {
+    let bench = Bench::new();
+    let (server, machine) = machine(&bench).await;
+    let cx = bench.context();
+    let refused =
+        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n";
+    let html = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\n<a>b\n";
+    for (manner, expected) in [
+        (Manner::Says(refused), "the user Administrator or the password is wrong"),
+        (Manner::Says(html), "not as a WinRM server does"),
+        (Manner::Mixes, "could not make a shell: what came answers another request"),
+    ] {
+        server.behaves(manner);
+        let error = machine.output(cx, "exit 0").await.unwrap_err();
+        let text = error.message();
+        assert!(text.contains("127.0.0.1") && text.contains(expected), "{manner:?}: {error}");
+        let error = machine.upload_bytes(cx, &[1; 100], "C:/x").await.unwrap_err();
+        assert!(error.message().contains(expected), "{manner:?}: {error}");
+    }
+    server.behaves(Manner::NothingNew);
+    let before = server.requests();
+    let late = tokio::time::timeout(Duration::from_secs(1), machine.output(cx, "exit 0")).await;
+    assert!(late.is_err());
+    let asked = server.requests() - before;
+    assert!(asked < 20, "{asked} requests in a second");
+    server.behaves(Manner::Serves);
+    assert_eq!(machine.output(cx, "exit 4").await.unwrap().status.code(), 4);
+    until("the end of the command", || server.running() == 0).await;
+}
+
+/// A page may show how it was asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_is_a_secret_also_as_a_request_has_it() {
+    let bench = Bench::new();
+    let login = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        format!("{}:{PASSWORD}", packer_core::testing::winrm::USER),
+    );
+    let body = format!("{}{login} {PASSWORD}", " ".repeat(370));
+    let page = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let server = WinRmServer::start(commands).await;
+    server.behaves(Manner::Says(Box::leak(page.into_boxed_str())));
+    let error = enter(&bench, &seconds(server.config(), 1)).await.err().unwrap();
+    let shown = bench.context().secrets().scrub(error.message());
+    let lines = bench.recorder().lines().join("\n");
+    for text in [&*shown, &*lines, &format!("{:?}", server.config())] {
+        assert!(!text.contains(&login[..8]) && !text.contains(&PASSWORD[..5]), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

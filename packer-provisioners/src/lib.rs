@@ -16,6 +16,8 @@ mod ansible_local;
 mod breakpoint;
 #[cfg(feature = "file")]
 mod file;
+#[cfg(any(feature = "ansible", feature = "ansible-local"))]
+mod plays;
 #[cfg(feature = "powershell")]
 mod powershell;
 #[cfg(any(feature = "powershell", feature = "shell", feature = "windows-shell"))]

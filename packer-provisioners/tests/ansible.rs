@@ -296,6 +296,37 @@ async fn an_ansible_that_is_missing_or_killed_is_the_error() {
     assert_eq!(error, format!("Error executing Ansible: {script} was ended by signal 9 before it was done"));
 }
 
+/// However a password is given to Ansible, neither the line that shows the command has it nor what Ansible prints.
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_for_ansible_are_not_shown() {
+    let Some(world) = World::new() else { return };
+    let script =
+        world.file("show", "#!/bin/sh\nprintf '%s\\n' \"$@\" \"$ANSIBLE_SSH_PASS\"\necho \"$@\" >&2\n");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut ansible = Ansible::playbook(world.file("play.yml", "- hosts: all\n")).extra_arguments([
+        "-e",
+        "ansible_ssh_pass=wOrd-0",
+        "--extra-vars",
+        r#"{"ansible_become_password": "wOrd-1", "n": 1}"#,
+        "--extra-vars={ansible_winrm_password: wOrd-2}",
+        "-eansible_become_pass='wOrd-3'",
+    ]);
+    ansible.command = script;
+    ansible.skip_version_check = true;
+    ansible.ansible_env_vars = vec!["ANSIBLE_SSH_PASS=wOrd-4".into()];
+    world.succeed(ansible).await;
+    let mut local = AnsibleLocal::playbook(world.file("play.yml", "- hosts: all\n  gather_facts: false\n"));
+    local.extra_arguments = ["--extra-vars", "\"ansible_become_pass=wOrd-5\""].map(str::to_owned).into();
+    world.succeed(local).await;
+    let shown = world.recorder.lines().join("\n");
+    assert!(!shown.contains("wOrd-"), "{shown}");
+    for text in
+        ["ansible_ssh_pass=*****", "ansible_become_password\":*****", "ansible_become_pass='<sensitive>'"]
+    {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+}
+
 /// A port that somebody has is passed over.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_port_is_taken() {

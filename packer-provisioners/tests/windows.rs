@@ -111,6 +111,49 @@ async fn what_failed_or_was_cut_off_leaves_nothing_behind() {
     assert!(server.files().is_empty());
 }
 
+/// The script that runs a command as another user holds a password: it goes, whatever happens and is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_of_another_user_does_not_stay() {
+    const WORD: &str = "Passw0rd!x";
+    let bench = Bench::new();
+    let server = WinRmServer::start(|text, _| match text.contains("elevated") {
+        true => Reply { stderr: format!("wrong: {WORD}\r\n").into(), ..Reply::forever() },
+        false => Reply::code(0),
+    })
+    .await;
+    let machine = Entered::by(&server, &bench).await;
+    let cx = context(&bench, &machine);
+    let mut step =
+        PowerShell::inline(["Get-Date"]).elevated("Administrator", WORD).env("TOKEN", "t0ken-of-mine");
+    step.skip_clean = true;
+    let holds = || {
+        let files = server.files();
+        files.values().filter(|content| String::from_utf8_lossy(content).contains(WORD)).count()
+    };
+    let work = step.provision(&cx, &machine);
+    let stop = async {
+        let end = Instant::now() + Duration::from_secs(10);
+        while server.running() == 0 || server.log().is_empty() {
+            assert!(Instant::now() < end);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(holds(), 1);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        bench.cancel();
+    };
+    let (done, ()) = tokio::join!(work, stop);
+    assert!(done.unwrap_err().is_cancelled());
+    let left = bench.outstanding();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(!format!("{left:?} {step:?}").contains(WORD));
+    // The engine cleans up in a context of its own.
+    let later = Bench::new();
+    step.clean(&context(&later, &machine), &machine, &left[0]).await.unwrap();
+    assert_eq!(holds(), 0, "{:?}", server.files().keys());
+    let shown = lines(&bench).join("\n");
+    assert!(shown.contains("wrong: <sensitive>") && !shown.contains(WORD), "{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_breaks_is_tried_again_or_allowed() {
     let bench = Bench::new();
@@ -164,6 +207,38 @@ async fn a_machine_is_restarted_and_waited_for() {
         ]
     );
     assert_eq!(server.log().len(), 6, "{:?}", server.log());
+}
+
+/// Between the answer of `shutdown` and its end a machine answers as before; when it is up its services come up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_counts_as_back_when_it_was_booted_since_and_its_services_are_up() {
+    let answers = |own_command: bool| {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let machine = move |text: &str, stdin: &[u8]| match text.contains("restarted.") {
+            true => Reply::prints(match asked.fetch_add(1, Ordering::Relaxed) {
+                0 => "WIN restarted.\r\npacker-up 90000000 0\r\n",
+                1 => "WIN restarted.\r\npacker-up 900 3\r\n",
+                _ => "WIN restarted.\r\npacker-up 1200 0\r\n",
+            }),
+            false => restarting(text, stdin),
+        };
+        async move {
+            let bench = Bench::new();
+            let server = WinRmServer::start(machine).await;
+            let machine = Entered::by(&server, &bench).await;
+            let mut step = WindowsRestart::new();
+            if own_command {
+                step.restart_command = "maybe".into();
+            }
+            step.provision(&context(&bench, &machine), &machine).await.unwrap();
+            assert_eq!(lines(&bench).iter().filter(|line| *line == "WIN restarted.").count(), 1);
+            assert!(!lines(&bench).join("\n").contains("packer-up"));
+            server.log().iter().filter(|text| text.contains("restarted.")).count()
+        }
+    };
+    let (restarted, left_as_it_is) = tokio::join!(answers(false), answers(true));
+    // A command of one's own may have found that no restart is due.
+    assert_eq!((restarted, left_as_it_is), (3, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

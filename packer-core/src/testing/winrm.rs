@@ -82,6 +82,12 @@ pub enum Manner {
     HangsUp,
     /// It closes the connection in the middle of each answer.
     Half,
+    /// It begins to answer and goes on with that for ever.
+    Trickles,
+    /// Each answer is one to another request.
+    Mixes,
+    /// It says at once that a command has printed nothing new; no command ends.
+    NothingNew,
 }
 
 type Behavior = dyn Fn(&str, &[u8]) -> Reply + Send + Sync;
@@ -239,14 +245,27 @@ impl State {
             if let Manner::Says(text) = manner {
                 return stream.write_all(text.as_bytes()).await;
             }
+            if manner == Manner::Trickles {
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/soap+xml\r\nTransfer-Encoding: chunked\r\n\r\n";
+                stream.write_all(head.as_bytes()).await?;
+                loop {
+                    stream.write_all(b"1\r\n \r\n").await?;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
             let login = format!("authorization: basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
             let answer = match head.iter().any(|line| line.eq_ignore_ascii_case(&login)) {
                 true => {
                     let xml = String::from_utf8_lossy(&body);
-                    match self.answer(&xml).await {
-                        Answer::Body(body) => response("200 OK", "", &envelope(&body)),
+                    let to = match manner {
+                        Manner::Mixes => Some(format!("uuid:{}", uuid::Uuid::new_v4())),
+                        _ => between(&xml, "<a:MessageID>", "<"),
+                    };
+                    let to = to.unwrap_or_default();
+                    match self.answer(&xml, manner).await {
+                        Answer::Body(body) => response("200 OK", "", &envelope(&to, &body)),
                         Answer::Fault(text, code) => {
-                            response("500 Internal Server Error", "", &fault(text, code))
+                            response("500 Internal Server Error", "", &envelope(&to, &fault(text, code)))
                         }
                         Answer::HangUp => return Ok(()),
                     }
@@ -260,7 +279,7 @@ impl State {
         }
     }
 
-    async fn answer(&self, xml: &str) -> Answer {
+    async fn answer(&self, xml: &str, manner: Manner) -> Answer {
         let action = between(xml, "<a:Action s:mustUnderstand=\"true\">", "<").unwrap_or_default();
         let action = action.rsplit('/').next().unwrap_or_default().to_owned();
         let shell = between(xml, "Name=\"ShellId\">", "<").unwrap_or_default();
@@ -283,6 +302,7 @@ impl State {
                 ))
             }
             "Send" => self.send(&job, xml),
+            "Receive" if manner == Manner::NothingNew => Answer::Body("<rsp:ReceiveResponse/>".into()),
             "Receive" => self.receive(&job).await,
             "Signal" => {
                 lock(&self.jobs).remove(&job);
@@ -512,17 +532,20 @@ fn response(status: &str, headers: &str, body: &str) -> String {
     )
 }
 
-fn envelope(body: &str) -> String {
+fn envelope(relates_to: &str, body: &str) -> String {
     format!(
-        "<s:Envelope xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\" xmlns:rsp=\"http://schemas.microsoft.com/wbem/wsman/1/windows/shell\"><s:Header/><s:Body>{body}</s:Body></s:Envelope>"
+        "<s:Envelope xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\" \
+         xmlns:a=\"http://schemas.xmlsoap.org/ws/2004/08/addressing\" \
+         xmlns:rsp=\"http://schemas.microsoft.com/wbem/wsman/1/windows/shell\">\
+         <s:Header><a:RelatesTo>{relates_to}</a:RelatesTo></s:Header><s:Body>{body}</s:Body></s:Envelope>"
     )
 }
 
 fn fault(text: &str, code: u32) -> String {
-    envelope(&format!(
+    format!(
         "<s:Fault><s:Code><s:Value>s:Receiver</s:Value></s:Code><s:Reason><s:Text xml:lang=\"en-US\">{text}</s:Text></s:Reason>\
          <s:Detail><f:WSManFault xmlns:f=\"http://schemas.microsoft.com/wbem/wsman/1/wsmanfault\" Code=\"{code}\"/></s:Detail></s:Fault>"
-    ))
+    )
 }
 
 fn between(text: &str, before: &str, behind: &str) -> Option<String> {

@@ -1,7 +1,7 @@
 //! The provisioner `ansible`: runs this computer's `ansible-playbook` on the machine.
 
 use std::fmt::Write as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use packer_core::config::{self, GoTemplate};
 use packer_core::error::os_text;
@@ -24,6 +24,8 @@ use inventory::{InventoryFile, Place};
 use keys::KeyType;
 use proxy::Proxy;
 use version::Old;
+
+use crate::plays::{absolute, learn, masked};
 
 /// Runs a playbook from this computer, with the `ansible-playbook` that is installed here.
 ///
@@ -199,6 +201,7 @@ impl Provisioner for Ansible {
         if done.is_err() {
             self.hint(cx, &way);
         }
+        way.end().await;
         done.map_err(|e| e.context("Error executing Ansible"))
     }
 
@@ -223,7 +226,7 @@ struct Way {
     direct: bool,
     /// What has to live as long as Ansible does.
     _key: Option<TempFile>,
-    _proxy: Option<Proxy>,
+    proxy: Option<Proxy>,
 }
 
 impl Way {
@@ -261,6 +264,12 @@ impl Way {
         }
     }
 
+    async fn end(self) {
+        if let Some(proxy) = self.proxy {
+            proxy.end().await;
+        }
+    }
+
     fn direct(cx: &Context, connection: String, host: String, user: String) -> Result<Self> {
         cx.say("Not using Proxy adapter for Ansible run:");
         let fact = |name: &str| cx.facts().text(name).filter(|text| !text.is_empty());
@@ -282,7 +291,7 @@ impl Way {
             }
         }
         let place = Place { winrm, host, port, user };
-        Ok(Self { place, connection, key_file, direct: true, _key: key, _proxy: None })
+        Ok(Self { place, connection, key_file, direct: true, _key: key, proxy: None })
     }
 
     async fn through_proxy(
@@ -312,7 +321,7 @@ impl Way {
         };
         let proxy = Proxy::start(cx, machine.communicator(), settings).await?;
         let place = Place { winrm: false, host: "127.0.0.1".into(), port: proxy.port(), user };
-        Ok(Self { place, connection, key_file, direct: false, _key: key, _proxy: Some(proxy) })
+        Ok(Self { place, connection, key_file, direct: false, _key: key, proxy: Some(proxy) })
     }
 }
 
@@ -339,6 +348,7 @@ impl Ansible {
 
     fn write_inventory(&self, cx: &Context, place: &Place) -> Result<InventoryFile> {
         let text = inventory::text(self, cx, place)?;
+        learn(cx, &text);
         let folder = match self.inventory_directory.is_empty() {
             true => cx.host().temp_dir.as_path(),
             false => Path::new(&self.inventory_directory),
@@ -351,6 +361,7 @@ impl Ansible {
         let mut variables = Vec::new();
         for variable in &self.ansible_env_vars {
             let variable = render(cx, variable, &[])?;
+            learn(cx, &variable);
             let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
             variables.push((name.to_owned(), value.to_owned()));
         }
@@ -412,6 +423,7 @@ impl Ansible {
         let arguments = self.arguments(cx, way, inventory, &environment)?;
         let mut shown = self.command().to_owned();
         for argument in &arguments {
+            learn(cx, argument);
             // Writing to a text cannot fail.
             let _ = write!(shown, " {}", masked(argument));
         }
@@ -461,6 +473,7 @@ impl Ansible {
             }
             if !list.says("ansible_password") {
                 let password = cx.facts().text("Password").unwrap_or_default();
+                cx.secrets().add(&password);
                 list.variable(format!("ansible_password={password}"));
             }
         }
@@ -492,16 +505,6 @@ impl List {
     }
 }
 
-/// An argument as it is shown: without the password in it.
-fn masked(argument: &str) -> String {
-    const NAME: &str = "ansible_password=";
-    match argument.find(NAME) {
-        // What a value is made of, only Ansible knows: all behind the name is left out.
-        Some(at) => format!("{}*****", &argument[..at + NAME.len()]),
-        None => argument.to_owned(),
-    }
-}
-
 /// The error of a command that did not end well.
 fn succeeded(status: ExitStatus, command: &str) -> Result<()> {
     match status {
@@ -524,20 +527,6 @@ fn check_file(name: &str, path: &str, file: bool) -> Result<(), String> {
     }
 }
 
-/// The absolute path of a file, without `.` and `..`.
-fn absolute(path: &str) -> Result<PathBuf> {
-    let whole = std::path::absolute(path).map_err(|e| Error::io("stat", Path::new(path), e))?;
-    let mut clean = PathBuf::new();
-    for part in whole.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => drop(clean.pop()),
-            part => clean.push(part),
-        }
-    }
-    Ok(clean)
-}
-
 fn expand_home(cx: &Context, path: &str) -> PathBuf {
     match (path.strip_prefix("~/"), cx.env("HOME")) {
         (Some(rest), Some(home)) => Path::new(home).join(rest),
@@ -548,13 +537,6 @@ fn expand_home(cx: &Context, path: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_not_shown() {
-        assert_eq!(masked("ansible_password=a b c"), "ansible_password=*****");
-        assert_eq!(masked("x=1 ansible_password='q'"), "x=1 ansible_password=*****");
-        assert_eq!(masked("id=7"), "id=7");
-    }
 
     #[test]
     fn everything_wrong_is_found_at_once() {

@@ -1,17 +1,16 @@
 //! Which Ansible this computer has, asked before a build starts.
 
-use std::io::Read;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use packer_core::PrepareContext;
+use packer_core::kit::process::Program;
+use packer_core::{ExitStatus, PrepareContext};
 
 /// How long Ansible may take to say its version: it is a Python program, and disks may be slow.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// How much of its answer is read.
-const MOST: u64 = 64 << 10;
+const MOST: usize = 64 << 10;
 
 /// Whether the Ansible that was found is older than 2.0, whose inventories have other names.
 #[derive(Debug, Default)]
@@ -51,56 +50,17 @@ pub(super) fn ask(cx: &PrepareContext, command: &str) -> Result<Vec<u32>, String
              say with `command` where it is."
         )
     };
-    let child = Command::new(command)
-        .arg("--version")
-        .envs(&cx.host.env)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = child.map_err(|e| failed(&e))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (stdout, stderr) = (read(stdout), read(stderr));
-    let status = wait(&mut child);
-    let text = |reader: std::thread::JoinHandle<Vec<u8>>| {
-        String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()
-    };
-    let Some(status) = status else {
-        return Err(failed(&format!("it did not end within {} s", LIMIT.as_secs())));
-    };
-    let (said, complained) = (text(stdout), text(stderr));
-    if !status.success() {
-        return Err(failed(&format!("{status}: {}", complained.trim())));
+    let program = Program::new(command).arg("--version");
+    let said = program.ask(cx, MOST, LIMIT).map_err(|e| failed(&e))?;
+    if !said.status.success() {
+        let status = match said.status {
+            ExitStatus::Signal(signal) => format!("it was ended by signal {signal}"),
+            status => format!("it ended with {}", status.code()),
+        };
+        return Err(failed(&format!("{status}: {}", said.stderr_text())));
     }
-    parse(&said).ok_or_else(|| format!("Could not find {command} version in output:\n{}", said.trim_end()))
-}
-
-/// Reads on a thread of its own, so that no program is held up by a full pipe.
-fn read(stream: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(stream) = stream {
-            // What cannot be read is not there.
-            let _ = stream.take(MOST).read_to_end(&mut bytes);
-        }
-        bytes
-    })
-}
-
-/// Waits for the end; `None` where it had to be killed.
-fn wait(child: &mut Child) -> Option<std::process::ExitStatus> {
-    let end = Instant::now() + LIMIT;
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
-            _ => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return None;
-            }
-        }
-    }
+    let said = said.stdout_text();
+    parse(&said).ok_or_else(|| format!("Could not find {command} version in output:\n{said}"))
 }
 
 /// Finds a version: a word, a blank, and numbers with dots between them.
@@ -136,5 +96,20 @@ mod tests {
     fn what_is_missing_is_said_with_what_to_do() {
         let error = ask(&PrepareContext::default(), "/no/such/ansible-playbook").unwrap_err();
         assert!(error.contains("/no/such/ansible-playbook") && error.contains("ansible-core"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_wrapper_is_not_waited_for_longer_than_it_runs() {
+        let script = "#!/bin/sh\nsleep 60 &\necho 'ansible-playbook [core 2.16.3]'\n";
+        let folder = tempfile::tempdir().unwrap();
+        let wrapper = folder.path().join("ansible-playbook");
+        std::fs::write(&wrapper, script).unwrap();
+        let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&wrapper, all).unwrap();
+        let began = std::time::Instant::now();
+        let asked = ask(&PrepareContext::default(), wrapper.to_str().unwrap());
+        assert_eq!(asked, Ok(vec![2, 16, 3]));
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
 }

@@ -13,6 +13,8 @@ use packer_core::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::plays::{absolute, learn, masked};
+
 /// The status of a shell that does not find a command.
 const NOT_FOUND: i32 = 127;
 
@@ -422,15 +424,20 @@ impl Run<'_> {
             local.extra_arguments.iter().map(|text| render(cx, text, &[])).collect();
         let http = cx.facts().text("PackerHTTPAddr").filter(|address| !address.is_empty());
         let http = http.unwrap_or_else(|| "ERR_HTTP_ADDR_NOT_IMPLEMENTED_BY_BUILDER".into());
-        let command = format!(
-            "cd {staging} && {variables} {program} {playbook} --extra-vars \"packer_build_name={} packer_builder_type={} \
-             packer_http_addr={http} -o IdentitiesOnly=yes\" {} -c local -i {inventory}",
-            cx.build().name,
-            cx.build().builder_type,
-            extra?.join(" "),
-        );
-        cx.say(format!("Executing Ansible: {command}"));
-        self.execute(&command, program).await
+        let extra = extra?;
+        extra.iter().for_each(|argument| learn(cx, argument));
+        let shown: Vec<String> = extra.iter().map(|argument| masked(argument)).collect();
+        let command = |extra: &[String]| {
+            format!(
+                "cd {staging} && {variables} {program} {playbook} --extra-vars \"packer_build_name={} \
+                 packer_builder_type={} packer_http_addr={http} -o IdentitiesOnly=yes\" {} -c local -i {inventory}",
+                cx.build().name,
+                cx.build().builder_type,
+                extra.join(" "),
+            )
+        };
+        cx.say(format!("Executing Ansible: {}", command(&shown)));
+        self.execute(&command(&extra), program).await
     }
 
     async fn execute(&self, command: &str, program: &str) -> Result<()> {
@@ -442,20 +449,6 @@ impl Run<'_> {
             status => Err(Error::guest(format!("Non-zero exit status: {}", status.code()))),
         }
     }
-}
-
-/// The absolute path of a file, without `.` and `..`.
-fn absolute(path: &str) -> Result<PathBuf> {
-    let whole = std::path::absolute(path).map_err(|e| Error::io("stat", Path::new(path), e))?;
-    let mut clean = PathBuf::new();
-    for part in whole.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => drop(clean.pop()),
-            part => clean.push(part),
-        }
-    }
-    Ok(clean)
 }
 
 /// An absolute path of this computer as a machine's.

@@ -114,8 +114,14 @@ if ($password.Length -eq 0) {{
 $service = New-Object -ComObject Schedule.Service
 $service.Connect()
 $folder = $service.GetFolder('\')
-$task = $folder.RegisterTask('packer-{id}', $xml, 6, $user, $password, $logon, $null)
-[void]$task.Run($null)
+try {{
+  $task = $folder.RegisterTask('packer-{id}', $xml, 6, $user, $password, $logon, $null)
+  [void]$task.Run($null)
+}} catch {{
+  [Console]::Error.WriteLine("No task can be run as $user (elevated_user, elevated_password): $($_.Exception.Message)")
+  if ($task) {{ $folder.DeleteTask('packer-{id}', 0) }}
+  exit 1
+}}
 $tries = 0
 while ($task.State -ne 4 -and $task.LastTaskResult -eq 267011 -and $tries -lt 100) {{
   Start-Sleep -Milliseconds 100
@@ -182,6 +188,9 @@ mod tests {
         assert!(
             elevated.script.contains("<Arguments>/c cmd /c &quot;a &amp; b&quot; &gt; x &gt; %SYSTEMROOT%")
         );
+        // Without its task it would wait for ever.
+        let refused = elevated.script.find("} catch {\n  [Console]::Error").unwrap();
+        assert!(elevated.script[refused..].contains("  exit 1\n}\n$tries = 0\n"), "{}", elevated.script);
         let id = elevated.path.strip_prefix(ELEVATED).unwrap().strip_suffix(".ps1").unwrap();
         assert!(elevated.script.contains(&format!("RegisterTask('packer-{id}'")));
     }

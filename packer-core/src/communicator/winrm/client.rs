@@ -56,7 +56,8 @@ impl Client {
 
     async fn ask(&self, request: Request<'_>) -> Result<Answer, Failure> {
         let settings = &self.0.settings;
-        let xml = request.envelope(&settings.address, settings.operation);
+        let id = uuid::Uuid::new_v4();
+        let xml = request.envelope(&settings.address, settings.operation, id);
         let (mut connection, is_fresh) = match self.take() {
             Some(connection) => (connection, false),
             None => (Connection::dial(settings).await?, true),
@@ -73,7 +74,8 @@ impl Client {
             answer = connection.post(&xml).await;
         }
         let text = answer?;
-        let answer = Answer::read(&text, request.verb());
+        let answer = Answer::read(&text, request.verb(), id)
+            .map_err(|failure| failure.at(&settings.host, settings.port));
         if answer.as_ref().err().is_none_or(|failure| matches!(failure.class, Class::Says(_))) {
             self.keep(connection);
         }

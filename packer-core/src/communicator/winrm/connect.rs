@@ -1,6 +1,7 @@
 //! Waiting until a machine can be entered.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 
 use super::super::config::{CommunicatorConfig, Target};
 use super::super::output::Kept;
-use super::super::waiting::{Waiting, within};
+use super::super::waiting::{Cause, Waiting, within};
 use super::super::{Command, Communicator, ExitStatus, LineWriter};
 use super::client::Client;
 use super::failure::{Class, Failure};
@@ -50,17 +51,32 @@ pub(in super::super) async fn connect(
 
 async fn wait(cx: &Context, client: &Client) -> Result<()> {
     let mut waiting = Waiting::new(cx, "WinRM");
-    let tries = cx.until_cancelled(try_until_open(cx, client, &mut waiting));
+    let is_there = AtomicBool::new(false);
+    let tries = cx.until_cancelled(try_until_open(cx, client, &mut waiting, &is_there));
     let result = within(Some(client.settings().timeout), tries).await;
-    waiting.end(result, || Some(probe::silent(client.settings())))
+    waiting.end(result, || {
+        let Settings { host, port, .. } = &**client.settings();
+        Some(match is_there.load(Ordering::Relaxed) {
+            true => {
+                Cause::new(Unreachable::Silent, format!("{host}:{port} answers, and has let nobody in yet"))
+            }
+            false => probe::silent(client.settings()),
+        })
+    })
 }
 
-/// Tries until the machine lets us in and its PowerShell answers.
-async fn try_until_open(cx: &Context, client: &Client, waiting: &mut Waiting<'_>) -> Result<()> {
+/// Tries until the machine lets us in and its PowerShell answers; `is_there` is set once a WinRM server has answered.
+async fn try_until_open(
+    cx: &Context,
+    client: &Client,
+    waiting: &mut Waiting<'_>,
+    is_there: &AtomicBool,
+) -> Result<()> {
     let began = Instant::now();
     let mut patience = FIRST_TRY;
     loop {
         probe::until_there(client.settings(), began, waiting).await?;
+        is_there.store(true, Ordering::Relaxed);
         let tried = tokio::time::timeout(patience, attempt(cx, client)).await;
         let failure = match tried {
             Ok(Ok(())) => return Ok(()),

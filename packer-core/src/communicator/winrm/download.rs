@@ -19,7 +19,7 @@ pub(super) async fn file(
     path: &str,
     sink: &mut (dyn AsyncWrite + Send + Unpin),
 ) -> Result<()> {
-    let mut shell = Shell::open(client).await.map_err(Failure::into_error)?;
+    let mut shell = Shell::open_for(cx, client).await?;
     let done = Box::pin(cx.until_cancelled(copy(&mut shell, path, sink))).await;
     shell.close().await;
     done

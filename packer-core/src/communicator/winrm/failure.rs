@@ -65,6 +65,11 @@ impl Failure {
         Cause::new(self.why.unwrap_or(of_class), self.text.clone())
     }
 
+    /// Says where it happened.
+    pub(super) fn at(self, host: &str, port: u16) -> Self {
+        Self { text: format!("{host}:{port}: {}", self.text), ..self }
+    }
+
     /// The server has not seen the request.
     pub(super) fn unsent(self) -> Self {
         Self { is_unsent: true, ..self }

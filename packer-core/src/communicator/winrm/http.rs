@@ -18,12 +18,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsConnector, rustls};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::failure::{Class, Failure};
 use super::settings::Settings;
 use super::{ntlm, sealed, tls};
 use crate::error::{Unreachable, os_text};
 use crate::kit::stream::Stream;
+use crate::secrets::first_lines;
 
 /// How long a server may take to accept a connection and to secure it. Short: what forwards ports accepts connections for
 /// machines that are not up and leaves them silent.
@@ -33,7 +35,7 @@ const DIAL_LIMIT: Duration = Duration::from_secs(8);
 const LONGEST_ANSWER: usize = 16 << 20;
 
 /// How much of a page is shown that came instead of an answer.
-const LONGEST_PAGE: usize = 200;
+const LONGEST_PAGE: usize = 400;
 
 const SOAP: &str = "application/soap+xml;charset=UTF-8";
 
@@ -270,9 +272,12 @@ impl Connection {
 
     /// That something answers which is no WinRM server.
     fn page(&self, status: StatusCode, body: &[u8]) -> Failure {
-        let text = String::from_utf8_lossy(&body[..body.len().min(LONGEST_PAGE)]);
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        self.no_server(format!("answers with HTTP status {status}, and not as a WinRM server does: {text}"))
+        let text = String::from_utf8_lossy(body);
+        let text = first_lines(&text, LONGEST_PAGE).split_whitespace().collect::<Vec<_>>().join(" ");
+        self.no_server(format!(
+            "answers with HTTP status {status}, and not as a WinRM server does: {text}. Is it the port of WinRM (as a rule \
+             5985, with winrm_use_ssl 5986)?"
+        ))
     }
 
     fn no_server(&self, what: String) -> Failure {
@@ -383,6 +388,8 @@ async fn tunnel(
 ) -> Result<TokioIo<hyper::upgrade::Upgraded>, Failure> {
     let wrong = |what: String| Failure::network(format!("the proxy {what}"));
     let (mut sender, task) = handshake(stream).await?;
+    // A proxy that says nothing would keep it for ever. It has handed the stream over when that is here.
+    let _ends = AbortOnDropHandle::new(task);
     let authority = settings.address.split('/').nth(2).unwrap_or_default();
     let mut request = Request::new(Full::new(Bytes::new()));
     *request.method_mut() = Method::CONNECT;
@@ -394,10 +401,8 @@ async fn tunnel(
     }
     let response = sender.send_request(request).await.map_err(|e| wrong(format!("does not answer: {e}")))?;
     if !response.status().is_success() {
-        task.abort();
         return Err(wrong(format!("does not lead to {authority}: HTTP status {}", response.status())));
     }
-    // The task ends when it has handed the stream over.
     let upgraded = hyper::upgrade::on(response).await.map_err(|e| wrong(format!("breaks off: {e}")))?;
     Ok(TokioIo::new(upgraded))
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hyper_util::client::proxy::matcher::Matcher;
 use tokio_rustls::rustls::ClientConfig;
 
@@ -44,6 +46,8 @@ impl Settings {
         let password = config.login_password(target).cloned().unwrap_or_else(|| Secret::from(""));
         if !password.is_empty() {
             cx.secrets().add(password.reveal());
+            // So it stands in each request with a Basic login, which a page of a server's may show.
+            cx.secrets().add(&STANDARD.encode(format!("{user}:{}", password.reveal())));
         }
         let timeout = match config.winrm_timeout {
             given if given.is_zero() || given.is_negative() => TIMEOUT,

@@ -1,6 +1,6 @@
 //! A shell in the machine and the command in it. Neither stays behind, however this ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -15,6 +15,8 @@ use crate::error::{Error, Result, os_text};
 const END_LIMIT: Duration = Duration::from_secs(3);
 /// How long it may take where nobody waits.
 const LATE_END_LIMIT: Duration = Duration::from_secs(20);
+/// How long after a question what the command has printed the next one comes at the soonest, where the answer was nothing.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A shell of ours in the machine. Dropped it is ended by a task of a bounded time.
 pub(super) struct Shell {
@@ -29,8 +31,13 @@ impl Shell {
     /// Makes one.
     pub(super) async fn open(client: &Client) -> Result<Self, Failure> {
         let answer = client.call(Request::Create).await?;
-        let id = answer.shell.filter(|id| !id.is_empty()).ok_or_else(|| nameless("shell"))?;
+        let id = answer.shell.filter(|id| !id.is_empty()).ok_or_else(|| nameless(client, "shell"))?;
         Ok(Self { client: client.clone(), id: Some(id), running: None })
+    }
+
+    /// Makes one, unless the work is cancelled meanwhile.
+    pub(super) async fn open_for(cx: &Context, client: &Client) -> Result<Self> {
+        cx.until_cancelled(async { Self::open(client).await.map_err(Failure::into_error) }).await
     }
 
     /// Starts a command.
@@ -40,7 +47,8 @@ impl Shell {
             return Err(Failure::new(Class::Never, text));
         }
         let answer = self.client.call(Request::Command { shell: self.id()?, text }).await?;
-        self.running = Some(answer.command.filter(|id| !id.is_empty()).ok_or_else(|| nameless("command"))?);
+        let id = answer.command.filter(|id| !id.is_empty());
+        self.running = Some(id.ok_or_else(|| nameless(&self.client, "command"))?);
         Ok(())
     }
 
@@ -58,11 +66,15 @@ impl Shell {
     /// What the command has printed since, once there is something, or its end.
     pub(super) async fn receive(&self) -> Result<Answer, Failure> {
         loop {
+            let asked = Instant::now();
             let request = Request::Receive { shell: self.id()?, command: self.command()? };
             match self.client.call(request).await {
                 Err(failure) if failure.is_patience() => {}
+                Ok(answer) if answer.is_empty() => {}
                 answer => return answer,
             }
+            // A server holds the question until there is something to say. One that does not is not asked for ever faster.
+            tokio::time::sleep(ASK_AGAIN.saturating_sub(asked.elapsed())).await;
         }
     }
 
@@ -87,11 +99,11 @@ impl Shell {
     }
 
     fn id(&self) -> Result<&str, Failure> {
-        self.id.as_deref().ok_or_else(|| nameless("shell"))
+        self.id.as_deref().ok_or_else(|| nameless(&self.client, "shell"))
     }
 
     fn command(&self) -> Result<&str, Failure> {
-        self.running.as_deref().ok_or_else(|| nameless("command"))
+        self.running.as_deref().ok_or_else(|| nameless(&self.client, "command"))
     }
 }
 
@@ -114,8 +126,9 @@ async fn end(client: Client, shell: String, running: Option<String>) {
     let _ = tokio::time::timeout(LATE_END_LIMIT, work).await;
 }
 
-fn nameless(what: &str) -> Failure {
-    Failure::new(Class::Http, format!("the server gave the {what} no name"))
+fn nameless(client: &Client, what: &str) -> Failure {
+    let settings = client.settings();
+    Failure::new(Class::Http, format!("the server gave the {what} no name")).at(&settings.host, settings.port)
 }
 
 /// What became of bytes that were sent.
@@ -135,8 +148,7 @@ pub(super) fn is_gone(failure: &Failure) -> bool {
 
 /// Runs a command with its streams.
 pub(super) async fn run(cx: &Context, client: &Client, command: Command<'_>) -> Result<ExitStatus> {
-    let mut shell =
-        cx.until_cancelled(async { Shell::open(client).await.map_err(Failure::into_error) }).await?;
+    let mut shell = Shell::open_for(cx, client).await?;
     let done = cx.until_cancelled(stream(&mut shell, command)).await;
     match &done {
         Ok(ExitStatus::Disconnected) => shell.lost(),

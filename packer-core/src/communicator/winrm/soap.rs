@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, escape::escape};
+use uuid::Uuid;
 
 use super::failure::{Class, Failure};
 
@@ -17,6 +18,9 @@ pub(super) const LONGEST_REQUEST: usize = 153_600;
 const AROUND: usize = 4096;
 /// How many bytes of standard input one request carries.
 pub(super) const MOST_SENT: usize = (LONGEST_REQUEST - AROUND) / 4 * 3;
+
+/// How deep elements stand in each other. Servers need a dozen.
+const DEEPEST: usize = 64;
 
 const SHELL: &str = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell";
 const TRANSFER: &str = "http://schemas.xmlsoap.org/ws/2004/09/transfer";
@@ -51,8 +55,8 @@ impl Request<'_> {
         }
     }
 
-    /// Written out for the server at `to`, which may think so long.
-    pub(super) fn envelope(&self, to: &str, limit: Duration) -> String {
+    /// Written out for the server at `to`, which may think so long, under a number of its own.
+    pub(super) fn envelope(&self, to: &str, limit: Duration, id: Uuid) -> String {
         let (action, shell) = match self {
             Self::Create => (format!("{TRANSFER}/Create"), None),
             Self::Delete { shell } => (format!("{TRANSFER}/Delete"), Some(*shell)),
@@ -83,7 +87,6 @@ impl Request<'_> {
              <w:ResourceURI s:mustUnderstand=\"true\">{SHELL}/cmd</w:ResourceURI>\
              <a:Action s:mustUnderstand=\"true\">{action}</a:Action>",
             to = escape(to),
-            id = uuid::Uuid::new_v4(),
             limit = iso_8601(limit),
         );
         if !options.is_empty() {
@@ -159,6 +162,8 @@ fn iso_8601(duration: Duration) -> String {
 /// What the server answered.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Answer {
+    /// To which request, where it says so.
+    relates_to: Option<String>,
     pub(super) shell: Option<String>,
     pub(super) command: Option<String>,
     pub(super) stdout: Vec<u8>,
@@ -179,13 +184,28 @@ struct Says {
 }
 
 impl Answer {
-    /// Reads an answer.
+    /// Whether it says nothing about a command.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.done && self.stdout.is_empty() && self.stderr.is_empty()
+    }
+
+    /// Reads an answer to the request of this number, by which something was to be done.
     ///
     /// # Errors
     /// Where it is none; what the server says.
-    pub(super) fn read(xml: &str, verb: &str) -> Result<Self, Failure> {
-        let answer = parse(xml)
-            .map_err(|why| Failure::new(Class::Http, format!("the answer is not one of WinRM: {why}")))?;
+    pub(super) fn read(xml: &str, verb: &str, id: Uuid) -> Result<Self, Failure> {
+        let answer = parse(xml).map_err(|why| {
+            Failure::new(Class::Http, format!("could not {verb}: the answer is not one of WinRM: {why}"))
+        })?;
+        let another = |name: &String| {
+            let name = name.rsplit(':').next().unwrap_or_default();
+            !name.is_empty() && name.parse() != Ok(id)
+        };
+        if answer.relates_to.as_ref().is_some_and(another) {
+            let text =
+                format!("could not {verb}: what came answers another request: what is between mixes them up");
+            return Err(Failure::new(Class::Http, text));
+        }
         match &answer.fault {
             None => Ok(answer),
             Some(says) => {
@@ -221,6 +241,9 @@ fn parse(xml: &str) -> Result<Answer, String> {
                 seen_envelope |= path.is_empty() && name == "Envelope";
                 if !seen_envelope {
                     return Err(format!("it begins with <{name}>"));
+                }
+                if path.len() >= DEEPEST {
+                    return Err(format!("its elements are more than {DEEPEST} deep"));
                 }
                 enter(&mut answer, &start, &name, path.len());
                 path.push(label(&start, name));
@@ -291,6 +314,7 @@ fn leave(answer: &mut Answer, label: &str, text: &str, path: &[String]) -> Resul
     let inside = |name: &str| path.last().is_some_and(|last| last == name);
     match label {
         "ShellId" | "Selector ShellId" => answer.shell = Some(text.trim().to_owned()),
+        "RelatesTo" if inside("Header") => answer.relates_to = Some(text.trim().to_owned()),
         "CommandId" => answer.command = Some(text.trim().to_owned()),
         "Stream stdout" => decode(text, &mut answer.stdout)?,
         "Stream stderr" => decode(text, &mut answer.stderr)?,
@@ -341,8 +365,11 @@ mod tests {
     #[test]
     fn a_request_holds_what_it_is_about_and_nothing_breaks_out_of_it() {
         let limit = Duration::from_millis(90_500);
-        let xml = Request::Command { shell: "S<1>", text: "echo \"a\" && type <b>\r\nx" }
-            .envelope("http://h/w?a&b", limit);
+        let xml = Request::Command { shell: "S<1>", text: "echo \"a\" && type <b>\r\nx" }.envelope(
+            "http://h/w?a&b",
+            limit,
+            Uuid::nil(),
+        );
         for part in [
             "<a:To>http://h/w?a&amp;b</a:To>",
             "<w:Selector Name=\"ShellId\">S&lt;1&gt;</w:Selector>",
@@ -354,14 +381,14 @@ mod tests {
         }
         let bytes = vec![0xff; MOST_SENT];
         let send = Request::Send { shell: "S", command: "C", bytes: &bytes, last: true };
-        let length = send.envelope("http://[2001:db8::1]:5985/wsman", limit).len();
+        let length = send.envelope("http://[2001:db8::1]:5985/wsman", limit, Uuid::nil()).len();
         assert!(length <= LONGEST_REQUEST && length > LONGEST_REQUEST - AROUND, "{length}");
         assert!(is_carried("grüße \u{1f600}\t\r\n") && !is_carried("\u{1b}[1m") && !is_carried("\0"));
     }
 
     #[test]
     fn answers_are_read() {
-        let read = |body: &str| Answer::read(&wrapped(body), "look");
+        let read = |body: &str| Answer::read(&wrapped(body), "look", Uuid::nil());
         let shell = "<x:ResourceCreated><a:ReferenceParameters><w:SelectorSet><w:Selector Name=\"ShellId\"> A-1 \
                      </w:Selector></w:SelectorSet></a:ReferenceParameters></x:ResourceCreated>";
         assert_eq!(read(shell).unwrap().shell.as_deref(), Some("A-1"));
@@ -385,13 +412,13 @@ mod tests {
             ))
         };
         let quota = fault("<f:WSManFault Code=\"2144108120\"/>", "w:QuotaLimit");
-        let failure = Answer::read(&quota, "make a shell").unwrap_err();
+        let failure = Answer::read(&quota, "make a shell", Uuid::nil()).unwrap_err();
         assert_eq!(
             failure.to_string(),
             "could not make a shell: no shell is to be had & so on (WinRM code 0x7FCC7E58)"
         );
         for timeout in [fault("<f:WSManFault Code=\"2150858793\"/>", ""), fault("", "w:TimedOut")] {
-            assert!(Answer::read(&timeout, "look").unwrap_err().is_patience());
+            assert!(Answer::read(&timeout, "look", Uuid::nil()).unwrap_err().is_patience());
         }
     }
 
@@ -401,10 +428,39 @@ mod tests {
         for text in
             ["", "<html><body>hello</body></html>", "hello", "{}", &whole[..whole.len() - 12], "<a><b></a>"]
         {
-            let failure = Answer::read(text, "look").unwrap_err();
+            let failure = Answer::read(text, "look", Uuid::nil()).unwrap_err();
             assert_eq!(failure.class, Class::Http, "{text}");
         }
         let bad = wrapped("<r:Stream Name=\"stdout\">no base64!</r:Stream>");
-        assert!(Answer::read(&bad, "look").unwrap_err().to_string().contains("not encoded"));
+        assert!(Answer::read(&bad, "look", Uuid::nil()).unwrap_err().to_string().contains("not encoded"));
+    }
+
+    #[test]
+    fn an_answer_to_another_request_is_none_and_neither_is_one_without_a_floor() {
+        let id = Uuid::new_v4();
+        let read = |header: &str, body: &str| {
+            let xml = format!(
+                "<s:Envelope xmlns:s=\"s\"><s:Header>{header}</s:Header><s:Body>{body}</s:Body></s:Envelope>"
+            );
+            Answer::read(&xml, "look", id)
+        };
+        let relates = |to: &str| format!("<a:RelatesTo>{to}</a:RelatesTo>");
+        for mine in
+            [String::new(), relates(""), relates(&format!("uuid:{id}")), relates(&format!("UUID:{id:X}"))]
+        {
+            assert!(read(&mine, "").is_ok(), "{mine}");
+        }
+        for other in [relates(&format!("uuid:{}", Uuid::new_v4())), relates("uuid:7")] {
+            let failure = read(&other, "").unwrap_err();
+            assert_eq!(failure.class, Class::Http);
+            assert!(
+                failure.to_string().starts_with("could not look: what came answers another"),
+                "{failure}"
+            );
+        }
+        let deep = "<a>".repeat(1_000_000);
+        let failure = read("", &deep).unwrap_err();
+        assert!(failure.to_string().ends_with("its elements are more than 64 deep"), "{failure}");
+        assert!(read("", &format!("{}{}", "<a>".repeat(60), "</a>".repeat(60))).is_ok());
     }
 }

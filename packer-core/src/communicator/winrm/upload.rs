@@ -85,7 +85,7 @@ pub(super) async fn file(
     };
     let temporary = format!("winrmcp-{}.tmp", uuid::Uuid::new_v4());
     let first = content.piece(PIECE).await?;
-    let mut shell = Shell::open(client).await.map_err(Failure::into_error)?;
+    let mut shell = Shell::open_for(cx, client).await?;
     let work = async {
         match first.len() {
             1..=MOST_BY_ECHO => echo(client, &mut shell, &first, &path, &temporary).await,
@@ -193,7 +193,7 @@ pub(super) async fn folder(cx: &Context, client: &Client, tree: &LocalTree, dest
         return Ok(());
     }
     let progress = cx.progress(format!("Uploading to {root}"), Some(tree.total));
-    let mut shell = Shell::open(client).await.map_err(Failure::into_error)?;
+    let mut shell = Shell::open_for(cx, client).await?;
     let done = Box::pin(cx.until_cancelled(many(&mut shell, &files, &root, progress))).await;
     shell.close().await;
     done

@@ -15,25 +15,29 @@ pub(crate) use linux::end;
 #[derive(Debug)]
 pub(super) struct Family {
     leader: Option<u32>,
-    /// Where it is written down, as far as it can be found again.
-    owner: Option<(Context, Resource)>,
+    /// By what it is found again, as far as that is possible.
+    known: Option<Resource>,
+    /// Where that is written down.
+    owner: Option<Context>,
 }
 
 impl Family {
-    /// Writes down that a program will be started, and gives it its mark.
+    /// Gives a program that will be started its mark, and writes it down where there is a ledger.
     #[cfg(target_os = "linux")]
-    pub(super) fn announce(cx: &Context, program: &OsStr, command: &mut Command) -> Result<Self> {
+    pub(super) fn announce(cx: Option<&Context>, program: &OsStr, command: &mut Command) -> Result<Self> {
         let mut resource = Resource::new(crate::ledger::PROCESS, "");
         let mark = resource.id.to_string();
         resource.name = super::program::title(program, &mark);
         command.env(super::MARK, &mark);
-        cx.record(resource.clone())?;
-        Ok(Self { leader: None, owner: Some((cx.clone(), resource)) })
+        if let Some(cx) = cx {
+            cx.record(resource.clone())?;
+        }
+        Ok(Self { leader: None, known: Some(resource), owner: cx.cloned() })
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn announce(_: &Context, _: &OsStr, _: &mut Command) -> Result<Self> {
-        Ok(Self { leader: None, owner: None })
+    pub(super) fn announce(_: Option<&Context>, _: &OsStr, _: &mut Command) -> Result<Self> {
+        Ok(Self { leader: None, known: None, owner: None })
     }
 
     /// The program runs. Its number and the time of its start are written down too: by them its group is found whose members
@@ -41,7 +45,7 @@ impl Family {
     pub(super) fn born(mut self, child: &Child) -> Result<Self> {
         self.leader = child.id();
         #[cfg(target_os = "linux")]
-        if let (Some((cx, resource)), Some(leader)) = (&self.owner, self.leader)
+        if let (Some(cx), Some(resource), Some(leader)) = (&self.owner, &self.known, self.leader)
             && let Some(details) = linux::identify(leader)
         {
             cx.record(resource.clone().with_details(details))?;
@@ -57,7 +61,7 @@ impl Family {
     /// It has ended, and what it started may go on.
     pub(super) fn let_go(&mut self) {
         self.leader = None;
-        if let Some((cx, resource)) = self.owner.take() {
+        if let (Some(cx), Some(resource)) = (self.owner.take(), self.known.take()) {
             // Where the ledger cannot be told, recovery finds nothing under the mark.
             drop(cx.released(&resource));
         }
@@ -71,10 +75,12 @@ impl Family {
     /// Ends what is left of it by its mark, and strikes it out. Blocks.
     pub(super) fn end(&mut self) -> Result<()> {
         self.kill();
-        if let Some((cx, resource)) = &self.owner {
+        if let Some(resource) = &self.known {
             end(resource)?;
-            cx.released(resource)?;
-            self.owner = None;
+            if let Some(cx) = self.owner.take() {
+                cx.released(resource)?;
+            }
+            self.known = None;
         }
         Ok(())
     }

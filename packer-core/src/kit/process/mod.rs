@@ -7,6 +7,9 @@
 //! the ledger in a later process. That takes Linux's `/proc`; on other systems the group (on Windows: the tree) is killed
 //! when the work ends early, and nothing is written down.
 //!
+//! Before a build there is no ledger: what is asked then ([`Program::ask`]) has ended, with all it started, when the answer is
+//! here.
+//!
 //! A builder whose machine is a program beside it starts it with [`Program::start`] or [`Program::start_shown`]:
 //!
 //! ```no_run

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::family::Family;
 use crate::communicator::{ExitStatus, LineWriter};
-use crate::context::Context;
+use crate::context::{Context, Host, PrepareContext};
 use crate::error::{Error, Result};
 use crate::event::Level;
 use crate::kit::blocking;
@@ -125,12 +125,71 @@ impl Program {
         self.spawn(cx, Stdio::piped(), Stdio::piped)
     }
 
+    /// Asks it something before a build starts, where there is no [`Context`] yet: which version it is, say. Runs it with empty
+    /// input and returns what it prints, up to `most` bytes of each stream. It may take as long as `limit`, and **blocks** the
+    /// thread meanwhile. When this returns it has ended, with all that it started: that is why no ledger need know of it.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// use std::time::Duration;
+    /// use packer_core::{PrepareContext, kit::process::Program};
+    /// let cx = PrepareContext::default();
+    /// let program = Program::new("sh").args(["-c", "sleep 60 & echo 2.14"]);
+    /// let said = program.ask(&cx, 1024, Duration::from_secs(30))?.success()?;
+    /// assert_eq!(said.stdout_text(), "2.14");
+    /// # }
+    /// # Ok::<(), packer_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where it cannot be started, prints more or does not end in time.
+    pub fn ask(&self, cx: &PrepareContext, most: usize, limit: Duration) -> Result<Captured> {
+        let unable = |e: std::io::Error| Error::internal("nothing can be asked now").with_source(e);
+        // A thread and a runtime of its own: whoever prepares may be on one already, which cannot be waited on.
+        std::thread::scope(|scope| {
+            let work = || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.map_err(unable)?.block_on(self.answer(cx, most, limit))
+            };
+            let thread = std::thread::Builder::new().spawn_scoped(scope, work).map_err(unable)?;
+            thread.join().unwrap_or_else(|_| Err(Error::internal("what was asked got lost")))
+        })
+    }
+
+    async fn answer(&self, cx: &PrepareContext, most: usize, limit: Duration) -> Result<Captured> {
+        let mut process = self.spawn_for(None, &cx.host, Stdio::null(), Stdio::piped)?;
+        let (stdout, stderr) = (process.stdout(), process.stderr());
+        let output = async { tokio::try_join!(self.read(stdout, most), self.read(stderr, most)) };
+        let exit = async {
+            let status = process.exit().await;
+            // What it has started may hold its output open.
+            process.family.end().and(status)
+        };
+        let done = tokio::time::timeout(limit, async { tokio::try_join!(output, exit) }).await;
+        process.family.end()?;
+        let (output, status) = done.unwrap_or_else(|_| {
+            Err(Error::provider(format!("{} did not end within {} s", self.title(), limit.as_secs())))
+        })?;
+        Ok(Captured { name: self.title(), status, stdout: output.0, stderr: output.1 })
+    }
+
     fn spawn(&self, cx: &Context, stdin: Stdio, output: fn() -> Stdio) -> Result<Process> {
+        self.spawn_for(Some(cx), cx.host(), stdin, output)
+    }
+
+    fn spawn_for(
+        &self,
+        cx: Option<&Context>,
+        host: &Host,
+        stdin: Stdio,
+        output: fn() -> Stdio,
+    ) -> Result<Process> {
         let mut command = Command::new(&self.name);
+        command.args(&self.arguments).envs(&host.env);
+        if let Some(cx) = cx {
+            command.env("PACKER_RUN_UUID", cx.run_id());
+        }
         command
-            .args(&self.arguments)
-            .envs(cx.envs())
-            .env("PACKER_RUN_UUID", cx.run_id())
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(stdin)
             .stdout(output())

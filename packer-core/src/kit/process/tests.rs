@@ -80,6 +80,35 @@ async fn what_is_dropped_ends_with_all_that_it_started() {
 }
 
 #[tokio::test]
+async fn a_question_ends_in_time_with_all_that_it_started() {
+    let bench = Bench::new();
+    let (cx, folder) = (bench.prepare_context(), bench.folder());
+    let minute = Duration::from_secs(60);
+    let began = Instant::now();
+    let script = format!(
+        "{} & setsid {} & while ! test -e kept || ! test -e escaped; do sleep 0.01; done; echo 2.14; echo x >&2; exit 3",
+        sleeper("kept"),
+        sleeper("escaped")
+    );
+    let said = shell(folder, script).ask(cx, 1000, minute).unwrap();
+    assert_eq!((said.stdout_text().as_str(), said.stderr_text().as_str()), ("2.14", "x"));
+    assert_eq!(said.status, ExitStatus::Code(3));
+    for name in ["kept", "escaped"] {
+        assert!(!runs(pid(folder, name).await), "{name}");
+    }
+    let hung = shell(folder, format!("setsid {} & trap '' TERM; {}", sleeper("away"), sleeper("hung")));
+    let error = hung.ask(cx, 1000, Duration::from_secs(1)).unwrap_err();
+    assert_eq!(error.message(), "/bin/sh did not end within 1 s");
+    for name in ["away", "hung"] {
+        assert!(!runs(pid(folder, name).await), "{name}");
+    }
+    let endless = Program::new("yes").ask(cx, 100_000, minute).unwrap_err();
+    assert_eq!(endless.message(), "yes prints more than 100000 bytes");
+    assert!(Program::new("/no/such/program").ask(cx, 1, minute).is_err());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_long_lived_program_is_asked_to_end_and_then_killed() {
     let bench = Bench::new();
     let (cx, folder) = (bench.context(), bench.folder());

@@ -1,7 +1,7 @@
 //! An SSH server on 127.0.0.1 through which Ansible reaches the machine: commands and files go on to the communicator.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use packer_core::{Communicator, Context, Error, Result};
@@ -9,15 +9,19 @@ use russh::keys::{PrivateKey, PublicKey};
 use russh::server::{
     Auth, ChannelOpenHandle, Config, Handle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, Pty};
+use russh::{Channel, ChannelId, MethodKind, MethodSet, Pty};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 mod exec;
 mod remote;
 mod scp;
 mod sftp;
+#[cfg(test)]
+mod tests;
 
 use remote::Remote;
 
@@ -25,7 +29,20 @@ use remote::Remote;
 const PORTS: u16 = 10;
 
 /// How many connections there may be at once: Ansible's forks, each with one or two.
-const MOST_CONNECTIONS: usize = 1024;
+const MOST_CONNECTIONS: usize = 512;
+
+/// How many of them have not logged in. Whoever is on this computer can connect: when there are more, the one that has waited
+/// longest goes.
+const MOST_STRANGERS: usize = 64;
+
+/// How long a login may take.
+const LOGIN_LIMIT: Duration = Duration::from_secs(60);
+
+/// How many channels a connection has: where Ansible keeps one for all hosts, one for each fork or two.
+const MOST_CHANNELS: usize = 512;
+
+/// How long the end of what runs through a server is waited for.
+const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// How many packets of one channel (32 KiB at most each) may wait for a machine that is slower than Ansible before the
 /// whole connection waits.
@@ -50,34 +67,9 @@ pub(super) struct Settings {
 pub(super) struct Proxy {
     port: u16,
     /// Dropping it ends all work.
-    _tasks: Tasks,
-}
-
-/// All work of a server: its connections and the commands and files that go through them.
-struct Tasks(Arc<Mutex<JoinSet<()>>>);
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
-    }
-}
-
-/// Adds work to a server, as long as that lives.
-#[derive(Clone)]
-struct Spawner(Weak<Mutex<JoinSet<()>>>);
-
-impl Spawner {
-    /// `false` where there is too much work already, or the server has ended.
-    fn spawn(&self, most: usize, work: impl Future<Output = ()> + Send + 'static) -> bool {
-        let Some(tasks) = self.0.upgrade() else { return false };
-        let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        while tasks.try_join_next().is_some() {}
-        let room = tasks.len() < most;
-        if room {
-            tasks.spawn(work);
-        }
-        room
-    }
+    accepting: AbortOnDropHandle<()>,
+    /// All that runs: connections, the commands and files that go through them.
+    work: TaskTracker,
 }
 
 impl Proxy {
@@ -91,6 +83,7 @@ impl Proxy {
         let port = listener.local_addr().map_err(|e| Error::network("127.0.0.1").with_source(e))?.port();
         let config = Config {
             keys: vec![settings.host_key],
+            methods: MethodSet::from(&[MethodKind::PublicKey][..]),
             // Nobody guesses here: who has no key is told so at once.
             auth_rejection_time: Duration::from_millis(100),
             auth_rejection_time_initial: Some(Duration::ZERO),
@@ -100,27 +93,38 @@ impl Proxy {
             nodelay: true,
             ..Config::default()
         };
-        let tasks = Tasks(Arc::default());
-        let spawner = Spawner(Arc::downgrade(&tasks.0));
-        let guest = Guest {
+        let work = TaskTracker::new();
+        let rules = Rules {
             remote: Remote {
                 cx: cx.clone(),
                 communicator,
                 unix: cx.facts().text("ConnType").as_deref() != Some("winrm"),
                 stop: CancellationToken::new(),
+                work: work.clone(),
             },
             user: settings.user,
             authorized: settings.authorized,
             sftp_command: settings.sftp_command,
-            spawner: spawner.clone(),
-            channels: HashMap::new(),
         };
-        spawner.spawn(MOST_CONNECTIONS, accept(listener, Arc::new(config), guest));
-        Ok(Self { port, _tasks: tasks })
+        let accepting = tokio::spawn(accept(listener, Arc::new(config), Arc::new(rules)));
+        Ok(Self { port, accepting: AbortOnDropHandle::new(accepting), work })
     }
 
     pub(super) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Ends it, and waits until all has ended that runs through it: an upload that is cut off takes back what it has begun.
+    pub(super) async fn end(self) {
+        let Self { accepting, work, .. } = self;
+        accepting.abort();
+        let ended = async {
+            let _ = accepting.await;
+            work.close();
+            work.wait().await;
+        };
+        // What takes longer ends behind our back.
+        let _ = tokio::time::timeout(END_LIMIT, ended).await;
     }
 }
 
@@ -148,14 +152,30 @@ async fn listen(cx: &Context, first: u16) -> Result<TcpListener> {
 }
 
 /// Takes connections until it is dropped.
-async fn accept(listener: TcpListener, config: Arc<Config>, guest: Guest) {
+async fn accept(listener: TcpListener, config: Arc<Config>, rules: Arc<Rules>) {
+    let mut connections = JoinSet::new();
+    let mut strangers: VecDeque<(CancellationToken, AbortHandle)> = VecDeque::new();
     loop {
-        match listener.accept().await {
-            Ok((socket, _)) => {
-                guest.spawner.spawn(MOST_CONNECTIONS, serve(socket, config.clone(), guest.fresh()));
-            }
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
             // No file descriptors are left, say: some will be.
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(_) => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        strangers.retain(|(known, task)| !known.is_cancelled() && !task.is_finished());
+        if strangers.len() >= MOST_STRANGERS
+            && let Some((_, oldest)) = strangers.pop_front()
+        {
+            oldest.abort();
+        }
+        if connections.len() < MOST_CONNECTIONS {
+            let guest = Guest::new(&rules);
+            let known = guest.known.clone();
+            let work = serve(socket, config.clone(), guest);
+            strangers.push_back((known, connections.spawn(rules.remote.work.track_future(work))));
         }
     }
 }
@@ -164,6 +184,7 @@ async fn accept(listener: TcpListener, config: Arc<Config>, guest: Guest) {
 async fn serve(mut socket: TcpStream, config: Arc<Config>, guest: Guest) {
     let _ = socket.set_nodelay(true);
     let (mut near, far) = tokio::io::duplex(PIPE);
+    let known = guest.known.clone();
     let session = async {
         if let Ok(session) = russh::server::run_stream(config, far, guest).await {
             // A connection that broke is Ansible's to tell.
@@ -174,34 +195,51 @@ async fn serve(mut socket: TcpStream, config: Arc<Config>, guest: Guest) {
         let _ = tokio::io::copy_bidirectional_with_sizes(&mut socket, &mut near, 64 << 10, 64 << 10).await;
         drop(near);
     };
-    tokio::join!(session, pump);
+    let late = async {
+        if tokio::time::timeout(LOGIN_LIMIT, known.cancelled()).await.is_ok() {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        _ = async { tokio::join!(session, pump) } => {}
+        () = late => {}
+    }
 }
 
-/// What one connection may do.
-struct Guest {
+/// Who is let in, and where to.
+struct Rules {
     remote: Remote,
     user: String,
     authorized: PublicKey,
     sftp_command: Option<String>,
-    spawner: Spawner,
-    /// Channels that are open and have not been told yet what they are for.
-    channels: HashMap<ChannelId, Channel<Msg>>,
+}
+
+/// What one connection may do.
+struct Guest {
+    rules: Arc<Rules>,
+    /// Cancelled when it has logged in.
+    known: CancellationToken,
+    /// Channels that are open, as long as they have not been told what they are for.
+    channels: HashMap<ChannelId, Option<Channel<Msg>>>,
+    /// The work of channels; ends with this value.
+    busy: JoinSet<()>,
+    /// Notes that the connection is there.
+    _here: TaskTrackerToken,
 }
 
 impl Guest {
-    fn fresh(&self) -> Self {
+    fn new(rules: &Arc<Rules>) -> Self {
         Self {
-            remote: self.remote.clone(),
-            user: self.user.clone(),
-            authorized: self.authorized.clone(),
-            sftp_command: self.sftp_command.clone(),
-            spawner: self.spawner.clone(),
+            rules: rules.clone(),
+            known: CancellationToken::new(),
             channels: HashMap::new(),
+            busy: JoinSet::new(),
+            _here: rules.remote.work.token(),
         }
     }
 
     fn judge(&self, user: &str, key: &PublicKey) -> Auth {
-        if user == self.user && key.key_data() == self.authorized.key_data() {
+        if user == self.rules.user && key.key_data() == self.rules.authorized.key_data() {
             return Auth::Accept;
         }
         Auth::reject()
@@ -214,16 +252,19 @@ impl Guest {
         session: &mut Session,
         work: impl FnOnce(Channel<Msg>, Handle, Remote) -> F,
     ) -> Result<(), russh::Error> {
-        let Some(channel) = self.channels.remove(&id) else { return session.channel_failure(id) };
-        match self.spawner.spawn(2 * MOST_CONNECTIONS, work(channel, session.handle(), self.remote.clone())) {
-            true => session.channel_success(id),
-            false => session.channel_failure(id),
+        let Some(channel) = self.channels.get_mut(&id).and_then(Option::take) else {
+            return session.channel_failure(id);
+        };
+        while self.busy.try_join_next().is_some() {}
+        if self.busy.len() >= MOST_CHANNELS {
+            session.channel_failure(id)?;
+            return session.close(id);
         }
+        let remote = &self.rules.remote;
+        self.busy.spawn(remote.work.track_future(work(channel, session.handle(), remote.clone())));
+        session.channel_success(id)
     }
 }
-
-/// How many channels of a connection may wait for a request.
-const MOST_IDLE_CHANNELS: usize = 64;
 
 impl Handler for Guest {
     type Error = russh::Error;
@@ -240,6 +281,11 @@ impl Handler for Guest {
         Ok(self.judge(user, key.public_key))
     }
 
+    async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), Self::Error> {
+        self.known.cancel();
+        Ok(())
+    }
+
     async fn channel_open_session(
         &mut self,
         channel: Channel<Msg>,
@@ -247,8 +293,8 @@ impl Handler for Guest {
         _: &mut Session,
     ) -> Result<(), Self::Error> {
         // A reply that is dropped refuses.
-        if self.channels.len() < MOST_IDLE_CHANNELS {
-            self.channels.insert(channel.id(), channel);
+        if self.channels.len() < MOST_CHANNELS {
+            self.channels.insert(channel.id(), Some(channel));
             reply.accept().await;
         }
         Ok(())
@@ -319,7 +365,7 @@ impl Handler for Guest {
         if name != "sftp" {
             return session.channel_failure(channel);
         }
-        match self.sftp_command.clone() {
+        match self.rules.sftp_command.clone() {
             Some(command) => self.begin(channel, session, |channel, handle, remote| {
                 exec::run(channel, handle, remote, command)
             }),

@@ -1,12 +1,17 @@
 //! The machine behind the server: what SFTP and scp ask for beside the content of files, by commands of any Unix.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as Task, Poll, ready};
 
 use packer_core::communicator::Output;
 use packer_core::kit::shell::posix_escape;
 use packer_core::{Communicator, CommunicatorExt, Context, Error, Result};
 use russh_sftp::protocol::FileAttributes;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// The way into the machine.
 #[derive(Clone)]
@@ -17,6 +22,8 @@ pub(super) struct Remote {
     pub(super) unix: bool,
     /// Ends what is being done.
     pub(super) stop: CancellationToken,
+    /// All that runs for the server.
+    pub(super) work: TaskTracker,
 }
 
 /// What a script of ours ends with where there is no such file.
@@ -94,9 +101,41 @@ impl Remote {
         Ok(found)
     }
 
+    /// Gives a file its permissions.
+    pub(super) async fn set_mode(&self, path: &str, mode: u32) -> Result<()> {
+        let mode = format!("{:04o}", mode & 0o7777);
+        self.succeed(r#"chmod "$2" "$1""#, &[&safe(path), &mode]).await.map(drop)
+    }
+
+    /// Gives a file the time of its last change, in seconds.
+    pub(super) async fn set_time(&self, path: &str, time: u32) -> Result<()> {
+        let script = r#"touch -d "@$2" "$1" 2>/dev/null || touch -t "$(date -r "$2" +%Y%m%d%H%M.%S)" "$1""#;
+        self.succeed(script, &[&safe(path), &time.to_string()]).await.map(drop)
+    }
+
     /// The folder that relative paths start from.
     pub(super) async fn home(&self) -> Result<String> {
         Ok(self.succeed("pwd", &[]).await?.text())
+    }
+}
+
+/// What is uploaded. A client that goes in the middle is not the end of the file: half a file is none.
+pub(super) struct Whole<R, F> {
+    pub(super) from: R,
+    /// Whether an end is the end of the file.
+    pub(super) is_whole: F,
+}
+
+impl<R: AsyncRead + Unpin, F: Fn(&R) -> bool + Unpin> AsyncRead for Whole<R, F> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Task<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { from, is_whole } = self.get_mut();
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut *from).poll_read(cx, buffer))?;
+        if buffer.filled().len() == before && buffer.remaining() > 0 && !is_whole(from) {
+            let message = "the client went before the file was whole";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, message)));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

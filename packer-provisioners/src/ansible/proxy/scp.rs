@@ -8,7 +8,7 @@ use russh::server::{Handle, Msg};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
 use super::exec::finish;
-use super::remote::Remote;
+use super::remote::{Remote, Whole};
 
 /// How much of a file is on its way.
 const PIPE: usize = 1 << 20;
@@ -132,7 +132,10 @@ async fn take(
         };
         let malformed = || Error::network(format!("scp sends a line that means nothing: {line:?}"));
         match line.chars().next() {
-            Some('T') => mtime = line[1..].split(' ').next().map(str::to_owned),
+            Some('T') => {
+                let time = line[1..].split(' ').next().and_then(|time| time.parse().ok());
+                mtime = Some(time.ok_or_else(malformed)?);
+            }
             Some('C') => {
                 let mut fields = line[1..].splitn(3, ' ');
                 let mode =
@@ -149,7 +152,7 @@ async fn take(
                 ready(writer).await?;
                 receive(remote, reader, &path, size, mode & 0o7777).await?;
                 if let Some(mtime) = mtime.take().filter(|_| request.keep) {
-                    remote.succeed(r#"touch -d "@$2" "$1""#, &[&path, &mtime]).await?;
+                    remote.set_time(&path, mtime).await?;
                 }
             }
             Some('\u{1}' | '\u{2}') => return Err(Error::network(format!("scp says: {}", &line[1..]))),
@@ -167,14 +170,12 @@ async fn receive(
     size: u64,
     mode: u32,
 ) -> Result<()> {
-    let mut content = (&mut *reader).take(size);
+    let is_whole = |content: &tokio::io::Take<_>| content.limit() == 0;
+    let mut content = Whole { from: (&mut *reader).take(size), is_whole };
     let source = Source::Reader { reader: &mut content, size: Some(size), mode: Some(mode) };
     remote.communicator.upload(&remote.cx, source, path).await?;
-    if content.limit() > 0 {
-        return Err(Error::network(format!("scp sent less of {path} than it said")));
-    }
     if remote.unix && !remote.communicator.keeps_modes() {
-        remote.succeed(r#"chmod "$2" "$1""#, &[path, &format!("{mode:04o}")]).await?;
+        remote.set_mode(path, mode).await?;
     }
     acknowledged(reader).await
 }

@@ -3,6 +3,8 @@
 //! Files are streamed from their beginning to their end, as `sftp` and `scp` do; a client that jumps about is refused.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use packer_core::{Error, ExitStatus, Result, Source};
@@ -14,10 +16,9 @@ use russh_sftp::protocol::{
 use russh_sftp::server::{Handler, StatusReply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use super::exec::finish;
-use super::remote::{Remote, safe};
+use super::remote::{Remote, Whole, safe};
 use super::scp::unquoted;
 
 /// How much of a file is on its way.
@@ -31,7 +32,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
 /// How many names one answer holds, and how many files may be open.
 const MOST_NAMES: usize = 100;
-const MOST_OPEN: usize = 256;
+pub(super) const MOST_OPEN: usize = 256;
 
 /// Serves SFTP on a channel until that is closed.
 pub(super) async fn run(channel: Channel<Msg>, session: server::Handle, remote: Remote) {
@@ -71,21 +72,36 @@ struct Client {
 
 /// What a handle stands for.
 enum Open {
-    // The transfer comes first, and is given up before its pipe closes: half a file is none.
-    Write { transfer: Transfer, path: String, to: Option<DuplexStream>, at: u64, after: FileAttributes },
-    Read { from: DuplexStream, at: u64, transfer: Transfer, attributes: FileAttributes },
+    Write {
+        transfer: Transfer,
+        path: String,
+        to: Option<DuplexStream>,
+        at: u64,
+        after: FileAttributes,
+        whole: Flag,
+    },
+    Read {
+        from: DuplexStream,
+        at: u64,
+        transfer: Transfer,
+        attributes: FileAttributes,
+    },
     Folder(Vec<(String, FileAttributes)>),
 }
+
+/// Whether a client has said that its file is at its end.
+type Flag = Arc<AtomicBool>;
 
 /// An upload or download that runs beside its client; ends with this value.
 struct Transfer(Option<JoinHandle<Result<()>>>);
 
 impl Transfer {
-    fn start(stop: CancellationToken, work: impl Future<Output = Result<()>> + Send + 'static) -> Self {
+    fn start(remote: &Remote, work: impl Future<Output = Result<()>> + Send + 'static) -> Self {
+        let stop = remote.stop.clone();
         let work = async move {
             stop.run_until_cancelled_owned(work).await.unwrap_or_else(|| Err(Error::cancelled()))
         };
-        Self(Some(tokio::spawn(work)))
+        Self(Some(remote.work.spawn(work)))
     }
 
     /// Waits for its end.
@@ -158,25 +174,25 @@ impl Client {
             // Windows has no modes.
             return Ok(());
         }
-        let path = safe(path);
         if let Some(mode) = attrs.permissions {
-            self.remote.succeed(r#"chmod "$2" "$1""#, &[&path, &format!("{:04o}", mode & 0o7777)]).await?;
+            self.remote.set_mode(path, mode).await?;
         }
         if let (Some(uid), Some(gid)) = (attrs.uid, attrs.gid) {
-            self.remote.succeed(r#"chown "$2" "$1""#, &[&path, &format!("{uid}:{gid}")]).await?;
+            self.remote.succeed(r#"chown "$2" "$1""#, &[&safe(path), &format!("{uid}:{gid}")]).await?;
         }
         if let Some(mtime) = attrs.mtime {
-            let script =
-                r#"touch -d "@$2" "$1" 2>/dev/null || touch -t "$(date -r "$2" +%Y%m%d%H%M.%S)" "$1""#;
-            self.remote.succeed(script, &[&path, &mtime.to_string()]).await?;
+            self.remote.set_time(path, mtime).await?;
         }
         Ok(())
     }
 
     fn upload(&self, path: String, mode: Option<u32>) -> Open {
-        let (to, mut from) = tokio::io::duplex(PIPE);
+        let (to, from) = tokio::io::duplex(PIPE);
         let (remote, target) = (self.remote.clone(), path.clone());
-        let transfer = Transfer::start(self.remote.stop.clone(), async move {
+        let whole = Flag::default();
+        let is_whole = whole.clone();
+        let mut from = Whole { from, is_whole: move |_: &DuplexStream| is_whole.load(Ordering::Acquire) };
+        let transfer = Transfer::start(&self.remote, async move {
             let source = Source::Reader { reader: &mut from, size: None, mode };
             remote.communicator.upload(&remote.cx, source, &target).await
         });
@@ -184,13 +200,13 @@ impl Client {
         if !self.remote.communicator.keeps_modes() {
             after.permissions = mode;
         }
-        Open::Write { path, to: Some(to), at: 0, transfer, after }
+        Open::Write { path, to: Some(to), at: 0, transfer, after, whole }
     }
 
     fn download(&self, path: String, attributes: FileAttributes) -> Open {
         let (from, mut to) = tokio::io::duplex(PIPE);
         let remote = self.remote.clone();
-        let transfer = Transfer::start(self.remote.stop.clone(), async move {
+        let transfer = Transfer::start(&self.remote, async move {
             remote.communicator.download(&remote.cx, &path, &mut to).await?;
             // The reader may have seen enough.
             let _ = to.shutdown().await;
@@ -246,8 +262,9 @@ impl Handler for Client {
 
     async fn close(&mut self, id: u32, handle: String) -> Reply<Status> {
         let Some(open) = self.open.remove(&handle) else { return Err(StatusCode::Failure.into()) };
-        if let Open::Write { path, to, mut transfer, after, .. } = open {
+        if let Open::Write { path, to, mut transfer, after, whole, .. } = open {
             if let Some(mut to) = to {
+                whole.store(true, Ordering::Release);
                 let _ = to.shutdown().await;
             }
             transfer.end().await.map_err(|e| failure(&e))?;
@@ -401,7 +418,7 @@ impl Handler for Client {
 
     /// OpenSSH gives the two paths the other way round than the draft says.
     async fn symlink(&mut self, id: u32, target: String, link: String) -> Reply<Status> {
-        self.command(id, r#"ln -s "$1" "$2""#, &[&target, &safe(&link)]).await
+        self.command(id, r#"ln -s -- "$1" "$2""#, &[&target, &safe(&link)]).await
     }
 
     async fn extended(&mut self, _: u32, _: String, _: Vec<u8>) -> Reply<Packet> {
