@@ -292,8 +292,8 @@ fn ciphers(config: &CommunicatorConfig) -> (Vec<cipher::Name>, Vec<String>) {
     if config.ssh_ciphers.is_empty() {
         // With the processor's own AES these move data fastest.
         let fast = vec![
-            cipher::AES_256_GCM,
             cipher::AES_128_GCM,
+            cipher::AES_256_GCM,
             cipher::CHACHA20_POLY1305,
             cipher::AES_256_CTR,
             cipher::AES_192_CTR,
