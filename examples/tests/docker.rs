@@ -8,12 +8,56 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use packer_core::testing::dockerd::{Dockerd, IMAGE};
+use packer_core::testing::require;
 
 #[test]
 fn with_an_engine() {
     let Some(mut engine) = Dockerd::start() else { return };
     examples(&mut engine);
+    ansible(&engine);
     killed_at_every_instant(&engine);
+}
+
+/// The real Ansible reaches into a container, of which only Python is asked.
+fn ansible(engine: &Dockerd) {
+    if require("ansible-playbook").is_none() {
+        return;
+    }
+    let work = engine.path().join("ansible");
+    fs::create_dir_all(&work).unwrap();
+    let template = format!(
+        r#"source "docker" "m" {{
+  image   = "{IMAGE}"
+  pull    = false
+  discard = true
+  # This computer's Python.
+  volumes = {{ "/usr" = "/usr", "/lib" = "/lib", "/lib64" = "/lib64" }}
+}}
+build {{
+  sources = ["docker.m"]
+  provisioner "ansible" {{
+    playbook_file   = "play.yml"
+    extra_arguments = ["-e", "word=größe"]
+  }}
+}}
+"#
+    );
+    let play = "\
+- hosts: all
+  tasks:
+    - copy: { content: \"{{ word }} in {{ ansible_facts.distribution }}\", dest: \"/tmp/a b\", mode: \"0640\" }
+    - command: stat -c %a:%U '/tmp/a b'
+      register: shown
+    - debug: { msg: \"it is {{ shown.stdout }}\" }
+    - fetch: { src: \"/tmp/a b\", dest: fetched, flat: true }
+";
+    fs::write(work.join("m.pkr.hcl"), template).unwrap();
+    fs::write(work.join("play.yml"), play).unwrap();
+    let shown = succeeds(packer(engine, &work).args(["build", "m.pkr.hcl"]));
+    assert!(shown.contains("it is 640:root") && shown.contains("failed=0"), "{shown}");
+    let fetched = fs::read_to_string(work.join("fetched")).unwrap();
+    assert!(fetched.starts_with("größe in "), "{fetched}");
+    assert_eq!(engine.docker(&["ps", "-aq"]), "");
 }
 
 fn packer(engine: &Dockerd, work: &Path) -> Command {
