@@ -57,6 +57,14 @@
 //! assert_eq!(options.username(&Target::default()), Some("packer"));
 //! ```
 //!
+//! The key of a machine that needs one is made by [`key_pair`](crate::CommunicatorConfig::key_pair): it makes none where the template
+//! brings a way in, and [`clear_authorized_keys`](crate::CommunicatorConfig::clear_authorized_keys) takes it out of the machine again
+//! before the image is made of it. Whoever can tell which key the machine itself will show (because the builder made the disk,
+//! or reads the serial line) says so in [`Target::host_key`](crate::Target::host_key); any other key then ends the build. Where
+//! nobody can, each connecting tells it once as an [event](crate::EventKind::HostKeyUnchecked).
+//!
+//! A wait that ends without a machine is an error with a [reason](crate::communicator::Unreachable) that programs can decide by.
+//!
 //! One with a communicator of its own: see [the page about those](super::communicator#options-in-templates). A machine in which no command can run says why in
 //! [`Prepared::no_commands`](crate::Prepared::no_commands): builds with provisioners that need commands are then refused
 //! before anything starts.
