@@ -33,7 +33,7 @@ mod server {
             if !found.has_errors() {
                 found.extend(self.communicator.unsupported());
             }
-            found.into_result(Prepared::new())
+            Prepared::of(found)
         }
 
         async fn launch(&self, cx: &Context) -> Result<Box<dyn Machine>> {

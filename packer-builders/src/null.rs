@@ -51,7 +51,7 @@ impl Builder for Null {
         let config = &self.communicator;
         let mut found = config.prepare(cx);
         if config.kind() == "none" {
-            return found.into_result(Prepared::new());
+            return Prepared::of(found);
         }
         let mut refuse = |what: &str| found.push(Diagnostic::error(what));
         if config.endpoint(&Target::default()).is_none() {
@@ -76,7 +76,7 @@ impl Builder for Null {
         if !found.has_errors() {
             found.extend(config.unsupported());
         }
-        found.into_result(Prepared::new())
+        Prepared::of(found)
     }
 
     async fn launch(&self, cx: &Context) -> Result<Box<dyn Machine>> {
@@ -117,5 +117,22 @@ impl Machine for Connected {
             .describe("Did not export anything. This is the null builder");
         artifact.generated_data.insert("ID".to_owned(), "Null".into());
         Ok(artifact)
+    }
+}
+
+#[cfg(all(test, feature = "ssh"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_only_deserves_a_warning_is_one() {
+        let mut null = Null::default();
+        null.communicator = CommunicatorConfig::ssh("me").host("h").password("p");
+        null.communicator.ssh_ciphers = vec!["rot13".into(), "aes128-ctr".into()];
+        let prepared = null.prepare(&PrepareContext::default()).await.unwrap();
+        assert!(prepared.warnings.to_string().contains("ssh_ciphers ('rot13') is not known"));
+        null.communicator.ssh_host = None;
+        let found = null.prepare(&PrepareContext::default()).await.unwrap_err();
+        assert_eq!(found.iter().count(), 2, "{found}");
     }
 }

@@ -164,6 +164,11 @@ impl Prepared {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// What was found: all of it is the error where something is wrong, and otherwise these are the warnings.
+    pub fn of(found: Diagnostics) -> Result<Self, Diagnostics> {
+        if found.has_errors() { Err(found) } else { Ok(Self { warnings: found, ..Self::default() }) }
+    }
 }
 
 /// A machine that is up: what its builder needs to finish lives in its fields.

@@ -252,7 +252,8 @@ impl Builder for Docker {
         if matches!(kind, "ssh" | "winrm") && !found.has_errors() {
             found.extend(self.communicator.unsupported());
         }
-        found.into_result(prepared)
+        prepared.warnings.append(Prepared::of(found)?.warnings);
+        Ok(prepared)
     }
 
     async fn launch(&self, cx: &Context) -> Result<Box<dyn Machine>> {

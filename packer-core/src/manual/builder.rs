@@ -53,7 +53,7 @@
 //!         if !found.has_errors() {
 //!             found.extend(self.communicator.unsupported());
 //!         }
-//!         found.into_result(Prepared::new())
+//!         Prepared::of(found)
 //!     }
 //!
 //!     async fn launch(&self, cx: &Context) -> Result<Box<dyn Machine>> {

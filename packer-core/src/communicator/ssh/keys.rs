@@ -38,8 +38,12 @@ impl KeyText {
 impl LockedKey {
     /// Takes as long as whoever locked it wanted guessing to take.
     pub(super) fn open(&self, passphrase: &str) -> Result<PrivateKey, String> {
-        decode_secret_key(self.0.reveal(), Some(passphrase))
-            .map_err(|e| format!("the passphrase does not open the private key ({e})"))
+        decode_secret_key(self.0.reveal(), Some(passphrase)).map_err(|error| match error {
+            Error::SshKey(russh::keys::ssh_key::Error::Crypto) => {
+                "the passphrase does not open the private key".into()
+            }
+            other => format!("the passphrase does not open the private key ({other})"),
+        })
     }
 }
 

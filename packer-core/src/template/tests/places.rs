@@ -40,7 +40,7 @@ impl Picky {
 #[async_trait]
 impl Builder for Picky {
     async fn prepare(&self, _: &PrepareContext) -> std::result::Result<Prepared, Diagnostics> {
-        self.found().into_result(Prepared::new())
+        Prepared::of(self.found())
     }
 
     async fn launch(&self, _: &Context) -> Result<Box<dyn Machine>> {
