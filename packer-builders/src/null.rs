@@ -126,8 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_only_deserves_a_warning_is_one() {
-        let mut null = Null::default();
-        null.communicator = CommunicatorConfig::ssh("me").host("h").password("p");
+        let mut null = Null::from(CommunicatorConfig::ssh("me").host("h").password("p"));
         null.communicator.ssh_ciphers = vec!["rot13".into(), "aes128-ctr".into()];
         let prepared = null.prepare(&PrepareContext::default()).await.unwrap();
         assert!(prepared.warnings.to_string().contains("ssh_ciphers ('rot13') is not known"));
