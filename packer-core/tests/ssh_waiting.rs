@@ -233,7 +233,7 @@ async fn what_a_server_has_against_us_is_told() {
     stranger.ssh_host_key = Some(full.host_key());
     let error = refused(&Bench::new(), &stranger).await;
     assert_eq!(error.why_unreachable(), Some(Unreachable::HostKey), "{error}");
-    assert!(error.message().contains("is not the one in ssh_host_key"), "{error}");
+    assert!(error.message().contains("is not the expected one (that in ssh_host_key"), "{error}");
 }
 
 /// How long it takes to be let in, as the median of some times; and how much longer when the machine came up meanwhile.
