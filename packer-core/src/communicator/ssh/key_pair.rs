@@ -55,7 +55,7 @@ impl CommunicatorConfig {
     ///
     /// ```no_run
     /// # use packer_core::{CommunicatorConfig, Context, Result, Target};
-    /// # async fn start_machine(_: &str) -> Result<Target> { todo!() }
+    /// # async fn start_machine(_: &str) -> Result<Target> { Ok(Target::new("192.0.2.7", 22)) }
     /// # async fn launch(cx: &Context, config: &CommunicatorConfig) -> Result<()> {
     /// let pair = config.key_pair(cx).await?;
     /// let line = pair.as_ref().map(|pair| pair.authorized_line()).unwrap_or_default();
