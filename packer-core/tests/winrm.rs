@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use packer_core::communicator::Globs;
 use packer_core::testing::winrm::{Manner, PASSWORD, Reply, WinRmServer};
-use packer_core::testing::{Bench, TempFolder};
+use packer_core::testing::{Bench, TempFolder, communicator};
 use packer_core::{
     Command, Communicator, CommunicatorConfig, CommunicatorExt, Error, ExitStatus, Fault, GoDuration, Host,
     Source, Target,
@@ -51,6 +51,16 @@ async fn until(what: &str, there: impl Fn() -> bool) {
         assert!(Instant::now() < end, "{what} did not come about");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_keeps_the_rules_of_communicators() {
+    let bench = Bench::new();
+    let server = WinRmServer::with_cmd().await;
+    let machine = enter(&bench, &server.config()).await.unwrap();
+    communicator::windows_suite(machine.as_ref(), bench.context()).await;
+    until("the end of all commands", || server.shells() == 0 && server.running() == 0).await;
+    assert_eq!(server.files().into_keys().collect::<Vec<_>>(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,14 +184,22 @@ async fn folders_go_with_few_files_and_with_many() {
     let contents = folder.path().join("d/");
     machine.upload_dir(bench.context(), &contents, "C:/y", &Globs::new(["*.txt"]).unwrap()).await.unwrap();
     let files = server.files();
-    assert_eq!(files.keys().filter(|name| name.starts_with("c:/y/")).count(), 202);
+    assert_eq!(files.keys().filter(|name| name.starts_with("c:/y/")).count(), 203);
+    assert!(files.contains_key("c:/y/sub/deep/"), "a folder that is empty here is made");
     assert_eq!((files["c:/y/sub/f199"].len(), files["c:/y/sub/large"].len()), (199 * 37, 250_000));
     assert_eq!(files["c:/y/sub/empty"], b"");
     let took = server.requests() - before;
     assert!(took < 30, "{took} requests");
-    let error =
-        machine.download_dir(bench.context(), "C:/x", folder.path(), &Globs::none()).await.unwrap_err();
-    assert!(error.message().starts_with("WinRM doesn't support download dir."), "{error}");
+
+    let down = folder.path().join("down");
+    let cx = bench.context();
+    machine.download_dir(cx, "C:/y/sub/f*", &down.join("matching"), &Globs::none()).await.unwrap();
+    assert_eq!(std::fs::read_dir(down.join("matching")).unwrap().count(), 200);
+    machine.download_dir(cx, "C:/y/", &down.join("within"), &Globs::new(["sub/f1*"]).unwrap()).await.unwrap();
+    assert_eq!(std::fs::read_dir(down.join("within/sub")).unwrap().count(), 203 - 111);
+    assert_eq!(std::fs::read(down.join("within/sub/f99")).unwrap().len(), 99 * 37);
+    let error = machine.download_dir(bench.context(), "C:/none", &down, &Globs::none()).await.unwrap_err();
+    assert_eq!(error.message(), "C:/none: nothing matches (exit code 1)");
 }
 
 /// Counts, and keeps nothing.

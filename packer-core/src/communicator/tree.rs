@@ -1,6 +1,6 @@
-//! A local folder that is to be copied into a machine.
+//! A local folder that is to be copied into a machine, and names that come out of one.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::Globs;
@@ -182,5 +182,29 @@ pub(crate) fn mode(metadata: &std::fs::Metadata) -> u32 {
     #[cfg(not(unix))]
     {
         if metadata.is_dir() { 0o755 } else { 0o644 }
+    }
+}
+
+/// A path that the machine says, if it stays inside the folder where its copy goes.
+pub(crate) fn inside(path: &Path) -> Result<PathBuf> {
+    let mut relative = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(part) => relative.push(part),
+            Component::CurDir => {}
+            _ => return Err(Error::guest(format!("the machine's folder contains {}", path.display()))),
+        }
+    }
+    Ok(relative)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_the_machine_stay_inside() {
+        assert_eq!(inside(Path::new("./a/b")).unwrap(), Path::new("a/b"));
+        assert!(inside(Path::new("../a")).is_err() && inside(Path::new("/a")).is_err());
     }
 }

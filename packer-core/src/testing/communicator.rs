@@ -1,4 +1,4 @@
-//! The behaviour suite of communicators into machines with a POSIX shell.
+//! The behaviour suite of communicators.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -6,27 +6,40 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::TempFolder;
+use super::shells::{LARGE, Shell};
 use crate::communicator::{Command, Communicator, CommunicatorExt, ExitStatus, Globs, Source};
 use crate::context::Context;
 
 /// How long anything here may take; what takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Names that a careless hand would break.
-const NAMES: [&str; 7] =
-    ["plain", "with space", "quote'single", "quote\"double", "größe-数", "back\\slash", "$HOME `id` *"];
-
-/// Checks every rule of [`Communicator`] on a machine that has `sh`, `cat`, `cmp`, `mktemp`, `od` and `stat`.
+/// Checks every rule of [`Communicator`] on a machine that has `sh`, `cat`, `head`, `mkdir` and `stat`.
 ///
 /// Works in a new folder under the machine's `/tmp` and removes it.
 ///
 /// # Panics
 /// Where a rule is broken.
 pub async fn suite(communicator: &dyn Communicator, cx: &Context) {
-    let made = communicator.output(cx, "mktemp -d /tmp/packer-suite-XXXXXXXX").await;
-    let folder = made.expect("mktemp -d runs").text();
-    assert!(folder.starts_with("/tmp/packer-suite-"), "mktemp -d printed {folder:?}");
-    let suite = Suite { communicator, cx, remote: folder.clone(), local: TempFolder::new() };
+    run(Shell::Posix, communicator, cx).await;
+}
+
+/// The same on a Windows machine whose commands run in `cmd`. There are no permission bits to look at, nor signals, and
+/// an upload may make the folders its file is in.
+///
+/// Works in a new folder under the machine's `%TEMP%` and removes it.
+///
+/// # Panics
+/// Where a rule is broken.
+pub async fn windows_suite(communicator: &dyn Communicator, cx: &Context) {
+    run(Shell::Cmd, communicator, cx).await;
+}
+
+async fn run(shell: Shell, communicator: &dyn Communicator, cx: &Context) {
+    let made = shell.make_temporary(&format!("packer-suite-{}", uuid::Uuid::new_v4().simple()));
+    let made = communicator.output(cx, &made).await.expect("a folder can be made");
+    assert!(made.status.success(), "a folder can be made: {made:?}");
+    let remote = made.text().trim_end().replace('\\', "/");
+    let suite = Suite { shell, communicator, cx, remote, local: TempFolder::new() };
     within("exit codes", suite.exit_codes()).await;
     within("streams", suite.streams()).await;
     within("large output", suite.large_output()).await;
@@ -39,7 +52,8 @@ pub async fn suite(communicator: &dyn Communicator, cx: &Context) {
     within("folder download", suite.folder_download()).await;
     within("folder errors", suite.folder_errors()).await;
     within("cancellation", suite.cancellation()).await;
-    suite.shell(&format!("rm -rf {folder}")).await;
+    suite.run(&shell.remove_folder(&suite.remote)).await;
+    suite.run(&shell.is_missing(&suite.remote)).await;
 }
 
 async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
@@ -50,6 +64,7 @@ async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
 }
 
 struct Suite<'a> {
+    shell: Shell,
     communicator: &'a dyn Communicator,
     cx: &'a Context,
     remote: String,
@@ -58,7 +73,7 @@ struct Suite<'a> {
 
 impl Suite<'_> {
     /// Runs a command that must succeed; its output.
-    async fn shell(&self, text: &str) -> String {
+    async fn run(&self, text: &str) -> String {
         let output = self.communicator.output(self.cx, text).await;
         let output = output.unwrap_or_else(|e| panic!("{text}: {e}"));
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -67,14 +82,18 @@ impl Suite<'_> {
     }
 
     async fn exit_codes(&self) {
-        for code in [0, 1, 7, 126, 127, 255] {
+        for code in self.shell.codes() {
             let output = self.communicator.output(self.cx, &format!("exit {code}")).await;
             let status = output.unwrap_or_else(|e| panic!("exit {code} is an error: {e}")).status;
-            assert_eq!(status.code(), code, "the code of `exit {code}`");
+            assert_eq!(status.code(), *code, "the code of `exit {code}`");
         }
-        let output = self.communicator.output(self.cx, "/no/such/program").await;
-        let output = output.expect("a command that is not found is an exit code");
-        assert_eq!(output.status.code(), 127, "a command that is not found");
+        let output = self.communicator.output(self.cx, "no-such-program").await;
+        let status = output.expect("a command that is not found is an exit code").status;
+        assert!(!status.success(), "a command that is not found");
+        if self.shell != Shell::Posix {
+            return;
+        }
+        assert_eq!(status.code(), 127, "a command that is not found");
         let output = self.communicator.output(self.cx, "kill -9 $$").await;
         let status = output.expect("a command that is killed is an exit status").status;
         assert!(
@@ -84,22 +103,28 @@ impl Suite<'_> {
     }
 
     async fn streams(&self) {
-        let output = self.communicator.output(self.cx, "echo out; echo err >&2; printf last").await;
+        let end = self.shell.end_of_line();
+        let output = self.communicator.output(self.cx, self.shell.both_streams()).await;
         let output = output.expect("a command with output runs");
-        assert_eq!(output.stdout, b"out\nlast", "standard output");
-        assert_eq!(output.stderr, b"err\n", "standard error");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(text(&output.stdout), format!("out{end}last{end}"), "standard output");
+        assert_eq!(text(&output.stderr), format!("err{end}"), "standard error");
 
-        let all_bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
-        assert_eq!(self.piped("cat", &all_bytes).await.1, all_bytes, "every byte passes through `cat`");
+        let copy = self.shell.copy_input();
+        let sent: Vec<u8> = match self.shell {
+            Shell::Posix => (0..=255).cycle().take(300_000).collect(),
+            Shell::Cmd => "a line of text, größe-数\r\n".repeat(10_000).into_bytes(),
+        };
+        assert!(self.piped(copy, &sent).await.1 == sent, "every byte passes through `{copy}`");
 
         let (code, _) = self.piped("exit 3", &vec![b'x'; 2_000_000]).await;
         assert_eq!(code, 3, "a command that does not read its input");
 
-        let output = self.communicator.output(self.cx, "cat").await.expect("cat runs");
+        let output = self.communicator.output(self.cx, copy).await.expect("it runs");
         assert_eq!(output.stdout, b"", "without input a command reads its end at once");
 
         self.communicator
-            .exec(self.cx, Command::new("echo nobody; echo cares >&2"))
+            .exec(self.cx, Command::new(self.shell.both_streams()))
             .await
             .expect("output nobody wants is dropped");
     }
@@ -112,34 +137,26 @@ impl Suite<'_> {
     }
 
     async fn large_output(&self) {
-        let text = "head -c 4000000 /dev/zero; head -c 3000000 /dev/zero >&2; head -c 1000000 /dev/zero";
-        let output = self.communicator.output(self.cx, text).await.expect("a command with large output runs");
-        assert_eq!(output.stdout.len(), 5_000_000, "bytes of standard output");
-        assert_eq!(output.stderr.len(), 3_000_000, "bytes of standard error");
+        let output = self.communicator.output(self.cx, &self.shell.large_output()).await;
+        let output = output.expect("a command with large output runs");
+        assert_eq!(output.stdout.len(), LARGE, "bytes of standard output");
+        assert_eq!(output.stderr.len(), LARGE, "bytes of standard error");
     }
 
     /// Each command waits for the file of the next one: they end only if they run at the same time.
     async fn concurrent_commands(&self) {
-        let command = |own: u8, next: u8| {
-            let folder = &self.remote;
-            format!(
-                "echo {own} > {folder}/run{own}; until [ -e {folder}/run{next} ]; do sleep 0.02; done; echo {own}"
-            )
-        };
+        let file = |n: u8| format!("{}/run{n}", self.remote);
+        let command = |own: u8, next: u8| self.shell.meet(own, &file(own), &file(next));
         let texts = [command(1, 2), command(2, 3), command(3, 4), command(4, 1)];
-        let results = tokio::join!(
-            self.shell(&texts[0]),
-            self.shell(&texts[1]),
-            self.shell(&texts[2]),
-            self.shell(&texts[3])
-        );
+        let results =
+            tokio::join!(self.run(&texts[0]), self.run(&texts[1]), self.run(&texts[2]), self.run(&texts[3]));
         assert_eq!(results, ("1".into(), "2".into(), "3".into(), "4".into()), "each has its own output");
     }
 
     async fn files(&self) {
         let mut contents: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        for name in NAMES {
-            contents.insert(name.to_owned(), format!("content of {name}\n\0\r\n").into_bytes());
+        for name in self.shell.names() {
+            contents.insert((*name).to_owned(), format!("content of {name}\n\0\r\n").into_bytes());
         }
         contents.insert("empty".to_owned(), Vec::new());
         contents.insert("one buffer".to_owned(), vec![7; 32 * 1024]);
@@ -150,8 +167,7 @@ impl Suite<'_> {
                 .upload_bytes(self.cx, content, &remote)
                 .await
                 .unwrap_or_else(|e| panic!("upload of {name:?}: {e}"));
-            let quoted = quote(&remote);
-            let size = self.shell(&format!("wc -c < {quoted}")).await;
+            let size = self.run(&self.shell.size(&remote)).await;
             assert_eq!(size.trim(), content.len().to_string(), "size of {name:?} in the machine");
             let back = self.communicator.read(self.cx, &remote).await;
             let back = back.unwrap_or_else(|e| panic!("download of {name:?}: {e}"));
@@ -184,18 +200,20 @@ impl Suite<'_> {
     }
 
     async fn same_mode(&self, remote: &str, mode: u32) {
-        if cfg!(unix) {
-            let shown = self.shell(&format!("stat -c %a {}", quote(remote))).await;
+        if cfg!(unix) && self.shell == Shell::Posix {
+            let shown = self.run(&format!("stat -c %a {remote}")).await;
             assert_eq!(shown, format!("{mode:o}"), "permission bits of {remote}");
         }
     }
 
     async fn file_errors(&self) {
-        let nowhere = format!("{}/no/such/folder/file", self.remote);
-        let result = self.communicator.upload_bytes(self.cx, b"x", &nowhere).await;
-        assert!(result.is_err(), "parent folders are not made, so an upload below a missing one fails");
-        let result = self.communicator.upload_bytes(self.cx, b"", &nowhere).await;
-        assert!(result.is_err(), "the same for an empty file");
+        if self.shell == Shell::Posix {
+            let nowhere = format!("{}/no/such/folder/file", self.remote);
+            let result = self.communicator.upload_bytes(self.cx, b"x", &nowhere).await;
+            assert!(result.is_err(), "parent folders are not made, so an upload below a missing one fails");
+            let result = self.communicator.upload_bytes(self.cx, b"", &nowhere).await;
+            assert!(result.is_err(), "the same for an empty file");
+        }
         let missing = self.local.path().join("missing");
         let result = self.communicator.upload_file(self.cx, &missing, &format!("{}/x", self.remote)).await;
         assert!(result.is_err(), "a local file that is missing");
@@ -251,7 +269,7 @@ impl Suite<'_> {
     async fn folder_upload(&self) {
         let (root, files) = self.tree();
         let into = format!("{}/into", self.remote);
-        self.shell(&format!("mkdir {into}")).await;
+        self.run(&self.shell.make_folder(&into)).await;
         let none = Globs::none();
         self.communicator.upload_dir(self.cx, &root, &into, &none).await.expect("upload of a folder");
         for (path, content) in &files {
@@ -263,10 +281,11 @@ impl Suite<'_> {
                 "{path:?} of an uploaded folder (no trailing slash: the folder itself)"
             );
         }
-        self.shell(&format!("test -d {into}/tree/hollow")).await;
+        self.run(&self.shell.is_folder(&format!("{into}/tree/hollow"))).await;
 
         let contents = format!("{}/contents", self.remote);
-        self.shell(&format!("mkdir {contents} && echo old > {contents}/kept")).await;
+        self.run(&self.shell.make_folder(&contents)).await;
+        self.put(&format!("{contents}/kept"), b"old").await;
         let slashed = format!("{}/", root.display());
         let globs = Globs::new(["**/*.o", "hollow"]).unwrap();
         self.communicator
@@ -277,13 +296,21 @@ impl Suite<'_> {
         assert_eq!(top.expect("trailing slash: the contents"), b"top");
         let deep = self.communicator.read(self.cx, &format!("{contents}/a/b/c/deep file")).await;
         assert!(deep.expect("folders below") == files["a/b/c/deep file"]);
-        self.shell(&format!("test ! -e {contents}/a/skip.o")).await;
-        self.shell(&format!("test -e {contents}/kept")).await;
+        self.run(&self.shell.is_missing(&format!("{contents}/a/skip.o"))).await;
+        self.run(&self.shell.is_missing(&format!("{contents}/hollow"))).await;
+        let kept = self.communicator.read(self.cx, &format!("{contents}/kept")).await;
+        assert_eq!(kept.expect("what was in the folder stays"), b"old");
     }
 
     async fn folder_download(&self) {
         let source = format!("{}/source", self.remote);
-        self.shell(&format!("mkdir -p {source}/a/b {source}/hollow && echo 1 > {source}/one && printf 2 > \"{source}/a/b/two x\" && : > {source}/empty && echo o > {source}/a/x.o")).await;
+        for folder in ["a/b", "hollow"] {
+            self.run(&self.shell.make_folder(&format!("{source}/{folder}"))).await;
+        }
+        let two = noise(100_000);
+        for (name, content) in [("one", &b"1\n"[..]), ("a/b/two x", &two), ("empty", b""), ("a/x.o", b"o")] {
+            self.put(&format!("{source}/{name}"), content).await;
+        }
         let none = Globs::none();
         let to = self.local.path().join("down");
         std::fs::create_dir(&to).unwrap();
@@ -292,7 +319,7 @@ impl Suite<'_> {
             std::fs::read(to.join(path)).unwrap_or_else(|e| panic!("{path} after a download: {e}"))
         };
         assert_eq!(read("source/one"), b"1\n", "no trailing slash: the folder itself");
-        assert_eq!(read("source/a/b/two x"), b"2");
+        assert!(read("source/a/b/two x") == two, "a file below comes as it is");
         assert_eq!(read("source/empty"), b"");
         assert!(to.join("source/hollow").is_dir(), "an empty folder comes too");
 
@@ -319,19 +346,26 @@ impl Suite<'_> {
     }
 
     async fn cancellation(&self) {
-        let sleep = self.communicator.output(self.cx, "sleep 600");
-        let dropped = tokio::time::timeout(Duration::from_millis(300), sleep).await;
-        assert!(dropped.is_err(), "`sleep 600` ended early");
-        assert_eq!(self.shell("echo alive").await, "alive", "a dropped command leaves the connection usable");
+        let (sleep, endless) = (self.shell.sleep(), self.shell.endless_output());
+        let sleeping = self.communicator.output(self.cx, sleep);
+        let dropped = tokio::time::timeout(Duration::from_millis(300), sleeping).await;
+        assert!(dropped.is_err(), "`{sleep}` ended early");
+        assert_eq!(self.run("echo alive").await, "alive", "a dropped command leaves the connection usable");
         let mut sink = tokio::io::sink();
-        let endless = self.communicator.exec(self.cx, Command::new("cat /dev/zero").stdout(&mut sink));
-        assert!(tokio::time::timeout(Duration::from_millis(200), endless).await.is_err());
-        assert_eq!(self.shell("echo alive").await, "alive", "so does one that prints for ever");
-        let endless = self.communicator.output(self.cx, "cat /dev/zero");
+        let printing = self.communicator.exec(self.cx, Command::new(endless).stdout(&mut sink));
+        assert!(tokio::time::timeout(Duration::from_millis(200), printing).await.is_err());
+        assert_eq!(self.run("echo alive").await, "alive", "so does one that prints for ever");
+        let printing = self.communicator.output(self.cx, endless);
         // Dropped, or ended because it is too much to be kept.
-        let ended = tokio::time::timeout(Duration::from_millis(200), endless).await;
+        let ended = tokio::time::timeout(Duration::from_millis(200), printing).await;
         assert!(!matches!(ended, Ok(Ok(_))), "what prints for ever does not end");
-        assert_eq!(self.shell("echo alive").await, "alive", "so does one of which too much was to be kept");
+        assert_eq!(self.run("echo alive").await, "alive", "so does one of which too much was to be kept");
+    }
+
+    /// Makes a file in the machine.
+    async fn put(&self, remote: &str, content: &[u8]) {
+        let put = self.communicator.upload_bytes(self.cx, content, remote).await;
+        put.unwrap_or_else(|e| panic!("upload of {remote}: {e}"));
     }
 
     fn write(&self, name: &str, content: &[u8], mode: u32) -> std::path::PathBuf {
@@ -346,11 +380,6 @@ impl Suite<'_> {
         let _ = mode;
         path
     }
-}
-
-/// A word of a shell that means the text itself.
-fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// Bytes without a pattern, the same each time.

@@ -26,6 +26,7 @@ use crate::secrets::Secrets;
 
 pub mod builder;
 pub mod checkpoints;
+mod cmd;
 pub mod communicator;
 pub mod data_source;
 #[cfg(unix)]
@@ -39,8 +40,10 @@ pub mod provisioner;
 #[cfg(unix)]
 pub mod rootfs;
 mod scripted;
+mod shells;
 #[cfg(unix)]
 pub mod sshd;
+mod windows;
 pub mod winrm;
 
 pub use fakes::{FakeBuilder, FakeMachine, FakePostProcessor, FakeProvisioner, Trouble, Verb};

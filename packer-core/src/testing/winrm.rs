@@ -1,7 +1,7 @@
 //! A WinRM server on a port of this computer, in front of something that stands in for Windows.
 //!
 //! No program that runs here is a WinRM server: this one speaks the protocol (shells, commands, their streams, faults) over
-//! HTTP with a Basic login. What a command does a closure says; files are a table.
+//! HTTP with a Basic login.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,6 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+pub use super::windows::Reply;
+use super::windows::{Windows, key};
 use crate::communicator::CommunicatorConfig;
 
 /// Who may log in.
@@ -26,46 +28,6 @@ const HELD: Duration = Duration::from_millis(200);
 
 /// How much is printed in one answer.
 const MOST_PRINTED: usize = 32 * 1024;
-
-/// What a command does.
-#[derive(Debug, Clone, Default)]
-pub struct Reply {
-    /// What it prints.
-    pub stdout: Vec<u8>,
-    /// What it prints as errors.
-    pub stderr: Vec<u8>,
-    /// How it ends; `None`: not by itself.
-    pub code: Option<i32>,
-    /// The connection is closed where its output is asked for.
-    pub hangs_up: bool,
-}
-
-impl Reply {
-    /// Ends with a code, without a word.
-    pub fn code(code: i32) -> Self {
-        Self { code: Some(code), ..Self::default() }
-    }
-
-    /// Prints something and ends well.
-    pub fn prints(text: impl Into<Vec<u8>>) -> Self {
-        Self { stdout: text.into(), ..Self::code(0) }
-    }
-
-    /// Prints an error and ends with a code.
-    pub fn fails(text: impl Into<Vec<u8>>, code: i32) -> Self {
-        Self { stderr: text.into(), ..Self::code(code) }
-    }
-
-    /// Runs until it is ended.
-    pub fn forever() -> Self {
-        Self::default()
-    }
-
-    /// The connection breaks while it runs.
-    pub fn hangs_up() -> Self {
-        Self { hangs_up: true, ..Self::default() }
-    }
-}
 
 /// How the server behaves instead of serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,12 +63,11 @@ pub struct WinRmServer {
 
 struct State {
     manner: Mutex<Manner>,
-    behavior: Box<Behavior>,
-    files: Mutex<BTreeMap<String, Vec<u8>>>,
-    log: Mutex<Vec<String>>,
+    /// What commands do; `None`: what `cmd` does.
+    behavior: Option<Box<Behavior>>,
+    windows: Mutex<Windows>,
     jobs: Mutex<BTreeMap<String, Job>>,
     shells: Mutex<BTreeSet<String>>,
-    temporary: Mutex<BTreeMap<String, String>>,
     requests: AtomicUsize,
     next: AtomicUsize,
 }
@@ -133,7 +94,17 @@ impl WinRmServer {
         Self::on(listener, behavior)
     }
 
-    /// The same on a port that listens already.
+    /// Starts a server whose commands run in a small part of `cmd`: as much as
+    /// [`windows_suite`](super::communicator::windows_suite) asks.
+    ///
+    /// # Panics
+    /// Where there is no free port.
+    pub async fn with_cmd() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::serve(listener, None)
+    }
+
+    /// The same as [`start`](Self::start) on a port that listens already.
     ///
     /// # Panics
     /// Where it has no address.
@@ -141,15 +112,17 @@ impl WinRmServer {
         listener: TcpListener,
         behavior: impl Fn(&str, &[u8]) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Self::serve(listener, Some(Box::new(behavior)))
+    }
+
+    fn serve(listener: TcpListener, behavior: Option<Box<Behavior>>) -> Self {
         let port = listener.local_addr().expect("an address").port();
         let state = Arc::new(State {
             manner: Mutex::default(),
-            behavior: Box::new(behavior),
-            files: Mutex::default(),
-            log: Mutex::default(),
+            behavior,
+            windows: Mutex::default(),
             jobs: Mutex::default(),
             shells: Mutex::default(),
-            temporary: Mutex::default(),
             requests: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
         });
@@ -181,17 +154,17 @@ impl WinRmServer {
 
     /// The commands and scripts that ran, without those that move files.
     pub fn log(&self) -> Vec<String> {
-        lock(&self.state.log).clone()
+        lock(&self.state.windows).log.clone()
     }
 
-    /// The files, by their paths in small letters with `/`.
+    /// The files, by their paths in small letters with `/`, and the folders that were made, with one at their end.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        lock(&self.state.files).clone()
+        lock(&self.state.windows).files.clone()
     }
 
     /// Puts a file into the machine.
     pub fn put(&self, path: &str, content: impl Into<Vec<u8>>) {
-        lock(&self.state.files).insert(key(path), content.into());
+        lock(&self.state.windows).files.insert(key(path), content.into());
     }
 
     /// How many shells there are.
@@ -349,6 +322,11 @@ impl State {
                     return Answer::Fault("The command was not found.", 0x8033_805B);
                 };
                 let Job { reply, taken, .. } = job;
+                // What waits for a file has not begun.
+                let reply = reply.as_mut().filter(|reply| match &reply.until {
+                    Some(path) => lock(&self.windows).files.contains_key(path),
+                    None => true,
+                });
                 if let Some(reply) = reply {
                     if reply.hangs_up {
                         jobs.remove(id);
@@ -367,6 +345,9 @@ impl State {
                     };
                     let printed = part(&reply.stdout, &mut taken.0, "stdout")
                         + &part(&reply.stderr, &mut taken.1, "stderr");
+                    if reply.repeats {
+                        *taken = (0, 0);
+                    }
                     let over = *taken == (reply.stdout.len(), reply.stderr.len());
                     if let Some(code) = reply.code.filter(|_| over) {
                         jobs.remove(id);
@@ -387,120 +368,18 @@ impl State {
         }
     }
 
-    /// Runs a command line.
     fn run(&self, text: &str, stdin: &[u8]) -> Reply {
-        if let Some((data, name)) =
-            text.strip_prefix("echo ").and_then(|rest| rest.split_once(" >> \"%TEMP%\\"))
-        {
-            let name = name.trim_end_matches('"').to_owned();
-            lock(&self.temporary).entry(name).or_default().push_str(data);
-            return Reply::code(0);
+        let moved = lock(&self.windows).run(text, stdin);
+        match (moved, &self.behavior) {
+            (Ok(reply), _) => reply,
+            (Err(text), Some(behavior)) => behavior(&text, stdin),
+            (Err(text), None) => lock(&self.windows).cmd(&text, stdin),
         }
-        let Some((_, encoded)) = text.split_once("-EncodedCommand ") else { return self.asked(text, stdin) };
-        let bytes = STANDARD.decode(encoded.trim()).unwrap_or_default();
-        let units: Vec<u16> =
-            bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
-        let script = String::from_utf16_lossy(&units);
-        let said = |name: &str| between(&script, name, "\n").map(|path| key(&path));
-        let full_path = |n: usize| {
-            let found = script.split("GetFullPath(\"").nth(n + 1)?.split("\")").next()?;
-            Some(found.to_owned())
-        };
-        let folder = |path: &str| lock(&self.files).contains_key(&format!("{}/", path.trim_end_matches('/')));
-        let into_folder = || Reply::fails("the destination is a folder\r\n", 1);
-        if let Some(path) = said("# conform-upload-base64 ") {
-            if folder(&path) {
-                return into_folder();
-            }
-            let text: Vec<u8> = stdin.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-            let Ok(content) = STANDARD.decode(text) else { return Reply::fails("no base64\r\n", 1) };
-            let receipt = receipt(&content);
-            lock(&self.files).insert(path, content);
-            return Reply::prints(receipt);
-        }
-        if let Some(path) = said("# conform-download ") {
-            return match lock(&self.files).get(&path) {
-                Some(content) => Reply::prints(
-                    content
-                        .chunks(49_152)
-                        .map(|part| format!("{}\r\n", STANDARD.encode(part)))
-                        .collect::<String>(),
-                ),
-                None => Reply::fails("Could not find the file.\r\n", 1),
-            };
-        }
-        if script.contains("$file = $null; $count = 0") {
-            return self.many(&full_path(0).unwrap_or_default(), stdin);
-        }
-        if script.contains("$dest_file_path") {
-            let name = full_path(0).unwrap_or_default().replace("$env:TEMP\\", "");
-            let path = key(&full_path(1).unwrap_or_default());
-            let content = lock(&self.temporary).remove(&name).unwrap_or_default();
-            if folder(&path) {
-                return into_folder();
-            }
-            lock(&self.files).insert(path, STANDARD.decode(content).unwrap_or_default());
-            return Reply::code(0);
-        }
-        if script.contains("Remove-Item $tmp_file_path") {
-            for path in (0..).map_while(full_path) {
-                lock(&self.temporary).remove(&path.replace("$env:TEMP\\", ""));
-                lock(&self.files).remove(&key(&path));
-            }
-            return Reply::code(0);
-        }
-        if script.contains("WinRM connected.") {
-            return Reply::prints("WinRM connected.\r\n");
-        }
-        let script = script.strip_prefix("$ProgressPreference = 'SilentlyContinue';").unwrap_or(&script);
-        self.asked(script, stdin)
-    }
-
-    fn asked(&self, text: &str, stdin: &[u8]) -> Reply {
-        lock(&self.log).push(text.to_owned());
-        if let Some((_, path)) = text.split_once(" -file ") {
-            self.removals(path.trim_matches('"'));
-        }
-        (self.behavior)(text, stdin)
-    }
-
-    /// Does what a script says that removes files, line by line.
-    fn removals(&self, path: &str) {
-        let mut files = lock(&self.files);
-        let script = files.get(&key(path)).map(|script| String::from_utf8_lossy(script).into_owned());
-        for line in script.unwrap_or_default().lines() {
-            if let Some(path) = line.strip_prefix("if (Test-Path ").and_then(|rest| rest.split_once(") {")) {
-                files.remove(&key(path.0));
-            }
-        }
-    }
-
-    /// Files in a row, as lines.
-    fn many(&self, folder: &str, stdin: &[u8]) -> Reply {
-        let mut count = 0;
-        let mut name = String::new();
-        for line in String::from_utf8_lossy(stdin).lines() {
-            let decoded = STANDARD.decode(line.trim_start_matches('>')).unwrap_or_default();
-            if line.starts_with('>') {
-                name = key(&format!("{folder}/{}", String::from_utf8_lossy(&decoded)));
-                lock(&self.files).insert(name.clone(), Vec::new());
-                count += 1;
-            } else {
-                lock(&self.files).entry(name.clone()).or_default().extend(decoded);
-            }
-        }
-        Reply::prints(format!("packer-received {count}\r\n"))
     }
 
     fn name(&self) -> String {
         format!("0000-{}", self.next.fetch_add(1, Ordering::Relaxed))
     }
-}
-
-fn receipt(content: &[u8]) -> String {
-    use sha2::Digest;
-    let digest: String = sha2::Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("packer-received {} {digest}\r\n", content.len())
 }
 
 /// The lines of a request's head, and its body; `None` where the client has gone.
@@ -548,7 +427,7 @@ fn fault(text: &str, code: u32) -> String {
     )
 }
 
-fn between(text: &str, before: &str, behind: &str) -> Option<String> {
+pub(super) fn between(text: &str, before: &str, behind: &str) -> Option<String> {
     let (_, rest) = text.split_once(before)?;
     Some(rest.split(behind).next().unwrap_or_default().to_owned())
 }
@@ -565,14 +444,6 @@ fn unescape(text: &str) -> String {
     ]
     .iter()
     .fold(text.to_owned(), |text, (name, c)| text.replace(name, c))
-}
-
-fn key(path: &str) -> String {
-    let mut path = path.replace('\\', "/").to_lowercase();
-    while path.contains("//") {
-        path = path.replace("//", "/");
-    }
-    path
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -55,13 +55,13 @@ async fn copy(shell: &mut Shell, path: &str, sink: &mut (dyn AsyncWrite + Send +
 
 /// Decodes base64 that comes in pieces, each line of it a text by itself.
 #[derive(Default)]
-struct Decoder {
+pub(super) struct Decoder {
     /// What is not a whole group yet.
     rest: Vec<u8>,
 }
 
 impl Decoder {
-    fn take(&mut self, text: &[u8]) -> Result<Vec<u8>, String> {
+    pub(super) fn take(&mut self, text: &[u8]) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
         let visible = text.iter().filter(|byte| !byte.is_ascii_whitespace());
         for byte in visible {
@@ -83,7 +83,7 @@ impl Decoder {
         decoded.map_err(|e| format!("what came is not encoded as it should be: {e}"))
     }
 
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.rest.is_empty()
     }
 }

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 mod client;
 mod connect;
 mod download;
+mod download_dir;
 mod failure;
 mod http;
 mod ntlm;
@@ -37,7 +38,8 @@ use client::Client;
 ///
 /// Commands run in `cmd`, as a user without a desktop. An upload makes the folders that its file is in; a destination that
 /// ends in a slash is such a folder. In paths `/` and `\` are the same, and variables of PowerShell's (`$env:TEMP`) are
-/// meant. Windows has no permission bits to keep. Folders do not come down.
+/// meant. Windows has no permission bits to keep. A folder comes down
+/// without the folders that are links in it; each is named.
 pub struct WinRm {
     client: Client,
 }
@@ -81,11 +83,14 @@ impl Communicator for WinRm {
         download::file(cx, &self.client, remote_path(source)?, sink).await
     }
 
-    async fn download_dir(&self, _: &Context, _: &str, _: &Path, _: &Globs) -> Result<()> {
-        // Scripts look for the first sentence.
-        Err(Error::user(
-            "WinRM doesn't support download dir. Pack it into one file in the machine and download that.",
-        ))
+    async fn download_dir(
+        &self,
+        cx: &Context,
+        source: &str,
+        destination: &Path,
+        exclude: &Globs,
+    ) -> Result<()> {
+        download_dir::folder(cx, &self.client, remote_path(source)?, destination, exclude).await
     }
 }
 

@@ -62,7 +62,8 @@ pub(super) fn receive(path: &str, temporary: &str) -> String {
     ))
 }
 
-/// Writes many files below a folder: a line that begins with `>` names the next one, the lines behind it are its content.
+/// Writes many files below a folder: a line that begins with `>` names the next one, the lines behind it are its content;
+/// one that begins with `<` names a folder.
 pub(super) fn receive_many(folder: &str) -> String {
     encoded(&format!(
         "begin {{\n\
@@ -71,9 +72,10 @@ pub(super) fn receive_many(folder: &str) -> String {
          $file = $null; $count = 0\n\
          }}\n\
          process {{\n\
-         if ($_ -and $_[0] -eq '>') {{\n\
-         if ($file) {{ $file.Close() }}\n\
+         if ($_ -and '<>'.Contains($_[0])) {{\n\
+         if ($file) {{ $file.Close(); $file = $null }}\n\
          $path = Join-Path $folder ([Text.Encoding]::UTF8.GetString([Convert]::FromBase64String($_.Substring(1))))\n\
+         if ($_[0] -eq '<') {{ [void][System.IO.Directory]::CreateDirectory($path); return }}\n\
          [void][System.IO.Directory]::CreateDirectory([System.IO.Path]::GetDirectoryName($path))\n\
          $file = [System.IO.File]::Create($path); $count++\n\
          }} elseif ($_) {{ $part = [Convert]::FromBase64String($_); $file.Write($part, 0, $part.Length) }}\n\
@@ -119,6 +121,44 @@ pub(super) fn send(path: &str) -> String {
     ))
 }
 
+/// The first word of the lines before and behind a folder: how many files and bytes are to come, and how many files came.
+pub(super) const FOLDER: &str = "packer-folder";
+
+/// Prints what a path or a pattern names: a line with `<` for a folder, with `>` for a file, whose content follows as lines of
+/// base64, with `!` for a folder that is a link and is not followed. Names begin with that of what was found, or behind it.
+pub(super) fn send_many(path: &str, contents: bool) -> String {
+    command(&format!(
+        "\n\
+         $ErrorActionPreference = 'Stop'\n\
+         $list = New-Object System.Collections.ArrayList; $files = 0; $bytes = 0\n\
+         function say($sign, $name) {{ [Console]::Out.WriteLine($sign + [Convert]::ToBase64String([Text.Encoding]::UTF8.GetBytes($name))) }}\n\
+         function walk($item, $name, $top) {{\n\
+         if ($item -isnot [System.IO.DirectoryInfo]) {{ [void]$list.Add(@('>', $name, $item)); $script:files++; $script:bytes += $item.Length; return }}\n\
+         if (!$top -and ($item.Attributes -band 1024)) {{ [void]$list.Add(@('!', $name, $item)); return }}\n\
+         if ($name) {{ [void]$list.Add(@('<', $name, $item)); $name += '/' }}\n\
+         foreach ($one in $item.GetFileSystemInfos()) {{ walk $one ($name + $one.Name) $false }}\n\
+         }}\n\
+         try {{\n\
+         $path = {path}\n\
+         $found = @(if (Test-Path -LiteralPath $path) {{ Get-Item -LiteralPath $path -Force }} else {{ Get-Item -Path $path }})\n\
+         if ($found.Count -eq 0) {{ throw 'nothing matches' }}\n\
+         foreach ($item in $found) {{ walk $item $(if ({contents} -and $item -is [System.IO.DirectoryInfo]) {{ '' }} else {{ $item.Name }}) $true }}\n\
+         [Console]::Out.WriteLine(\"{FOLDER} $files $bytes\")\n\
+         $part = New-Object byte[] 49152\n\
+         foreach ($one in $list) {{\n\
+         say $one[0] $one[1]\n\
+         if ($one[0] -ne '>') {{ continue }}\n\
+         $file = New-Object System.IO.FileStream($one[2].FullName, 'Open', 'Read', 'ReadWrite')\n\
+         while (($count = $file.Read($part, 0, $part.Length)) -gt 0) {{ [Console]::Out.WriteLine([Convert]::ToBase64String($part, 0, $count)) }}\n\
+         $file.Close()\n\
+         }}\n\
+         [Console]::Out.WriteLine(\"{FOLDER} $files\"); [Console]::Out.Flush()\n\
+         }} catch {{ [Console]::Error.WriteLine($_.Exception.Message); exit 1 }}\n",
+        path = quoted(path),
+        contents = if contents { "$true" } else { "$false" },
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use base64::Engine;
@@ -145,6 +185,7 @@ mod tests {
             restore(&path, &temporary),
             remove_temporary(&temporary),
             send(&path),
+            send_many(&path, false),
         ] {
             assert!(command.len() <= 8191, "{} characters: {}", command.len(), script(&command));
         }

@@ -1,5 +1,6 @@
 //! Files into the machine, through the standard input of a script there.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -179,14 +180,18 @@ pub(super) async fn folder(cx: &Context, client: &Client, tree: &LocalTree, dest
     if let Some(name) = &tree.name {
         root = format!("{root}/{name}");
     }
+    // Folders come to be with what is in them, so that only empty ones are told.
+    let parents: BTreeSet<&str> =
+        tree.entries.iter().filter_map(|entry| Some(entry.relative.rsplit_once('/')?.0)).collect();
     // Finder's own notes about a folder are nothing to any other machine.
-    let files: Vec<&Entry> = tree
+    let wanted: Vec<&Entry> = tree
         .entries
         .iter()
-        .filter(|entry| entry.size.is_some() && entry.relative.rsplit('/').next() != Some(".DS_Store"))
+        .filter(|entry| entry.size.is_some() || !parents.contains(entry.relative.as_str()))
+        .filter(|entry| entry.relative.rsplit('/').next() != Some(".DS_Store"))
         .collect();
-    if files.len() <= MANY {
-        for entry in files {
+    if wanted.len() <= MANY && wanted.iter().all(|entry| entry.size.is_some()) {
+        for entry in wanted {
             let mut content = Content::file(&entry.path).await?;
             file(cx, client, &mut content, &format!("{root}/{}", entry.relative)).await?;
         }
@@ -194,26 +199,29 @@ pub(super) async fn folder(cx: &Context, client: &Client, tree: &LocalTree, dest
     }
     let progress = cx.progress(format!("Uploading to {root}"), Some(tree.total));
     let mut shell = Shell::open_for(cx, client).await?;
-    let done = Box::pin(cx.until_cancelled(many(&mut shell, &files, &root, progress))).await;
+    let done = Box::pin(cx.until_cancelled(many(&mut shell, &wanted, &root, progress))).await;
     shell.close().await;
     done
 }
 
-async fn many(shell: &mut Shell, files: &[&Entry], root: &str, mut progress: Progress) -> Result<()> {
+async fn many(shell: &mut Shell, entries: &[&Entry], root: &str, mut progress: Progress) -> Result<()> {
     shell.start(&powershell::receive_many(root)).await.map_err(Failure::into_error)?;
     // Small files share a request.
     let mut waiting = Vec::with_capacity(MOST_SENT);
     let mut taken = Sent::Taken;
-    'files: for entry in files {
+    'entries: for entry in entries {
         let name = STANDARD.encode(entry.relative.replace('/', "\\"));
-        let mut next = format!(">{name}\r\n").into_bytes();
-        let mut content = Content::file(&entry.path).await?;
+        let (sign, mut content) = match entry.size {
+            Some(_) => ('>', Content::file(&entry.path).await?),
+            None => ('<', Content::open(Source::Bytes(b"")).await?),
+        };
+        let mut next = format!("{sign}{name}\r\n").into_bytes();
         loop {
             if waiting.len() + next.len() > MOST_SENT {
                 taken = shell.send(&waiting, false).await.map_err(Failure::into_error)?;
                 waiting.clear();
                 if taken == Sent::Refused {
-                    break 'files;
+                    break 'entries;
                 }
             }
             waiting.extend_from_slice(&next);
@@ -232,7 +240,8 @@ async fn many(shell: &mut Shell, files: &[&Entry], root: &str, mut progress: Pro
     if done.code != 0 {
         return Err(done.error(&format!("Error restoring files to {}: restore", root.replace('/', "\\"))));
     }
-    done.check(&format!("{RECEIPT} {}", files.len()), root)
+    let files = entries.iter().filter(|entry| entry.size.is_some()).count();
+    done.check(&format!("{RECEIPT} {files}"), root)
 }
 
 fn line(piece: &[u8]) -> Vec<u8> {
