@@ -169,6 +169,7 @@ async fn a_full_disk_on_either_side_is_an_error_that_says_so_and_leaves_nothing_
         let error =
             machine.download_dir(cx, folder.to_str().unwrap(), &disk.0, &Globs::none()).await.unwrap_err();
         assert!(error.to_string().contains("no space left on device"), "{lines:?}: {error}");
+        assert!(!disk.0.join("folder/large").exists(), "{lines:?}: half a file stays");
         machine.output(cx, &format!("rm -rf {}/*", disk.0.display())).await.unwrap();
         let mut sink = tokio::fs::File::create(disk.0.join("here")).await.unwrap();
         let error = machine.download(cx, large.to_str().unwrap(), &mut sink).await.unwrap_err();

@@ -8,7 +8,7 @@ use std::task::{self, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Globs;
-use super::tree::inside;
+use super::tree::{Unfinished, inside};
 use crate::context::Progress;
 use crate::error::{Error, Result, os_text};
 
@@ -75,7 +75,9 @@ pub(super) fn unpack(
             }
             tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
                 let mut file = std::fs::File::create(&path).map_err(|e| Error::io("open", &path, e))?;
+                let copy = Unfinished::new(path.clone());
                 io::copy(&mut entry, &mut file).map_err(|e| Error::io("write", &path, e))?;
+                copy.finished();
                 modes.push((path, mode));
             }
             tar::EntryType::Symlink => {

@@ -198,6 +198,35 @@ pub(crate) fn inside(path: &Path) -> Result<PathBuf> {
     Ok(relative)
 }
 
+/// The copy of a file that is being written. Dropped before it is whole, it is removed.
+pub(crate) struct Unfinished {
+    path: PathBuf,
+    is_whole: bool,
+}
+
+impl Unfinished {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, is_whole: false }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn finished(mut self) {
+        self.is_whole = true;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            // What went wrong before is told; this would say it again.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use tokio::io::{
 
 use super::super::archive::{pattern, quoted};
 use super::super::output::Kept;
-use super::super::tree::{Entry, LocalTree};
+use super::super::tree::{Entry, LocalTree, Unfinished};
 use super::super::{Command, ExitStatus, Globs};
 use super::sftp::{CHUNK, Content, came_short, fill};
 use super::sftp_dir::{local_name, set_mode};
@@ -455,7 +455,9 @@ async fn take_tree(
             Some(path) => {
                 let file = tokio::fs::File::create(&path).await;
                 let mut file = file.map_err(|e| Error::io("open", &path, e))?;
+                let copy = Unfinished::new(path.clone());
                 wire.take_file(size, &mut file, name, progress).await?;
+                copy.finished();
                 set_mode(&path, Some(mode)).await?;
             }
             None => wire.take_file(size, &mut tokio::io::sink(), name, progress).await?,

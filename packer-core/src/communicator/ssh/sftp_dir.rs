@@ -9,7 +9,7 @@ use russh_sftp::protocol::FileAttributes;
 use tokio::sync::Semaphore;
 
 use super::super::Globs;
-use super::super::tree::{Entry, LocalTree};
+use super::super::tree::{Entry, LocalTree, Unfinished};
 use super::base_name;
 use super::sftp::{CHUNK, IN_FLIGHT, Sftp, came_short, fill, permissions};
 use crate::context::{Context, Progress};
@@ -279,7 +279,9 @@ impl Sftp {
         let mut remote = self.session.open(path).await.map_err(|e| self.failed("download", path, e))?;
         let mut local =
             tokio::fs::File::create(&file.local).await.map_err(|e| Error::io("open", &file.local, e))?;
+        let copy = Unfinished::new(file.local.clone());
         self.copy(&mut remote, attributes.size, path, &mut local, |read| shared.told(read)).await?;
+        copy.finished();
         set_mode(&file.local, attributes.permissions).await
     }
 }

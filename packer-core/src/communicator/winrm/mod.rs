@@ -90,7 +90,10 @@ impl Communicator for WinRm {
         destination: &Path,
         exclude: &Globs,
     ) -> Result<()> {
-        download_dir::folder(cx, &self.client, remote_path(source)?, destination, exclude).await
+        let source = remote_path(source)?;
+        // A drive alone would be the folder that happens to be the current one on it.
+        let drive = source.ends_with(':').then(|| format!("{source}/"));
+        download_dir::folder(cx, &self.client, drive.as_deref().unwrap_or(source), destination, exclude).await
     }
 }
 
