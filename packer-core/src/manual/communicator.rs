@@ -163,7 +163,8 @@
 //! One that is to be used by others moves folders too (a `tar` at each end of a pipe does it), and passes
 //! [`testing::communicator::suite`](crate::testing::communicator::suite), which tries out every rule below on a machine with a
 //! POSIX shell: odd names, every byte, 2 MB that nobody reads, ten commands at once, files that are not there, folders with
-//! links, cancellation in the middle. Folders may be refused as here; provisioners that need them then fail with that message.
+//! links, cancellation in the middle ([`windows_suite`](crate::testing::communicator::windows_suite) says the same in the words of
+//! `cmd`). Folders may be refused as here; provisioners that need them then fail with that message.
 //!
 //! # The rules
 //!
