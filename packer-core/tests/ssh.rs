@@ -345,6 +345,15 @@ async fn a_connection_that_breaks_under_a_command_is_a_status_and_the_next_comma
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_after_a_broken_connection_finds_the_machine() {
+    let Some(server) = Sshd::start() else { return };
+    let bench = Bench::new();
+    let machine = enter(&bench, &server.config()).await;
+    let cut = async || assert!(server.kill_sessions() > 0);
+    communicator::reconnects(machine.as_ref(), bench.context(), "sleep 600", cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_falls_silent_is_noticed() {
     let Some(server) = Sshd::start() else { return };
     let bench = Bench::new();

@@ -495,6 +495,19 @@ async fn a_machine_that_was_started_anew_is_entered_as_before() {
     assert_eq!(machine.output(bench.context(), "exit 5").await.unwrap().status.code(), 5);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_after_a_broken_connection_finds_the_machine() {
+    let bench = Bench::new();
+    let (server, machine) = machine(&bench).await;
+    let cut = async || {
+        let before = server.requests();
+        server.behaves(Manner::Says(""));
+        until("another question", || server.requests() > before).await;
+        server.behaves(Manner::Serves);
+    };
+    communicator::reconnects(machine.as_ref(), bench.context(), "forever", cut).await;
+}
+
 /// Takes secured connections with the certificate of `win.example` and hands on what is in them; its port.
 async fn secured(to: u16) -> u16 {
     use tokio_rustls::TlsAcceptor;

@@ -103,5 +103,5 @@
 //! # }).unwrap();
 //! ```
 //!
-//! A communicator of one's own is proved by [`testing::communicator::suite`](crate::testing::communicator::suite); how one is
-//! written is in [`communicator`](super::communicator).
+//! A communicator of one's own is proved by [`testing::communicator::suite`](crate::testing::communicator::suite) and, where its
+//! connections can break, [`reconnects`](crate::testing::communicator::reconnects); how one is written is in [`communicator`](super::communicator).

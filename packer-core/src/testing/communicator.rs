@@ -34,6 +34,34 @@ pub async fn windows_suite(communicator: &dyn Communicator, cx: &Context) {
     run(Shell::Cmd, communicator, cx).await;
 }
 
+/// Checks what becomes of a communicator whose connection breaks under a command and can be made again: the command's status
+/// is [`ExitStatus::Disconnected`], and whoever comes next finds the machine as before.
+///
+/// `lasting` is a command that does not end by itself; `cut` breaks the connection, and is done once the machine can be
+/// entered again. It is called twice.
+///
+/// # Panics
+/// Where a rule is broken.
+pub async fn reconnects(communicator: &dyn Communicator, cx: &Context, lasting: &str, cut: impl AsyncFn()) {
+    for _ in 0..2 {
+        let cutting = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            cut().await;
+        };
+        let both = async { tokio::join!(communicator.output(cx, lasting), cutting) };
+        let (output, ()) = within("a command whose connection breaks", both).await;
+        let output = output.unwrap_or_else(|e| panic!("a connection that breaks is an exit status: {e}"));
+        assert_eq!(output.status, ExitStatus::Disconnected, "a command whose connection breaks");
+        let code = async |code: i32| {
+            let output = communicator.output(cx, &format!("exit {code}")).await;
+            output.unwrap_or_else(|e| panic!("a command after the connection broke: {e}")).status.code()
+        };
+        let codes = async { tokio::join!(code(0), code(3), code(5), code(7)) };
+        let codes = within("commands after the connection broke", codes).await;
+        assert_eq!(codes, (0, 3, 5, 7), "commands at once after the connection broke");
+    }
+}
+
 async fn run(shell: Shell, communicator: &dyn Communicator, cx: &Context) {
     let made = shell.make_temporary(&format!("packer-suite-{}", uuid::Uuid::new_v4().simple()));
     let made = communicator.output(cx, &made).await.expect("a folder can be made");
