@@ -1,7 +1,7 @@
 //! The provisioner `file`: moves files and folders into the machine or out of it.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use packer_core::error::os_text;
 use packer_core::kit::render;
@@ -158,7 +158,7 @@ async fn upload(cx: &Context, to: &dyn Communicator, source: &str, destination: 
 async fn download(cx: &Context, from: &dyn Communicator, source: &str, destination: &str) -> Result<()> {
     let mut target = destination.to_owned();
     if destination.ends_with('/') && !source.ends_with(['/', '*']) {
-        target = format!("{}/{}", destination.trim_end_matches('/'), remote_name(source));
+        target = joined(destination, remote_name(source));
     }
     cx.say(format!("Downloading {source} => {target}"));
     let folder = match target.ends_with('/') {
@@ -191,6 +191,19 @@ async fn download_file(cx: &Context, from: &dyn Communicator, source: &str, targ
     writer.flush().await.map_err(|e| Error::io("write", target, e))?;
     drop(writer);
     cx.blocking(move |_| whole.commit()).await
+}
+
+/// A file in a folder of this computer, without `.`, `..` and empty parts: that is how templates know it from the output.
+fn joined(folder: &str, name: &str) -> String {
+    let mut path = PathBuf::new();
+    for part in Path::new(folder).join(name).components() {
+        match (part, path.components().next_back()) {
+            (Component::CurDir, _) | (Component::ParentDir, Some(Component::RootDir)) => {}
+            (Component::ParentDir, Some(Component::Normal(_))) => drop(path.pop()),
+            _ => path.push(part),
+        }
+    }
+    path.to_string_lossy().into_owned()
 }
 
 /// The last part of a path in the machine, which may be a Windows one.
@@ -226,6 +239,21 @@ mod tests {
         );
         assert!(messages(&FileProvisioner::download("/no/such", "x")).is_empty());
         assert!(messages(&FileProvisioner { generated: true, ..Upload::new("/no/such", "x") }).is_empty());
+    }
+
+    #[test]
+    fn targets_in_folders() {
+        for (folder, target) in [
+            ("out/", "out/a"),
+            ("./out//x/", "out/x/a"),
+            ("./", "a"),
+            ("/", "/a"),
+            ("/../x/../", "/a"),
+            ("x/../../y/", "../y/a"),
+            ("../../", "../../a"),
+        ] {
+            assert_eq!(joined(folder, "a"), target);
+        }
     }
 
     #[test]
