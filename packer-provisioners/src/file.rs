@@ -83,6 +83,9 @@ impl Provisioner for FileProvisioner {
         if !self.content.is_empty() && self.sources().next().is_some() {
             found.push(Diagnostic::error("source(s) conflicts with content."));
         }
+        if !self.content.is_empty() && self.is_download() {
+            found.push(Diagnostic::error("content is for uploads: a download needs source(s)."));
+        }
         if !self.is_download() && !self.generated {
             for source in self.sources() {
                 if let Err(e) = std::fs::metadata(source) {
@@ -238,6 +241,8 @@ mod tests {
             ]
         );
         assert!(messages(&FileProvisioner::download("/no/such", "x")).is_empty());
+        let down = FileProvisioner { direction: "download".into(), ..Upload::content("x", "y") };
+        assert_eq!(messages(&down), ["content is for uploads: a download needs source(s)."]);
         assert!(messages(&FileProvisioner { generated: true, ..Upload::new("/no/such", "x") }).is_empty());
     }
 

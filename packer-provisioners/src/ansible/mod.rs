@@ -176,7 +176,8 @@ impl Provisioner for Ansible {
         }
         // What is empty comes from a condition in the template.
         for variable in self.ansible_env_vars.iter().filter(|text| !text.is_empty() && !text.contains('=')) {
-            let what = format!("ansible_env_vars: {variable:?} is not in the form NAME=VALUE, and is left out");
+            let what =
+                format!("ansible_env_vars: {variable:?} is not in the form NAME=VALUE, and is left out");
             found.push(Diagnostic::warning(what));
         }
         found
