@@ -1,7 +1,7 @@
 //! The provisioner `file`: moves files and folders into the machine or out of it.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use packer_core::error::os_text;
 use packer_core::kit::render;
@@ -83,6 +83,9 @@ impl Provisioner for FileProvisioner {
         if !self.content.is_empty() && self.sources().next().is_some() {
             found.push(Diagnostic::error("source(s) conflicts with content."));
         }
+        if !self.content.is_empty() && self.is_download() {
+            found.push(Diagnostic::error("content is for uploads: a download needs source(s)."));
+        }
         if !self.is_download() && !self.generated {
             for source in self.sources() {
                 if let Err(e) = std::fs::metadata(source) {
@@ -158,7 +161,7 @@ async fn upload(cx: &Context, to: &dyn Communicator, source: &str, destination: 
 async fn download(cx: &Context, from: &dyn Communicator, source: &str, destination: &str) -> Result<()> {
     let mut target = destination.to_owned();
     if destination.ends_with('/') && !source.ends_with(['/', '*']) {
-        target = format!("{}/{}", destination.trim_end_matches('/'), remote_name(source));
+        target = joined(destination, remote_name(source));
     }
     cx.say(format!("Downloading {source} => {target}"));
     let folder = match target.ends_with('/') {
@@ -193,6 +196,19 @@ async fn download_file(cx: &Context, from: &dyn Communicator, source: &str, targ
     cx.blocking(move |_| whole.commit()).await
 }
 
+/// A file in a folder of this computer, without `.`, `..` and empty parts: that is how templates know it from the output.
+fn joined(folder: &str, name: &str) -> String {
+    let mut path = PathBuf::new();
+    for part in Path::new(folder).join(name).components() {
+        match (part, path.components().next_back()) {
+            (Component::CurDir, _) | (Component::ParentDir, Some(Component::RootDir)) => {}
+            (Component::ParentDir, Some(Component::Normal(_))) => drop(path.pop()),
+            _ => path.push(part),
+        }
+    }
+    path.to_string_lossy().into_owned()
+}
+
 /// The last part of a path in the machine, which may be a Windows one.
 fn remote_name(path: &str) -> &str {
     let windows = path.as_bytes().get(1) == Some(&b':') || path.starts_with("\\\\");
@@ -225,7 +241,24 @@ mod tests {
             ]
         );
         assert!(messages(&FileProvisioner::download("/no/such", "x")).is_empty());
+        let down = FileProvisioner { direction: "download".into(), ..Upload::content("x", "y") };
+        assert_eq!(messages(&down), ["content is for uploads: a download needs source(s)."]);
         assert!(messages(&FileProvisioner { generated: true, ..Upload::new("/no/such", "x") }).is_empty());
+    }
+
+    #[test]
+    fn targets_in_folders() {
+        for (folder, target) in [
+            ("out/", "out/a"),
+            ("./out//x/", "out/x/a"),
+            ("./", "a"),
+            ("/", "/a"),
+            ("/../x/../", "/a"),
+            ("x/../../y/", "../y/a"),
+            ("../../", "../../a"),
+        ] {
+            assert_eq!(joined(folder, "a"), target);
+        }
     }
 
     #[test]

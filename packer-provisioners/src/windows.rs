@@ -75,7 +75,7 @@ impl<'a> Guest<'a> {
     /// Runs a command and shows what it prints; its exit code. A connection that breaks meanwhile is an exit code too where
     /// `valid` has it, and always by SSH, as templates know it; by WinRM it is an error, after which everything is tried
     /// again.
-    pub(crate) async fn run(&self, command: &str, valid: &[i32]) -> Result<i32> {
+    pub(crate) async fn run(&self, command: &str, valid: &[i64]) -> Result<i32> {
         let status = match self.communicator.run(self.cx, command).await {
             Err(e) if StatusLost::is_source_of(&e) => ExitStatus::Disconnected,
             status => status?,
@@ -86,7 +86,7 @@ impl<'a> Guest<'a> {
             return Ok(status.code());
         }
         let allowed =
-            [WINRM_DISCONNECT, ExitStatus::DISCONNECT_CODE].into_iter().find(|code| valid.contains(code));
+            [WINRM_DISCONNECT, ExitStatus::DISCONNECT_CODE].into_iter().find(|code| is_valid(*code, valid));
         allowed.ok_or_else(|| {
             Error::network(format!(
                 "the connection broke while the command ran, and nobody knows how it ended. To restart the machine use the \
@@ -94,6 +94,26 @@ impl<'a> Guest<'a> {
             ))
         })
     }
+}
+
+/// Whether a code is among those allowed. Windows counts in 32 bits: templates write the upper half of them with a sign or, as
+/// machines say them, without.
+fn is_valid(code: i32, valid: &[i64]) -> bool {
+    valid.iter().any(|valid| *valid == i64::from(code) || *valid == i64::from(code.cast_unsigned()))
+}
+
+/// Refuses an exit code that is not among `valid` (empty: only 0).
+pub(crate) fn check_exit_code(code: i32, valid: &[i64]) -> Result<()> {
+    let valid = if valid.is_empty() { &[0] } else { valid };
+    if is_valid(code, valid) {
+        return Ok(());
+    }
+    let allowed: Vec<String> = valid.iter().map(i64::to_string).collect();
+    Err(Error::guest(format!(
+        "Script exited with non-zero exit status: {}. Allowed exit codes are: [{}]",
+        code.cast_unsigned(),
+        allowed.join(" ")
+    )))
 }
 
 /// How many files one command removes: the script is to fit into a command line of Windows.
@@ -137,6 +157,25 @@ fn removal(paths: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn codes_have_a_sign_or_none() {
+        for (code, valid) in [
+            (0, &[][..]),
+            (3010, &[0, 3010]),
+            (-1, &[-1]),
+            (-1, &[0xFFFF_FFFF]),
+            (-0x7FF0_F6F4, &[0x800F_090C]),
+        ] {
+            assert!(check_exit_code(code, valid).is_ok(), "{code} {valid:?}");
+        }
+        let error = check_exit_code(-1, &[0, 0xFFFF_FFFE]).unwrap_err();
+        assert_eq!(
+            error.message(),
+            "Script exited with non-zero exit status: 4294967295. Allowed exit codes are: [0 4294967294]"
+        );
+        assert!(check_exit_code(0, &[1]).is_err());
+    }
 
     #[test]
     fn a_task_goes_with_its_script() {

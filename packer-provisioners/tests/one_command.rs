@@ -102,6 +102,28 @@ async fn a_failing_script_is_one_command_too_and_keeps_its_code() {
 }
 
 #[tokio::test]
+async fn a_script_that_ends_what_runs_it_leaves_nothing_either() {
+    let place = Place::new();
+    let mut shell = place.shell(["kill -9 $PPID"]).env("A", "secret");
+    shell.use_env_var_file = true;
+    let error = place.run(&shell).await.unwrap_err();
+    assert!(error.to_string().contains("137"), "{error}");
+    assert_eq!(place.scripts(), [""; 0]);
+    shell.valid_exit_codes = vec![137];
+    place.run(&shell).await.unwrap();
+    assert_eq!(place.scripts(), [""; 0]);
+    assert!(place.bench.outstanding().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_script_prints_last_is_shown_as_it_is() {
+    let place = Place::new();
+    place.run(&place.shell(["printf half >&2"])).await.unwrap();
+    place.run(&place.shell(["echo line >&2; echo >&2"])).await.unwrap();
+    assert_eq!(place.lines(), ["half", "line", ""]);
+}
+
+#[tokio::test]
 async fn variables_may_come_in_a_file() {
     let place = Place::new();
     let mut shell = place.shell(["echo \"$A\"; stat -c %a $(dirname $0)/varfile_*"]).env("A", "it's");

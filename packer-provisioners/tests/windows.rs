@@ -71,6 +71,21 @@ async fn a_batch_file_runs_and_is_removed() {
     assert_eq!(lines(&bench).last().unwrap(), "hello");
 }
 
+/// Machines say codes without a sign, and templates have them from there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_of_the_upper_half_may_be_allowed() {
+    let bench = Bench::new();
+    let server = WinRmServer::start(|_, _| Reply::code(-1)).await;
+    let machine = Entered::by(&server, &bench).await;
+    let mut step = WindowsShell::inline(["exit -1"]);
+    let error = step.provision(&context(&bench, &machine), &machine).await.unwrap_err();
+    assert!(error.message().contains("exit status: 4294967295."), "{error}");
+    step = step.valid_exit_codes([0_i64, 4_294_967_295]);
+    step.provision(&context(&bench, &machine), &machine).await.unwrap();
+    let json = serde_json::json!({ "inline": ["x"], "valid_exit_codes": [4_294_967_295_u32] });
+    assert!(serde_json::from_value::<WindowsShell>(json).is_ok());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_runs_between_its_variables_and_its_removal() {
     let bench = Bench::new();

@@ -165,11 +165,6 @@ impl Provisioner for Ansible {
                 "Invalid value for ansible_proxy_key_type: {given:?}. Supported values are ECDSA or RSA."
             ));
         }
-        for variable in &self.ansible_env_vars {
-            if !variable.contains('=') {
-                wrong(format!("ansible_env_vars: {variable:?} is not in the form NAME=VALUE"));
-            }
-        }
         if !self.skip_version_check {
             match version::ask(cx, self.command()) {
                 Ok(numbers) => self.old.set(numbers.first().is_some_and(|major| *major < 2)),
@@ -178,6 +173,12 @@ impl Provisioner for Ansible {
         }
         if self.user.is_empty() && user::current(&cx.host).is_none() {
             wrong("user: nobody knows the name of the user who runs this; say one".into());
+        }
+        // What is empty comes from a condition in the template.
+        for variable in self.ansible_env_vars.iter().filter(|text| !text.is_empty() && !text.contains('=')) {
+            let what =
+                format!("ansible_env_vars: {variable:?} is not in the form NAME=VALUE, and is left out");
+            found.push(Diagnostic::warning(what));
         }
         found
     }
@@ -362,8 +363,9 @@ impl Ansible {
         for variable in &self.ansible_env_vars {
             let variable = render(cx, variable, &[])?;
             learn(cx, &variable);
-            let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
-            variables.push((name.to_owned(), value.to_owned()));
+            if let Some((name, value)) = variable.split_once('=').filter(|(name, _)| !name.is_empty()) {
+                variables.push((name.to_owned(), value.to_owned()));
+            }
         }
         let mut more = |name: &str, value: &str| variables.push((name.into(), value.into()));
         if self.ssh_host_key_file.is_empty() {
@@ -444,14 +446,15 @@ impl Ansible {
     ) -> Result<Vec<String>> {
         let (ssh, winrm) = (way.connection == "ssh", way.connection == "winrm");
         let mut list = List(Vec::new());
-        list.variable(format!("packer_build_name=\"{}\"", cx.build().name));
+        // Ansible takes the value apart as a shell would, hence the quotes within.
+        let name = cx.build().name.replace('\\', "\\\\").replace('"', "\\\"");
+        list.variable(format!("packer_build_name=\"{name}\""));
         list.variable(format!("packer_builder_type={}", cx.build().builder_type));
         if let Some(address) =
             cx.facts().text("PackerHTTPAddr").filter(|a| !a.is_empty() && !a.starts_with("ERR_"))
         {
             list.variable(format!("packer_http_addr={address}"));
         }
-        // Ansible takes the value apart as a shell would, hence the quotes within.
         let extra = if !self.ansible_ssh_extra_args.is_empty() {
             let rendered: Result<Vec<String>> =
                 self.ansible_ssh_extra_args.iter().map(|extra| render(cx, extra, &[])).collect();
@@ -545,6 +548,7 @@ mod tests {
             galaxy_file: "/no/such.yml".into(),
             local_port: 70_000,
             ansible_proxy_key_type: "ED25519".into(),
+            ansible_env_vars: vec![String::new(), "A=".into(), "B".into()],
             skip_version_check: true,
             ..Ansible::default()
         };
@@ -557,6 +561,7 @@ mod tests {
                 "galaxy_file: /no/such.yml is invalid: stat /no/such.yml: no such file or directory",
                 "local_port: 70000 must be a valid port",
                 "Invalid value for ansible_proxy_key_type: \"ED25519\". Supported values are ECDSA or RSA.",
+                "ansible_env_vars: \"B\" is not in the form NAME=VALUE, and is left out",
             ]
         );
     }

@@ -230,7 +230,7 @@ impl Run<'_> {
         for (name, path) in [("group_vars", &local.group_vars), ("host_vars", &local.host_vars)] {
             if !path.is_empty() {
                 self.cx.say(format!("Uploading {name} directory..."));
-                let uploaded = self.upload_folder(path, &format!("{}/{name}", self.staging)).await;
+                let uploaded = self.upload_folder(path, &self.staged(name)).await;
                 uploaded.map_err(|e| e.context(format!("Error uploading {name} directory")))?;
             }
         }
@@ -239,7 +239,7 @@ impl Run<'_> {
             .await?;
         if !local.playbook_paths.is_empty() {
             self.cx.say("Uploading additional Playbooks...");
-            let folder = format!("{}/playbooks", self.staging);
+            let folder = self.staged("playbooks");
             self.make_folder(&folder).await.map_err(|e| e.context("Error creating playbooks directory"))?;
             self.upload_each(&local.playbook_paths, &folder).await?;
         }
@@ -251,6 +251,11 @@ impl Run<'_> {
             Ok::<_, Error>(())
         };
         run.await.map_err(|e| e.context("Error executing Ansible"))
+    }
+
+    /// A path in the staging folder.
+    fn staged(&self, name: &str) -> String {
+        format!("{}/{name}", self.staging.trim_end_matches('/'))
     }
 
     /// Uploads the playbooks; returns where they are.
@@ -270,12 +275,12 @@ impl Run<'_> {
             let path = absolute(playbook)?;
             if let Some(inside) = folder.as_ref().and_then(|folder| path.strip_prefix(folder).ok()) {
                 // It is there already, with its folder.
-                playbooks.push(format!("{}/{}", self.staging, inside.display()));
+                playbooks.push(self.staged(&inside.to_string_lossy()));
                 continue;
             }
             self.cx.say(format!("Uploading playbook file: {}", path.display()));
             // Playbooks of one name may come from several folders.
-            let target = format!("{}{}", self.staging, slashes(&path));
+            let target = self.staged(slashes(&path).trim_start_matches('/'));
             let parent = target.rsplit_once('/').map_or("/", |(parent, _)| parent);
             self.make_folder(parent).await?;
             let uploaded = self.communicator.upload_file(self.cx, &path, &target).await;
@@ -298,7 +303,7 @@ impl Run<'_> {
             text.push_str("127.0.0.1\n");
         }
         let number = uuid::Uuid::new_v4().as_u64_pair().0;
-        let target = format!("{}/packer-provisioner-ansible-local{number}", self.staging);
+        let target = self.staged(&format!("packer-provisioner-ansible-local{number}"));
         self.communicator.upload_bytes(self.cx, text.as_bytes(), &target).await?;
         Ok(target)
     }
@@ -306,7 +311,7 @@ impl Run<'_> {
     /// Uploads a file into the staging folder; returns where it is.
     async fn upload_beside(&self, path: &Path) -> Result<String> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let target = format!("{}/{name}", self.staging);
+        let target = self.staged(&name);
         self.communicator.upload_file(self.cx, path, &target).await?;
         Ok(target)
     }
@@ -316,7 +321,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.cx.say(title);
-        self.upload_each(paths, &format!("{}/{into}", self.staging)).await
+        self.upload_each(paths, &self.staged(into)).await
     }
 
     async fn upload_each(&self, paths: &[String], into: &str) -> Result<()> {
@@ -369,7 +374,7 @@ impl Run<'_> {
         let has = |key: &str| text.lines().any(|line| line.starts_with(key));
         let (roles, collections) = (has("roles:"), has("collections:"));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let file = format!("{}/{name}", self.staging);
+        let file = self.staged(&name);
         if roles || !collections {
             self.install(&format!("install -r {file} -p {}", self.galaxy_roles())).await?;
         }
@@ -391,14 +396,14 @@ impl Run<'_> {
 
     fn galaxy_roles(&self) -> String {
         match self.local.galaxy_roles_path.is_empty() {
-            true => format!("{}/galaxy_roles", self.staging),
+            true => self.staged("galaxy_roles"),
             false => self.local.galaxy_roles_path.clone(),
         }
     }
 
     fn galaxy_collections(&self) -> String {
         match self.local.galaxy_collections_path.is_empty() {
-            true => format!("{}/galaxy_collections", self.staging),
+            true => self.staged("galaxy_collections"),
             false => self.local.galaxy_collections_path.clone(),
         }
     }
@@ -407,7 +412,7 @@ impl Run<'_> {
         let (local, cx, staging) = (self.local, self.cx, &self.staging);
         let mut collections = Vec::new();
         if !local.collection_paths.is_empty() {
-            collections.push(format!("{staging}/collections"));
+            collections.push(self.staged("collections"));
         }
         if installed_collections {
             collections.push(self.galaxy_collections());
@@ -458,4 +463,35 @@ fn slashes(path: &Path) -> String {
         _ => None,
     });
     parts.fold(String::new(), |whole, part| whole + "/" + &part)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::sync::Arc;
+
+    use packer_core::testing::{Bench, EnteredMachine, LocalMachine};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slash_behind_the_staging_folder_is_not_doubled() {
+        let bench = Bench::new();
+        let play = bench.folder().join("play.yml");
+        std::fs::write(&play, "[]").unwrap();
+        std::fs::create_dir(bench.folder().join("vars")).unwrap();
+        let folder = bench.folder().display();
+        let local = AnsibleLocal {
+            command: "echo".into(),
+            group_vars: format!("{folder}/vars"),
+            staging_directory: format!("{folder}/stage/"),
+            ..AnsibleLocal::playbook(play.display().to_string())
+        };
+        let machine = EnteredMachine::new(Arc::new(LocalMachine::new(bench.folder())));
+        local.provision(bench.context(), &machine).await.unwrap();
+        let lines = bench.recorder().lines();
+        let last = lines.last().unwrap();
+        assert!(last.starts_with(&format!("{folder}/stage/play.yml --extra-vars ")), "{last}");
+        assert!(last.contains(&format!(" -i {folder}/stage/packer-provisioner-ansible-local")), "{last}");
+        assert!(lines.contains(&format!("Creating directory: {folder}/stage/group_vars")), "{lines:?}");
+    }
 }

@@ -8,8 +8,8 @@ use packer_core::config::{self, GoTemplate};
 use packer_core::duration::GoDuration;
 use packer_core::kit::{render, shell};
 use packer_core::{
-    Context, Diagnostic, Diagnostics, Fault, Machine, PrepareContext, Provisioner, Resource, Result, Secret,
-    Source, StepInputs, TempFile, Value, async_trait,
+    Context, Diagnostic, Diagnostics, Machine, PrepareContext, Provisioner, Resource, Result, Secret, Source,
+    StepInputs, TempFile, Value, async_trait,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -81,8 +81,8 @@ pub struct PowerShell {
     pub remote_path: String,
     /// The path of the variable file in the machine. Default `c:/Windows/Temp/packer-ps-env-vars-` + a random name + `.ps1`.
     pub remote_env_var_path: String,
-    /// Exit codes that are no failure. Default only 0.
-    pub valid_exit_codes: Vec<i32>,
+    /// Exit codes that are no failure, with a sign or without: -1 and 4294967295 are the same. Default only 0.
+    pub valid_exit_codes: Vec<i64>,
     /// How long a script that cannot be uploaded or started is tried again: a machine may be rebooting. Default 5 minutes.
     pub start_retry_timeout: GoDuration,
     /// Leaves scripts and variable file in the machine.
@@ -124,8 +124,8 @@ impl PowerShell {
 
     /// Says which exit codes are no failure.
     #[must_use]
-    pub fn valid_exit_codes(mut self, codes: impl IntoIterator<Item = i32>) -> Self {
-        self.valid_exit_codes = codes.into_iter().collect();
+    pub fn valid_exit_codes<C: Into<i64>>(mut self, codes: impl IntoIterator<Item = C>) -> Self {
+        self.valid_exit_codes = codes.into_iter().map(Into::into).collect();
         self
     }
 
@@ -314,7 +314,7 @@ impl<'a> Run<'a> {
             }
         };
         self.uploaded.push(script);
-        shell::check_exit_code(code, &self.options.valid_exit_codes, Fault::Guest)
+        windows::check_exit_code(code, &self.options.valid_exit_codes)
     }
 
     fn render(&self, elevated: bool, script: &str) -> Result<String> {
@@ -365,7 +365,7 @@ impl<'a> Run<'a> {
         let text = texts::cleanup(files.map(String::as_str));
         self.guest.upload(Source::Bytes(text.as_bytes()), &path).await?;
         let code = self.guest.run(&self.render(false, &path)?, &[]).await?;
-        shell::check_exit_code(code, &[], Fault::Guest)?;
+        windows::check_exit_code(code, &[])?;
         self.guest.gone(false)
     }
 }

@@ -68,9 +68,10 @@ pub(super) async fn run(
         Err(e) if StatusLost::is_source_of(&e) && stderr.has("runs") => ExitStatus::Disconnected,
         status => status?,
     };
-    let removed = !stderr.has("left");
+    // A script may end what runs it, before it could remove anything: only what is said counts.
+    let removed = stderr.has("gone");
     match (stderr.notes.into_iter().next().as_deref(), status) {
-        (Some("runs"), _) => Ok(Some(Ran { status, removed: removed && status != ExitStatus::Disconnected })),
+        (Some("runs"), _) => Ok(Some(Ran { status, removed })),
         (Some(failure), _) => {
             let why = failure.strip_prefix("failed").unwrap_or(failure).trim();
             Err(Error::guest(format!("upload {}: {why}", script.path)))
@@ -98,7 +99,8 @@ fn program(mark: &str, script: &Script<'_>) -> String {
     );
     let remove = match script.stays {
         true => String::new(),
-        false => format!("rm -f {files} || {{ echo; echo \"{mark} left\"; }} >&2\n"),
+        // What the script printed last may be half a line.
+        false => format!("rm -f {files} && printf '\\n%s gone\\n' {mark} >&2\n"),
     };
     format!(
         "packer_said=$({{ {arrive}; }} 2>&1) || {{ rm -f {files}; set -f; echo \"{mark} failed\" $packer_said >&2; exit 1; }}\n\
@@ -116,7 +118,8 @@ fn program(mark: &str, script: &Script<'_>) -> String {
     )
 }
 
-/// Takes lines that begin with a mark out of what passes. Until the first of them nothing passes.
+/// Takes lines that begin with a mark out of what passes, with the end of line before them. Until the first of them nothing
+/// passes.
 struct Notes<W> {
     inner: W,
     mark: Vec<u8>,
@@ -125,6 +128,8 @@ struct Notes<W> {
     line: Vec<u8>,
     /// Whether the rest of this line cannot be one.
     passes: bool,
+    /// Whether an empty line waits for what comes next: it may be that of a note.
+    empty: bool,
     /// What is on its way to the inner one.
     out: Vec<u8>,
     given: usize,
@@ -138,6 +143,7 @@ impl<W> Notes<W> {
             notes: Vec::new(),
             line: Vec::new(),
             passes: false,
+            empty: false,
             out: Vec::new(),
             given: 0,
         }
@@ -173,11 +179,23 @@ impl<W> Notes<W> {
                 let note = String::from_utf8_lossy(&self.line[self.mark.len()..]).trim().to_owned();
                 self.notes.push(note);
                 self.line.clear();
+                self.empty = false;
             }
             self.line.truncate(MOST_HELD);
         } else if ends || !self.mark.starts_with(&self.line) {
+            self.end_empty();
+            if self.line == b"\n" {
+                self.line.clear();
+                self.empty = true;
+            }
             self.out.append(&mut self.line);
             self.passes = true;
+        }
+    }
+
+    fn end_empty(&mut self) {
+        if std::mem::take(&mut self.empty) {
+            self.out.push(b'\n');
         }
     }
 }
@@ -220,6 +238,7 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Notes<W> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         let rest = std::mem::take(&mut self.line);
         if !rest.starts_with(&self.mark) {
+            self.end_empty();
             self.out.extend(rest);
         }
         ready!(self.poll_out(cx))?;
@@ -243,15 +262,30 @@ mod tests {
 
     #[tokio::test]
     async fn notes_are_taken_out_wherever_writes_are_cut() {
-        let printed = b"noise\nm runs\nerror m x\nm\nm left\npart";
+        let printed = b"noise\nm runs\nerror m x\n\nm\n\n\nhalf\nm gone\n\npart";
         for piece in 1..printed.len() {
             let mut notes = Notes::new(Vec::new(), "m");
             for piece in printed.chunks(piece) {
                 notes.write_all(piece).await.unwrap();
             }
             notes.shutdown().await.unwrap();
-            assert_eq!(notes.notes, ["runs", "left"], "pieces of {piece}");
-            assert_eq!(String::from_utf8_lossy(&notes.inner), "noise\nerror m x\nm\npart");
+            assert_eq!(notes.notes, ["runs", "gone"], "pieces of {piece}");
+            assert_eq!(String::from_utf8_lossy(&notes.inner), "noise\nerror m x\n\nm\n\n\nhalf\n\npart");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_line_before_a_note_is_its_own() {
+        for (printed, shown) in [
+            ("m runs\nx\nhalf\nm gone\n", "x\nhalf\n"),
+            ("m runs\nx\n\nm gone\n", "x\n"),
+            ("m runs\nx\n\n\nm gone\n", "x\n\n"),
+            ("m runs\n\n", "\n"),
+        ] {
+            let mut notes = Notes::new(Vec::new(), "m");
+            notes.write_all(printed.as_bytes()).await.unwrap();
+            notes.shutdown().await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&notes.inner), shown, "{printed:?}");
         }
     }
 

@@ -184,7 +184,8 @@ impl Restart<'_> {
                 Ok(ExitStatus::Code(0)) => return Ok((Instant::now(), going(!own))),
                 Ok(ExitStatus::Code(IN_PROGRESS | SCHEDULED)) => return Ok((Instant::now(), going(true))),
                 Ok(status) => {
-                    let code = status.code();
+                    // As Windows counts, without a sign.
+                    let code = status.code().cast_unsigned();
                     return Err(Error::guest(format!(
                         "Restart script exited with non-zero exit status: {code}"
                     )));

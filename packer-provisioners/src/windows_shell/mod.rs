@@ -7,7 +7,7 @@ use packer_core::config::{self, GoTemplate};
 use packer_core::duration::GoDuration;
 use packer_core::kit::{render, shell};
 use packer_core::{
-    Context, Diagnostics, Fault, Machine, PrepareContext, Provisioner, Resource, Result, Source, StepInputs,
+    Context, Diagnostics, Machine, PrepareContext, Provisioner, Resource, Result, Source, StepInputs,
     TempFile, Value, async_trait,
 };
 use schemars::JsonSchema;
@@ -47,8 +47,8 @@ pub struct WindowsShell {
     pub binary: bool,
     /// The path of the batch file in the machine. Default `c:/Windows/Temp/script.bat`.
     pub remote_path: String,
-    /// Exit codes that are no failure. Default only 0.
-    pub valid_exit_codes: Vec<i32>,
+    /// Exit codes that are no failure, with a sign or without: -1 and 4294967295 are the same. Default only 0.
+    pub valid_exit_codes: Vec<i64>,
     /// How long a file that cannot be uploaded or started is tried again: a machine may be rebooting. Default 5 minutes.
     pub start_retry_timeout: GoDuration,
 }
@@ -73,8 +73,8 @@ impl WindowsShell {
 
     /// Says which exit codes are no failure.
     #[must_use]
-    pub fn valid_exit_codes(mut self, codes: impl IntoIterator<Item = i32>) -> Self {
-        self.valid_exit_codes = codes.into_iter().collect();
+    pub fn valid_exit_codes<C: Into<i64>>(mut self, codes: impl IntoIterator<Item = C>) -> Self {
+        self.valid_exit_codes = codes.into_iter().map(Into::into).collect();
         self
     }
 
@@ -109,7 +109,7 @@ impl WindowsShell {
                 Err(e) => tries.again(guest.cx, e).await?,
             }
         };
-        shell::check_exit_code(code, &self.valid_exit_codes, Fault::Guest)
+        windows::check_exit_code(code, &self.valid_exit_codes)
     }
 }
 
