@@ -149,6 +149,25 @@ async fn logs_in_with_a_certificate_and_refuses_an_expired_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn logs_in_where_several_ways_are_wanted_in_any_order() {
+    let Some(user) = SystemUser::with_password("geheim 42") else { return };
+    for order in ["publickey,password", "password,publickey"] {
+        let lines = [&format!("AuthenticationMethods {order}"), "PasswordAuthentication yes"];
+        let Some(server) = Sshd::with(&lines) else { return };
+        let bench = Bench::new();
+        let mut config = server.config().password("geheim 42");
+        config.ssh_username = Some(user.name().into());
+        let machine = enter(&bench, &config).await;
+        assert_eq!(machine.output(bench.context(), "id -un").await.unwrap().text(), user.name(), "{order}");
+        // One of two is not enough, and is not tried for ever.
+        config.ssh_password = None;
+        config.ssh_handshake_attempts = 1;
+        let error = refused(&bench, &config).await.to_string();
+        assert!(error.contains("was refused (tried "), "{order}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn logs_in_with_the_agent() {
     let Some(server) = Sshd::start() else { return };
     let rsa = server.file("agent-rsa");
@@ -398,7 +417,10 @@ async fn a_connection_that_breaks_under_a_transfer_is_an_error_and_not_a_hang() 
         let (result, at) = tokio::join!(machine.upload(cx, source, "/dev/null"), killed());
         let error = result.unwrap_err();
         assert_eq!(error.fault(), Fault::Network, "{error}");
-        assert!(error.to_string().starts_with("upload /dev/null: the SSH connection broke: "), "{error}");
+        assert!(
+            error.to_string().starts_with("upload /dev/null: the SSH connection to 127.0.0.1:"),
+            "{error}"
+        );
         assert!(at.elapsed() < Duration::from_secs(5), "it took {:?} to notice", at.elapsed());
 
         let mut sink = tokio::io::sink();

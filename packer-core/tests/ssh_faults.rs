@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use packer_core::testing::sshd::Sshd;
 use packer_core::testing::{Bench, require, skip};
-use packer_core::{CommunicatorExt, Globs, GoDuration, Target};
+use packer_core::{CommunicatorConfig, CommunicatorExt, Globs, GoDuration, Host, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -177,4 +177,74 @@ async fn a_full_disk_on_either_side_is_an_error_that_says_so_and_leaves_nothing_
         // The way in is as good as before.
         assert_eq!(machine.output(cx, "echo in").await.unwrap().text(), "in");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_lie_too_deep_in_each_other_are_an_error_before_anything_is_copied() {
+    let Some(server) = Sshd::start() else { return };
+    let bench = Bench::new();
+    let cx = bench.context();
+    let machine = server.config().connect(cx, &Target::default()).await.unwrap();
+    let (from, to) = (server.scratch(), server.scratch());
+    std::fs::create_dir_all(from.join("d/".repeat(1100))).unwrap();
+    let error = machine.download_dir(cx, from.to_str().unwrap(), &to, &Globs::none()).await.unwrap_err();
+    assert!(error.to_string().ends_with("folders lie deeper than 1000 in each other"), "{error}");
+    assert_eq!(std::fs::read_dir(&to).unwrap().count(), 0);
+}
+
+/// A peer that accepts all and never says a word; it ends with the listener's task.
+async fn silent() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            open.push(stream);
+        }
+    });
+    port
+}
+
+/// The error of connecting within a few seconds.
+async fn given_up(bench: &Bench, config: &CommunicatorConfig) -> String {
+    let mut config = config.clone();
+    config.ssh_timeout = GoDuration::from_secs(4);
+    let began = Instant::now();
+    let error = config.connect(bench.context(), &Target::default()).await.map(drop).unwrap_err().to_string();
+    assert!(began.elapsed() < Duration::from_secs(30), "{error}");
+    error
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_hangs_on_the_way_is_named() {
+    let Some(server) = Sshd::start() else { return };
+    let hangs = silent().await;
+    let machine = format!("127.0.0.1:{}", server.port());
+
+    for kind in ["socks5", "http"] {
+        let mut config = server.config();
+        config.ssh_proxy_host = Some("127.0.0.1".into());
+        config.ssh_proxy_port = Some(hangs);
+        config.ssh_proxy_type = Some(kind.into());
+        let error = given_up(&Bench::new(), &config).await;
+        let expected = format!("dial {machine} through the proxy 127.0.0.1:{hangs}: no answer");
+        assert!(error.contains(&expected), "{error}");
+    }
+
+    let mut config = server.config().port(hangs);
+    config.ssh_bastion_host = Some("127.0.0.1".into());
+    config.ssh_bastion_port = Some(server.port());
+    let error = given_up(&Bench::new(), &config).await;
+    assert!(error.contains(&format!("127.0.0.1:{hangs}: connected, but no SSH banner came")), "{error}");
+
+    let socket = server.file("agent-that-hangs");
+    let _agent = tokio::net::UnixListener::bind(&socket).unwrap();
+    let mut host = Host::new();
+    host.env.insert("SSH_AUTH_SOCK".into(), socket.display().to_string());
+    let mut config = CommunicatorConfig::ssh(server.user()).host("127.0.0.1").port(server.port());
+    config.ssh_agent_auth = true;
+    let error = given_up(&Bench::with_host(host), &config).await;
+    let expected =
+        format!("{machine}: the login waits for the SSH agent {}, which does not answer", socket.display());
+    assert!(error.contains(&expected), "{error}");
 }

@@ -1,6 +1,6 @@
 //! What can be said about a communicator's options before anything runs.
 
-use super::config::{CommunicatorConfig, expand_home, set};
+use super::config::{CommunicatorConfig, expand_home, read_key_file, set};
 use super::tunnel::Tunnel;
 use crate::context::PrepareContext;
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -123,7 +123,7 @@ fn key_pair(
     let read = |path: &Option<String>| {
         // Without a home folder a `~` cannot be looked into here; connecting will say so.
         let path = set(path).and_then(|path| expand_home(path, home))?;
-        let text = std::fs::read_to_string(&path);
+        let text = read_key_file(&path);
         Some(text.map_err(|e| format!("open {}: {}", path.display(), os_text(&e))))
     };
     if set(certificate).is_some() && set(key).is_none() {

@@ -1,5 +1,7 @@
 //! The options of the communicator, which every builder takes at the top level of its block.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -347,6 +349,19 @@ pub(super) fn expand_home(path: &str, home: Option<&str>) -> Option<PathBuf> {
     }
 }
 
+/// How long the file of a key or certificate may be, in bytes.
+const MOST_KEY: u64 = 1 << 20;
+
+/// The text of a key's file. Not the end of it is waited for: devices have none.
+pub(super) fn read_key_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?.take(MOST_KEY + 1).read_to_string(&mut text)?;
+    match read as u64 > MOST_KEY {
+        true => Err(io::Error::other(format!("it has more than {} MiB and is no key", MOST_KEY >> 20))),
+        false => Ok(text),
+    }
+}
+
 fn number(port: Option<u16>) -> Option<u16> {
     port.filter(|port| *port != 0)
 }
@@ -360,6 +375,14 @@ mod tests {
         assert_eq!(expand_home("~/k", Some("/h")), Some("/h/k".into()));
         assert_eq!(expand_home("~k", Some("/h")), Some("~k".into()));
         assert_eq!(expand_home("~/k", None), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_without_an_end_is_no_key() {
+        let error = read_key_file(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error.to_string(), "it has more than 1 MiB and is no key");
+        assert_eq!(read_key_file(Path::new("/dev/null")).unwrap(), "");
     }
 
     #[test]

@@ -22,10 +22,11 @@ impl Tunnel {
         let port = number(port)?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let host = match bare {
-            Some(address) => address,
+            Some(address) if !address.is_empty() => address,
             None if host.contains(':') => {
                 return Err(format!("{host:?} is no host (an IPv6 address stands in brackets)"));
             }
+            Some(_) => "localhost",
             None if host.is_empty() => "localhost",
             None => host,
         };
@@ -44,6 +45,7 @@ mod tests {
             ("1:[::1]:2", "::1"),
             ("65535:a.b:1", "a.b"),
             ("0::80", "localhost"),
+            ("0:[]:80", "localhost"),
         ] {
             assert_eq!(Tunnel::parse(good).map(|t| t.host), Ok(host.to_owned()), "{good}");
         }

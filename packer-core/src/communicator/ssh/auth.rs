@@ -11,9 +11,10 @@ use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg};
 use signature::Signer as _;
 
 use super::super::waiting::Cause;
-use super::dial::{Client, Failure};
+use super::dial::{Client, Failure, said};
 use super::settings::{Hop, Login};
 use super::side::dial_agent;
+use super::stage::Stage;
 use crate::context::Context;
 use crate::error::{Unreachable, os_text};
 use crate::event::ForTerminal;
@@ -21,16 +22,29 @@ use crate::secrets::Secret;
 
 /// How often a server may ask questions in one login, and how many at a time.
 const MOST_ROUNDS: usize = 16;
+/// How many ways one after the other a server may want.
+const MOST_WAYS: usize = 8;
 const MOST_QUESTIONS: usize = 16;
 
 /// Logs in with the first way that the server takes; several where it wants more than one.
-pub(super) async fn log_in(handle: &mut Handle<Client>, hop: &Hop) -> Result<(), Failure> {
+pub(super) async fn log_in(handle: &mut Handle<Client>, hop: &Hop, stage: &Stage) -> Result<(), Failure> {
     let (user, host) = (&hop.user, &hop.host);
-    let mut attempt = Attempt { handle, user, host, offered: Vec::new(), tried: Vec::new() };
+    let (offered, tried) = (Vec::new(), Vec::new());
+    let mut attempt = Attempt { handle, user, host, stage, offered, tried, is_further: false };
     // Tells which ways the server takes, and is all it needs for accounts without a password.
     let result = attempt.handle.authenticate_none(attempt.user).await;
-    if attempt.took(result)? || attempt.all(&hop.login).await? {
+    if attempt.took(result)? {
         return Ok(());
+    }
+    for _ in 0..MOST_WAYS {
+        attempt.is_further = false;
+        if attempt.all(&hop.login).await? {
+            return Ok(());
+        }
+        // A server that wants several ways in its own order takes a former one only after a later one.
+        if !attempt.is_further {
+            break;
+        }
     }
     let list = |items: &[String]| if items.is_empty() { "nothing".into() } else { items.join(", ") };
     let offered: Vec<String> = attempt.offered.iter().map(String::from).collect();
@@ -47,7 +61,10 @@ struct Attempt<'a> {
     handle: &'a mut Handle<Client>,
     user: &'a str,
     host: &'a str,
+    stage: &'a Stage,
     offered: Vec<MethodKind>,
+    /// Whether the server has taken a way and wants another one.
+    is_further: bool,
     tried: Vec<String>,
 }
 
@@ -123,7 +140,11 @@ impl Attempt<'_> {
             let agent = dial_agent(path).await.map(AgentClient::connect);
             let agent =
                 agent.map_err(|e| Failure::Later(format!("Cannot connect to SSH Agent: {}", os_text(&e))))?;
-            if self.offers(MethodKind::PublicKey) && self.agent(agent).await? {
+            // It may ask a person, and it may hang: whoever waits for the login hears of it.
+            self.stage.asks(Some(&format!("the SSH agent {}", path.display())));
+            let enough = self.offers(MethodKind::PublicKey) && self.agent(agent).await?;
+            self.stage.asks(None);
+            if enough {
                 return Ok(true);
             }
         }
@@ -227,9 +248,8 @@ impl Attempt<'_> {
 
     /// Answers what the server asks.
     async fn questions(&mut self, answers: Answers<'_>) -> Result<bool, Failure> {
-        let broken = |e: russh::Error| Failure::Later(format!("SSH login: {e}"));
-        let mut response =
-            self.handle.authenticate_keyboard_interactive_start(self.user, None).await.map_err(broken)?;
+        let begun = self.handle.authenticate_keyboard_interactive_start(self.user, None).await;
+        let mut response = begun.map_err(|e| self.broken(&e))?;
         for _ in 0..MOST_ROUNDS {
             let KeyboardInteractiveAuthResponse::InfoRequest { name, instructions, prompts } = &response
             else {
@@ -238,15 +258,22 @@ impl Attempt<'_> {
             if prompts.len() > MOST_QUESTIONS {
                 break;
             }
-            let mut said = Vec::new();
+            let mut replies = Vec::new();
             for prompt in prompts {
                 let question = [name, instructions, &prompt.prompt].map(|text| text.as_str());
                 let question: Vec<_> = question.into_iter().filter(|text| !text.trim().is_empty()).collect();
-                said.push(answers.to(&question.join("\n")).await?.reveal().to_owned());
+                replies.push(answers.to(&question.join("\n")).await?.reveal().to_owned());
             }
-            response = self.handle.authenticate_keyboard_interactive_respond(said).await.map_err(broken)?;
+            let answered = self.handle.authenticate_keyboard_interactive_respond(replies).await;
+            response = answered.map_err(|e| self.broken(&e))?;
         }
-        Ok(matches!(response, KeyboardInteractiveAuthResponse::Success))
+        match response {
+            KeyboardInteractiveAuthResponse::Success => Ok(true),
+            KeyboardInteractiveAuthResponse::Failure { remaining_methods, partial_success } => {
+                self.took(Ok(AuthResult::Failure { remaining_methods, partial_success }))
+            }
+            KeyboardInteractiveAuthResponse::InfoRequest { .. } => Ok(false),
+        }
     }
 
     /// Whether a way was enough; remembers what the server takes from here on.
@@ -256,22 +283,29 @@ impl Attempt<'_> {
             Ok(AuthResult::Failure { .. }) if self.handle.is_closed() && !self.tried.is_empty() => {
                 // The server hangs up after too many refused ways: that is its way of refusing.
                 let text = format!(
-                    "SSH login as {:?} was refused: the server closed the connection after {}",
+                    "SSH login as {:?} on {} was refused: the server closed the connection after {}",
                     self.user,
+                    self.host,
                     self.tried.join(", ")
                 );
                 Err(Failure::Because(Cause::new(Unreachable::TooManyAttempts, text)))
             }
             Ok(AuthResult::Failure { .. }) if self.handle.is_closed() => {
-                let text = "the SSH server closed the connection before the login";
+                let text = format!("the SSH server {} closed the connection before the login", self.host);
                 Err(Failure::Because(Cause::new(Unreachable::Closed, text)))
             }
-            Ok(AuthResult::Failure { remaining_methods, .. }) => {
+            Ok(AuthResult::Failure { remaining_methods, partial_success }) => {
                 self.offered = remaining_methods.to_vec();
+                self.is_further |= partial_success;
                 Ok(false)
             }
-            Err(e) => Err(Failure::Later(format!("SSH login: {e}"))),
+            Err(e) => Err(self.broken(&e)),
         }
+    }
+
+    /// A login that came to no end.
+    fn broken(&self, error: &russh::Error) -> Failure {
+        Failure::Later(format!("SSH login as {:?} on {}: {}", self.user, self.host, said(error)))
     }
 
     fn offers(&self, kind: MethodKind) -> bool {
@@ -285,6 +319,6 @@ impl Attempt<'_> {
         }
         let best = self.handle.best_supported_rsa_hash().await;
         // A server that does not say is too old for anything but SHA-1 signatures.
-        Ok(best.map_err(|e| Failure::Later(format!("SSH login: {e}")))?.flatten())
+        Ok(best.map_err(|e| self.broken(&e))?.flatten())
     }
 }

@@ -110,6 +110,8 @@ impl Bastion {
 /// A connection that is logged in. Dropping it ends it, once its last channel is gone.
 pub(super) struct Connection {
     handle: Arc<Handle<Client>>,
+    /// `HOST:PORT`.
+    peer: String,
     ended: Notes,
     /// The host's key that nobody could check: kind and fingerprint.
     unchecked: Notes,
@@ -133,7 +135,8 @@ impl Connection {
         };
         let bastion = Self::to_bastion(settings, way, stage).await?;
         stage.is_led_on();
-        stage.dials(&hop.host, hop.port);
+        let name = format!("the bastion {}", way.hop.endpoint());
+        stage.is_dialled_by(&name, &hop.host, hop.port);
         let open = bastion.handle.channel_open_direct_tcpip(&hop.host, hop.port.into(), "127.0.0.1", 0);
         let channel = match timeout(DIAL_LIMIT, open).await {
             Ok(Ok(channel)) => channel,
@@ -141,12 +144,12 @@ impl Connection {
                 if !matches!(e, russh::Error::ChannelOpenFailure(_)) {
                     way.forget(&bastion);
                 }
-                let text = format!("the bastion could not reach {}:{}: {e}", hop.host, hop.port);
+                let text = format!("{name} could not reach {}: {e}", hop.endpoint());
                 return Err(Failure::Because(Cause::new(Unreachable::NoRoute, text)));
             }
             Err(_) => {
                 way.forget(&bastion);
-                let text = format!("the bastion did not reach {}:{} in time", hop.host, hop.port);
+                let text = format!("{name} did not reach {} in time", hop.endpoint());
                 return Err(Failure::Because(Cause::new(Unreachable::Silent, text)));
             }
         };
@@ -207,7 +210,7 @@ impl Connection {
                     None => Failure::Because(stage.failed(&e)),
                 })?;
             let _turn = stage.logs_in().await;
-            log_in(&mut handle, hop).await?;
+            log_in(&mut handle, hop, stage).await?;
             let handle = Arc::new(handle);
             streams.open_tunnels(&handle, stage).await?;
             Ok(handle)
@@ -217,7 +220,8 @@ impl Connection {
             Ok(handle) => {
                 let handle = handle?;
                 unfinished.disarm();
-                Ok(Self { handle, ended: notes, unchecked, streams, _beside: beside, _bastion: bastion })
+                let (peer, ended) = (hop.endpoint(), notes);
+                Ok(Self { handle, peer, ended, unchecked, streams, _beside: beside, _bastion: bastion })
             }
             Err(_) => Err(Failure::Because(stage.describe())),
         }
@@ -262,8 +266,8 @@ impl Connection {
     /// The error of work that ended with the connection, or with its channel for reasons of `why`.
     pub(super) fn broken(&self, why: &str) -> Error {
         match self.ended.get() {
-            Some(reason) => Error::network(format!("the SSH connection broke: {reason}")),
-            None => Error::network(format!("SSH: {why}")),
+            Some(reason) => Error::network(format!("the SSH connection to {} broke: {reason}", self.peer)),
+            None => Error::network(format!("SSH to {}: {why}", self.peer)),
         }
     }
 }
@@ -292,7 +296,7 @@ pub(super) async fn granted(channel: &mut Channel<Msg>) -> bool {
 async fn through(proxy: &Proxy, hop: &Hop, stage: &Stage) -> Result<TcpStream, Failure> {
     let stream = tcp(&proxy.host, proxy.port, stage).await?;
     let Hop { host, port, .. } = hop;
-    stage.dials(host, *port);
+    stage.is_dialled_by(&proxy.to_string(), host, *port);
     let passed = match timeout(DIAL_LIMIT, proxy.pass(stream, bare(host), *port)).await {
         Ok(passed) => passed.map_err(Failure::Because)?,
         Err(_) => return Err(Failure::Because(stage.describe())),

@@ -12,6 +12,7 @@ use russh::keys::{Algorithm, PrivateKey, decode_secret_key};
 
 use super::super::archive::quoted_text;
 use super::super::config::{CommunicatorConfig, Target, set};
+use super::super::output::Kept;
 use super::super::{Command, Communicator, program_on_input};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -106,7 +107,7 @@ impl CommunicatorConfig {
         }
         cx.say("Trying to remove ephemeral keys from authorized_keys files");
         let program = format!("name={}\n{REMOVE}", quoted_text(&pair.name));
-        let (mut input, mut said) = (program.as_bytes(), Vec::new());
+        let (mut input, mut said) = (program.as_bytes(), Kept::complaint());
         let command = if machine.passes_input() {
             Command::new(program_on_input(program.len())).stdin(&mut input)
         } else {
@@ -117,8 +118,7 @@ impl CommunicatorConfig {
             Ok(status) if status.success() => Ok(()),
             Err(e) if e.is_cancelled() => Err(e),
             Ok(_) => {
-                let why = String::from_utf8_lossy(&said);
-                cx.say_error(format!("The temporary key may still be in authorized_keys: {}", why.trim()));
+                cx.say_error(format!("The temporary key may still be in authorized_keys: {}", said.text()));
                 Ok(())
             }
             Err(e) => {

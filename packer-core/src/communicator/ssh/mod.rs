@@ -29,6 +29,7 @@ mod exec;
 mod host_key;
 mod key_pair;
 mod keys;
+mod names;
 mod plain;
 mod proxy;
 mod scp;

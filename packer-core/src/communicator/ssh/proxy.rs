@@ -1,5 +1,7 @@
 //! Proxies on the way to a machine: SOCKS5 (RFC 1928 and 1929), and HTTP with CONNECT (RFC 9110, 9.3.6).
 
+use std::fmt;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,6 +10,7 @@ use tokio_socks::tcp::Socks5Stream;
 
 use super::super::config::{CommunicatorConfig, ProxyType, set};
 use super::super::waiting::Cause;
+use super::stage::endpoint;
 use crate::context::Context;
 use crate::error::{Error, Result, Unreachable, os_text};
 use crate::secrets::Secret;
@@ -43,7 +46,7 @@ impl Proxy {
             ProxyType::Http => self.connect(stream, host, port).await,
         };
         passed.map_err(|Refusal(why, said)| {
-            let text = format!("the proxy {}:{} did not reach {host}:{port}: {said}", self.host, self.port);
+            let text = format!("{self} did not reach {host}:{port}: {said}");
             Cause::new(why, text)
         })
     }
@@ -101,6 +104,12 @@ impl Proxy {
             Some(_) => Err(Refusal(Unreachable::Other, format!("it answered {line:?}"))),
             None => Err(Refusal(Unreachable::OtherProtocol, format!("its answer is no HTTP: {line:?}"))),
         }
+    }
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the proxy {}", endpoint(&self.host, self.port))
     }
 }
 

@@ -22,7 +22,7 @@ const PIPE: usize = 1 << 20;
 /// The longest line that a server may send, in bytes.
 const LONGEST_LINE: u64 = 64 << 10;
 /// How deep folders may lie in each other.
-const DEEPEST: usize = 1000;
+pub(super) const DEEPEST: usize = 1000;
 
 /// What is wrong with a conversation.
 enum Trouble {

@@ -10,13 +10,14 @@ use russh::keys::ssh_key::Certificate;
 use russh::keys::{Algorithm, PrivateKey};
 use russh::{cipher, client, kex, mac};
 
-use super::super::config::{CommunicatorConfig, Target, expand_home, set};
+use super::super::config::{CommunicatorConfig, Target, expand_home, read_key_file, set};
 use super::super::tunnel::Tunnel;
 use super::dial::Bastion;
 use super::host_key::Trust;
 use super::keys::{KeyText, Pin, check_pair, parse_certificate, parse_key};
 use super::proxy::Proxy;
 use super::side::Wanted;
+use super::stage::endpoint;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
@@ -49,6 +50,13 @@ pub(super) struct Hop {
     pub(super) user: String,
     pub(super) login: Login,
     pub(super) trust: Trust,
+}
+
+impl Hop {
+    /// `HOST:PORT`, as messages name it.
+    pub(super) fn endpoint(&self) -> String {
+        endpoint(&self.host, self.port)
+    }
 }
 
 /// The ways to log in, tried in this order.
@@ -224,7 +232,7 @@ fn read_file(cx: &Context, path: &str) -> Result<String> {
     let path = expand_home(path, home).ok_or_else(|| {
         Error::user(format!("{path}: the home folder is not known (the host lends no HOME)"))
     })?;
-    std::fs::read_to_string(&path).map_err(|e| Error::io("open", &path, e))
+    read_key_file(&path).map_err(|e| Error::io("open", &path, e))
 }
 
 fn login(

@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::super::{Source, tree};
 use super::base_name;
 use super::dial::{Connection, granted};
+use super::names::{Listed, TooMany};
 use super::stream::Until;
 use crate::context::{Context, Progress};
 use crate::error::{Error, Fault, Result, os_text};
@@ -112,6 +113,7 @@ pub(super) struct Sftp {
     pub(super) connection: Arc<Connection>,
     /// Whether files and folders that are there keep their permission bits.
     pub(super) keeps_bits: bool,
+    too_many: TooMany,
     _end: Arc<DropGuard>,
 }
 
@@ -174,7 +176,8 @@ impl Sftp {
             return Ok(None);
         }
         let token = CancellationToken::new();
-        let stream = Until::new(channel.into_stream(), token.clone());
+        let too_many = TooMany::default();
+        let stream = Listed::new(Until::new(channel.into_stream(), token.clone()), too_many.clone());
         let end = Arc::new(token.drop_guard());
         let config = Config {
             max_packet_len: 262_144,
@@ -187,7 +190,7 @@ impl Sftp {
         };
         match tokio::time::timeout(START_LIMIT, SftpSession::new_with_config(stream, config)).await {
             Ok(Ok(session)) => {
-                Ok(Some(Self { session: Arc::new(session), connection, keeps_bits, _end: end }))
+                Ok(Some(Self { session: Arc::new(session), connection, keeps_bits, too_many, _end: end }))
             }
             _ if connection.is_closed() => Err(connection.broken("the connection is closed")),
             // A subsystem that is configured but not installed ends at once.
@@ -377,7 +380,17 @@ impl Sftp {
     pub(super) fn failed(&self, verb: &str, path: &str, error: SftpError) -> Error {
         match error {
             SftpError::Status(status) => Error::guest(format!("{verb} {path}: {}", said(&status))),
-            other => self.connection.broken(&other.to_string()).context(format!("{verb} {path}")),
+            other => {
+                let why = match (self.too_many.text(), &other) {
+                    (Some(why), _) => return Error::guest(format!("{verb} {path}: {why}")),
+                    // The library reads no further, and does not say why.
+                    (None, SftpError::UnexpectedBehavior(_)) => {
+                        "the server's SFTP ended, or said what is no SFTP".to_owned()
+                    }
+                    (None, other) => other.to_string().to_lowercase(),
+                };
+                self.connection.broken(&why).context(format!("{verb} {path}"))
+            }
         }
     }
 

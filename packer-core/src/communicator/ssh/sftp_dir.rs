@@ -11,12 +11,15 @@ use tokio::sync::Semaphore;
 use super::super::Globs;
 use super::super::tree::{Entry, LocalTree, Unfinished};
 use super::base_name;
+use super::scp::DEEPEST;
 use super::sftp::{CHUNK, IN_FLIGHT, Sftp, came_short, fill, permissions};
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 
 /// Files and folders worked on at once.
 const AT_ONCE: usize = 32;
+/// The longest path that is copied out of a machine, in bytes: Linux knows no longer one.
+const LONGEST_PATH: usize = 4096;
 
 /// What the files that move at once share: how many requests may be on the way, which bounds the memory, and the
 /// progress of all.
@@ -149,7 +152,14 @@ impl Sftp {
                 real: Arc::new(Chain { real, outer: None }),
             });
         }
+        let mut depth = 0;
         while !level.is_empty() {
+            // What a server invents may never end.
+            if depth == DEEPEST {
+                let text = format!("folders lie deeper than {DEEPEST} in each other");
+                return Err(Error::guest(format!("download {source}: {text}")));
+            }
+            depth += 1;
             for Folder { start, .. } in &level {
                 found.folders.push((start.local.clone(), start.found.attributes.permissions));
             }
@@ -259,6 +269,10 @@ impl Sftp {
         for entry in listed {
             let name = entry.file_name();
             let path = format!("{}/{name}", folder.trim_end_matches('/'));
+            if path.len() > LONGEST_PATH {
+                let text = format!("it contains a path of more than {LONGEST_PATH} bytes");
+                return Err(Error::guest(format!("download {folder}: {text}")));
+            }
             let mut attributes = entry.metadata();
             if !attributes.file_type().is_dir() && !attributes.file_type().is_file() {
                 attributes = self.session.metadata(&path).await.map_err(|e| self.failed("stat", &path, e))?;

@@ -40,12 +40,17 @@ struct State {
     heard: Vec<u8>,
     /// What is opened beside.
     opens: String,
+    /// Who makes the connection for us.
+    through: String,
+    /// Who is asked for what the login needs, beside the peer.
+    asked: String,
 }
 
 impl Default for State {
     fn default() -> Self {
         let (peer, since, heard, opens) = (String::new(), Instant::now(), Vec::new(), String::new());
-        Self { phase: Phase::LookUp, is_led: false, peer, since, heard, opens }
+        let (through, asked) = (String::new(), String::new());
+        Self { phase: Phase::LookUp, is_led: false, peer, since, heard, opens, through, asked }
     }
 }
 
@@ -97,11 +102,18 @@ impl Stage {
         self.begin(Phase::Dial, host, port);
     }
 
+    /// The same by another host, such as `the proxy HOST:PORT`.
+    pub(super) fn is_dialled_by(&self, whom: &str, host: &str, port: u16) {
+        self.begin(Phase::Dial, host, port);
+        self.lock().through = format!(" through {whom}");
+    }
+
     fn begin(&self, phase: Phase, host: &str, port: u16) {
         let mut state = self.lock();
-        let bare = host.contains(':') && !host.starts_with('[');
-        state.peer = if bare { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        state.peer = endpoint(host, port);
         state.heard.clear();
+        state.through.clear();
+        state.asked.clear();
         state.is_led |= state.phase == Phase::Login;
         drop(state);
         self.enter(phase);
@@ -116,6 +128,11 @@ impl Stage {
     pub(super) async fn logs_in(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.enter(Phase::Login);
         self.turn.lock().await
+    }
+
+    /// The login waits for somebody beside the peer, or does so no longer.
+    pub(super) fn asks(&self, whom: Option<&str>) {
+        self.lock().asked = whom.unwrap_or_default().to_owned();
     }
 
     /// The login has succeeded, and this is opened beside.
@@ -181,7 +198,10 @@ impl Stage {
                 let text = format!("dial {peer}: the name is looked up, and no answer comes");
                 Cause::new(Unreachable::UnknownHost, text)
             }
-            Phase::Dial => Cause::new(Unreachable::Silent, format!("dial {peer}: no answer")),
+            Phase::Dial => {
+                let text = format!("dial {peer}{}: no answer", state.through);
+                Cause::new(Unreachable::Silent, text)
+            }
             Phase::Banner if state.heard.is_empty() => {
                 Cause::new(Unreachable::Silent, format!("{peer}: connected, but no SSH banner came"))
             }
@@ -200,6 +220,10 @@ impl Stage {
             Phase::KeyExchange => {
                 let text = format!("{peer}: an SSH server, but the exchange of keys did not end");
                 Cause::new(Unreachable::Silent, text)
+            }
+            Phase::Login if !state.asked.is_empty() => {
+                let text = format!("{peer}: the login waits for {}, which does not answer", state.asked);
+                Cause::new(Unreachable::Other, text)
             }
             Phase::Login => {
                 let text = format!("{peer}: an SSH server, but the login did not end");
@@ -253,6 +277,12 @@ impl Stage {
             self.enter(Phase::KeyExchange);
         }
     }
+}
+
+/// `HOST:PORT`; an address of IPv6 stands in brackets.
+pub(super) fn endpoint(host: &str, port: u16) -> String {
+    let bare = host.contains(':') && !host.starts_with('[');
+    if bare { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// A stream whose beginning is told to a [`Stage`].
