@@ -433,6 +433,33 @@ async fn a_connection_that_breaks_under_a_transfer_is_an_error_and_not_a_hang() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_broken_connection_left_of_an_upload_goes_with_the_next_transfer() {
+    let Some(server) = Sshd::start() else { return };
+    let bench = Bench::new();
+    let cx = bench.context();
+    let machine = enter(&bench, &server.config()).await;
+    let folder = server.scratch();
+    let names = || {
+        let entries = std::fs::read_dir(&folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let mut endless = tokio::io::repeat(b'x');
+    let source = packer_core::Source::Reader { reader: &mut endless, size: None, mode: None };
+    let there = folder.join("file").display().to_string();
+    let killed = async {
+        while names().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(server.kill_sessions() > 0);
+    };
+    let (result, ()) = tokio::join!(machine.upload(cx, source, &there), killed);
+    assert_eq!(result.unwrap_err().fault(), Fault::Network);
+    assert!(names()[0].starts_with(".packer-"), "{:?}", names());
+    machine.upload_bytes(cx, b"whole", &there).await.unwrap();
+    assert_eq!(names(), ["file"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_gone_for_good_is_an_error_after_one_try() {
     let Some(mut server) = Sshd::start() else { return };
     let bench = Bench::new();

@@ -1,5 +1,6 @@
 //! What moving folders as tar archives takes, whatever carries them.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -39,6 +40,30 @@ impl Layout {
     }
 }
 
+/// How many bytes what describes one file may have: long names, and whatever else stands before its content.
+const MOST_DESCRIBED: u64 = 4 << 20;
+
+/// An archive that ends in an error where there is too much of it: its reader keeps names in memory, whatever their length.
+struct Bounded<'a, R> {
+    inner: R,
+    /// How much may still come.
+    left: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 {
+            let text = format!("a name in it has more than {} MiB", MOST_DESCRIBED >> 20);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let read = self.inner.read(&mut buffer[..most])?;
+        self.left.set(left - read as u64);
+        Ok(read)
+    }
+}
+
 /// Unpacks an archive that the machine made, and nothing outside `destination`.
 pub(super) fn unpack(
     stop: &crate::kit::blocking::Stop,
@@ -50,13 +75,21 @@ pub(super) fn unpack(
     let failed = |e: io::Error| Error::provider(format!("reading the machine's archive: {}", os_text(&e)));
     std::fs::create_dir_all(destination).map_err(|e| Error::io("mkdir", destination, e))?;
     let (mut modes, mut links) = (Vec::new(), Vec::new());
-    let mut archive = tar::Archive::new(archive);
-    for entry in archive.entries().map_err(failed)? {
+    let left = Cell::new(MOST_DESCRIBED);
+    let mut archive = tar::Archive::new(Bounded { inner: archive, left: &left });
+    let mut entries = archive.entries().map_err(failed)?;
+    let mut unread = 0;
+    loop {
         stop.check()?;
+        left.set(MOST_DESCRIBED.saturating_add(unread));
+        unread = 0;
+        let Some(entry) = entries.next() else { break };
         let mut entry = entry.map_err(failed)?;
+        left.set(u64::MAX);
         let (from_root, relative) = layout.place(&inside(&entry.path().map_err(failed)?)?);
         // Patterns are seen from the folder's root.
         if from_root.ancestors().any(|part| part != Path::new("") && exclude.matches(part)) {
+            unread = entry.size();
             continue;
         }
         let path = destination.join(&relative);
@@ -211,5 +244,45 @@ mod tests {
         assert_eq!(quoted("it's a b"), r"'it'\''s a b'");
         assert_eq!(quoted("-rf"), "'./-rf'");
         assert_eq!(pattern("a b*;$(x)"), r"./a\ b*\;\$\(x\)");
+    }
+
+    /// A thing in an archive: its name, its kind and its content.
+    fn entry(name: &str, kind: tar::EntryType, content: &[u8]) -> Vec<u8> {
+        let mut header = tar::Header::new_gnu();
+        header.set_path(name).unwrap();
+        header.set_entry_type(kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let end = vec![0; content.len().next_multiple_of(512) - content.len()];
+        [header.as_bytes(), content, &end].concat()
+    }
+
+    #[tokio::test]
+    async fn names_without_an_end_are_refused_and_large_files_are_not() {
+        use tar::EntryType::{GNULongName, Regular};
+        let bench = crate::testing::Bench::new();
+        let folder = bench.folder().join("to");
+        let unpacked = async |archive: Vec<u8>| {
+            let (to, exclude) = (folder.clone(), Globs::new(["skipped"]).unwrap());
+            let work = move |stop: &_| unpack(stop, &archive[..], &to, Layout::Contents, &exclude);
+            bench.context().blocking(work).await
+        };
+        let large = vec![7; 9 << 20];
+        let name = "n".repeat(200);
+        let whole = [
+            entry("skipped", Regular, &large),
+            entry("large", Regular, &large),
+            entry("././@LongLink", GNULongName, name.as_bytes()),
+            entry("n", Regular, b"x"),
+        ]
+        .concat();
+        unpacked(whole).await.unwrap();
+        assert_eq!(std::fs::read(folder.join("large")).unwrap(), large);
+        assert_eq!(std::fs::read(folder.join(name)).unwrap(), b"x");
+        assert!(!folder.join("skipped").exists());
+        let endless = entry("././@LongLink", GNULongName, &large);
+        let error = unpacked(endless).await.unwrap_err();
+        assert!(error.message().contains("a name in it has more than 4 MiB"), "{error}");
     }
 }

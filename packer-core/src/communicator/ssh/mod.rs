@@ -63,11 +63,13 @@ pub struct Ssh {
     current: Mutex<Arc<Connection>>,
     /// Set when the server turned out to have no SFTP.
     without_sftp: AtomicBool,
+    forsaken: sftp::Forsaken,
 }
 
 impl Ssh {
     fn new(settings: Settings, connection: Connection) -> Self {
-        Self { settings, current: Mutex::new(Arc::new(connection)), without_sftp: AtomicBool::new(false) }
+        let (current, forsaken) = (Mutex::new(Arc::new(connection)), sftp::Forsaken::default());
+        Self { settings, current, without_sftp: AtomicBool::new(false), forsaken }
     }
 
     /// A channel for one command or transfer, on the connection that carries it. What holds the channel holds the
@@ -108,7 +110,8 @@ impl Ssh {
                 return Ok(None);
             }
             let (connection, channel) = self.open().await?;
-            let session = sftp::Sftp::start(connection, channel, self.settings.keeps_bits).await?;
+            let forsaken = self.forsaken.clone();
+            let session = sftp::Sftp::start(connection, channel, self.settings.keeps_bits, forsaken).await?;
             if session.is_none() {
                 self.without_sftp.store(true, Ordering::Relaxed);
             }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use russh::Channel;
@@ -114,7 +114,22 @@ pub(super) struct Sftp {
     /// Whether files and folders that are there keep their permission bits.
     pub(super) keeps_bits: bool,
     too_many: TooMany,
+    forsaken: Forsaken,
     _end: Arc<DropGuard>,
+}
+
+/// Files that had not come whole when the connection broke: whoever comes next removes them.
+#[derive(Clone, Default)]
+pub(super) struct Forsaken(Arc<Mutex<Vec<String>>>);
+
+impl Forsaken {
+    fn add(&self, path: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// A file that has not come whole; removed with this value.
@@ -137,8 +152,9 @@ impl Partial {
         self.armed = false;
     }
 
-    async fn remove(self) {
-        let _ = tokio::time::timeout(REMOVE_LIMIT, self.sftp.session.remove_file(&self.path)).await;
+    async fn remove(mut self) {
+        let path = std::mem::take(&mut self.path);
+        self.sftp.remove_partial(path).await;
         self.done();
     }
 }
@@ -149,12 +165,11 @@ impl Drop for Partial {
             return;
         }
         let (sftp, path) = (self.sftp.clone(), std::mem::take(&mut self.path));
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                // The whole of it: the session ends with its guard.
-                let sftp = &sftp;
-                let _ = tokio::time::timeout(REMOVE_LIMIT, sftp.session.remove_file(path)).await;
-            });
+        if sftp.connection.is_closed() {
+            sftp.forsaken.add(path);
+        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // With the whole session: it ends with its guard.
+            runtime.spawn(async move { sftp.remove_partial(path).await });
         }
     }
 }
@@ -165,6 +180,7 @@ impl Sftp {
         connection: Arc<Connection>,
         mut channel: Channel<Msg>,
         keeps_bits: bool,
+        forsaken: Forsaken,
     ) -> Result<Option<Self>> {
         let asked = channel.request_subsystem(true, "sftp").await;
         let granted = asked.is_ok() && granted(&mut channel).await;
@@ -190,12 +206,25 @@ impl Sftp {
         };
         match tokio::time::timeout(START_LIMIT, SftpSession::new_with_config(stream, config)).await {
             Ok(Ok(session)) => {
-                Ok(Some(Self { session: Arc::new(session), connection, keeps_bits, too_many, _end: end }))
+                let session = Arc::new(session);
+                let sftp = Self { session, connection, keeps_bits, too_many, forsaken, _end: end };
+                for path in sftp.forsaken.take() {
+                    sftp.remove_partial(path).await;
+                }
+                Ok(Some(sftp))
             }
             _ if connection.is_closed() => Err(connection.broken("the connection is closed")),
             // A subsystem that is configured but not installed ends at once.
             Ok(Err(_)) => Ok(None),
             Err(_) => Err(Error::network("the server's SFTP does not answer")),
+        }
+    }
+
+    /// Removes a file that has not come whole.
+    async fn remove_partial(&self, path: String) {
+        let removed = tokio::time::timeout(REMOVE_LIMIT, self.session.remove_file(&path)).await;
+        if !matches!(removed, Ok(Ok(()))) && self.connection.is_closed() {
+            self.forsaken.add(path);
         }
     }
 
