@@ -109,7 +109,7 @@ pub(super) fn unpack(
             tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
                 let mut file = std::fs::File::create(&path).map_err(|e| Error::io("open", &path, e))?;
                 let copy = Unfinished::new(path.clone());
-                io::copy(&mut entry, &mut file).map_err(|e| Error::io("write", &path, e))?;
+                io::copy(&mut entry, &mut file).map_err(|e| Error::io("write", copy.path(), e))?;
                 copy.finished();
                 modes.push((path, mode));
             }
