@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use packer_core::kit::powershell;
+use packer_core::kit::{powershell, shell};
 use packer_core::{
-    Command, Communicator, CommunicatorExt, Context, Error, ExitStatus, Machine, Resource, Result, Source,
-    StatusLost, Value,
+    Command, Communicator, CommunicatorExt, Context, Error, ExitStatus, Fault, Machine, Resource, Result,
+    Source, StatusLost, Value,
 };
 
 /// How long the removal of files may take that nobody waits for.
@@ -104,16 +104,10 @@ fn is_valid(code: i32, valid: &[i64]) -> bool {
 
 /// Refuses an exit code that is not among `valid` (empty: only 0).
 pub(crate) fn check_exit_code(code: i32, valid: &[i64]) -> Result<()> {
-    let valid = if valid.is_empty() { &[0] } else { valid };
-    if is_valid(code, valid) {
-        return Ok(());
+    match is_valid(code, valid) {
+        true => Ok(()),
+        false => shell::check_exit_code(i64::from(code.cast_unsigned()), valid, Fault::Guest),
     }
-    let allowed: Vec<String> = valid.iter().map(i64::to_string).collect();
-    Err(Error::guest(format!(
-        "Script exited with non-zero exit status: {}. Allowed exit codes are: [{}]",
-        code.cast_unsigned(),
-        allowed.join(" ")
-    )))
 }
 
 /// How many files one command removes: the script is to fit into a command line of Windows.

@@ -311,6 +311,14 @@ impl Suite<'_> {
         }
         self.run(&self.shell.is_folder(&format!("{into}/tree/hollow"))).await;
 
+        let nothing = self.local.path().join("nothing");
+        std::fs::create_dir(&nothing).unwrap();
+        self.communicator
+            .upload_dir(self.cx, &nothing, &into, &none)
+            .await
+            .expect("upload of an empty folder");
+        self.run(&self.shell.is_folder(&format!("{into}/nothing"))).await;
+
         let contents = format!("{}/contents", self.remote);
         self.run(&self.shell.make_folder(&contents)).await;
         self.put(&format!("{contents}/kept"), b"old").await;

@@ -156,6 +156,7 @@ impl Windows {
 
     /// Files in a row, as lines.
     fn receive_many(&mut self, folder: &str, stdin: &[u8]) -> Reply {
+        self.make_folder(folder);
         let mut count = 0;
         let mut name = String::new();
         for line in String::from_utf8_lossy(stdin).lines() {

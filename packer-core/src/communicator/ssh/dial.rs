@@ -17,7 +17,7 @@ use super::host_key::Trust;
 use super::proxy::Proxy;
 use super::settings::{Hop, Settings};
 use super::side::{Streams, Wanted, dial_agent};
-use super::stage::{Stage, Watched};
+use super::stage::Stage;
 use super::stream::{Timed, Until};
 use super::tcp::{DIAL_LIMIT, bare, tcp};
 use crate::error::{Error, Result, Unreachable, os_text};
@@ -182,7 +182,7 @@ impl Connection {
         // middle of an upload is found by a write that makes no progress.
         let write = [settings.patience, settings.read_write].into_iter().flatten().min();
         let stream = Timed::new(Until::new(stream, token), settings.read_write, write);
-        let stream = Watched::new(stream, stage.clone());
+        let stream = stage.listens_to(stream);
         let notes = Notes::default();
         let mut wanted =
             if std::ptr::eq(hop, &settings.target) { settings.wanted.clone() } else { Wanted::default() };

@@ -1,14 +1,12 @@
 //! How far an attempt to connect has come: what there is to say of one that does not go on.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncRead;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::io::InspectReader;
 
 use super::super::waiting::Cause;
 use super::dial::said;
@@ -262,11 +260,21 @@ impl Stage {
         }
     }
 
-    /// Takes note of what the peer says until it says that it is an SSH server.
-    fn hears(&self, bytes: &[u8]) {
+    /// A stream to the peer, of which is noted what the peer says until it says that it is an SSH server.
+    pub(super) fn listens_to<S: AsyncRead>(&self, stream: S) -> InspectReader<S, impl FnMut(&[u8]) + use<S>> {
+        let mut stage = Some(self.clone());
+        InspectReader::new(stream, move |bytes| {
+            if stage.as_ref().is_some_and(|stage| !bytes.is_empty() && !stage.hears(bytes)) {
+                stage = None;
+            }
+        })
+    }
+
+    /// Takes note of what the peer says; whether there is more to listen to.
+    fn hears(&self, bytes: &[u8]) -> bool {
         let mut state = self.lock();
         if state.phase != Phase::Banner {
-            return;
+            return false;
         }
         let room = HEARD - state.heard.len();
         state.heard.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -275,7 +283,9 @@ impl Stage {
         if is_banner || state.heard.len() == HEARD && bytes.windows(4).any(|part| part == b"SSH-") {
             drop(state);
             self.enter(Phase::KeyExchange);
+            return false;
         }
+        true
     }
 }
 
@@ -283,53 +293,6 @@ impl Stage {
 pub(super) fn endpoint(host: &str, port: u16) -> String {
     let bare = host.contains(':') && !host.starts_with('[');
     if bare { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-/// A stream whose beginning is told to a [`Stage`].
-pub(super) struct Watched<S> {
-    inner: S,
-    stage: Option<Stage>,
-}
-
-impl<S> Watched<S> {
-    pub(super) fn new(inner: S, stage: Stage) -> Self {
-        Self { inner, stage: Some(stage) }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        if let Some(stage) = &self.stage
-            && buffer.filled().len() > before
-        {
-            stage.hears(&buffer.filled()[before..]);
-            let listening = stage.lock().phase == Phase::Banner;
-            if !listening {
-                self.stage = None;
-            }
-        }
-        result
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]
@@ -400,7 +363,8 @@ mod tests {
             tokio::time::timeout(Duration::from_secs(1), stage.one_has_come_further()).await.is_ok()
         };
         assert!(!further(&first).await);
-        let steps: [fn(&Stage); 3] = [|s| s.dials("h", 22), Stage::accepted, |s| s.hears(b"SSH-2.0-x\r\n")];
+        let steps: [fn(&Stage); 3] =
+            [|s| s.dials("h", 22), Stage::accepted, |s| _ = s.hears(b"SSH-2.0-x\r\n")];
         for step in steps {
             step(&other);
             assert!(further(&first).await && !further(&first).await);

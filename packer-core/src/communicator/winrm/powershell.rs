@@ -69,6 +69,7 @@ pub(super) fn receive_many(folder: &str) -> String {
         "begin {{\n\
          $ErrorActionPreference = 'Stop'\n\
          $folder = [System.IO.Path]::GetFullPath({folder})\n\
+         [void][System.IO.Directory]::CreateDirectory($folder)\n\
          $file = $null; $count = 0\n\
          }}\n\
          process {{\n\

@@ -190,7 +190,8 @@ pub(super) async fn folder(cx: &Context, client: &Client, tree: &LocalTree, dest
         .filter(|entry| entry.size.is_some() || !parents.contains(entry.relative.as_str()))
         .filter(|entry| entry.relative.rsplit('/').next() != Some(".DS_Store"))
         .collect();
-    if wanted.len() <= MANY && wanted.iter().all(|entry| entry.size.is_some()) {
+    let are_files = !wanted.is_empty() && wanted.iter().all(|entry| entry.size.is_some());
+    if are_files && wanted.len() <= MANY {
         for entry in wanted {
             let mut content = Content::file(&entry.path).await?;
             file(cx, client, &mut content, &format!("{root}/{}", entry.relative)).await?;

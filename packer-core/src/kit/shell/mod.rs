@@ -101,12 +101,16 @@ pub fn check_scripts<S: AsRef<str>>(scripts: impl IntoIterator<Item = S>) -> Dia
 ///
 /// # Errors
 /// Names the code and those allowed.
-pub fn check_exit_code(code: i32, valid: &[i32], fault: Fault) -> Result<()> {
-    let valid = if valid.is_empty() { &[0] } else { valid };
+pub fn check_exit_code<C>(code: C, valid: &[C], fault: Fault) -> Result<()>
+where
+    C: Copy + Default + PartialEq + std::fmt::Display,
+{
+    let only_zero = [C::default()];
+    let valid = if valid.is_empty() { &only_zero } else { valid };
     if valid.contains(&code) {
         return Ok(());
     }
-    let allowed: Vec<String> = valid.iter().map(i32::to_string).collect();
+    let allowed: Vec<String> = valid.iter().map(C::to_string).collect();
     Err(Error::new(
         fault,
         format!(
