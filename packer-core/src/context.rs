@@ -1,6 +1,7 @@
 //! The context: the only thing through which a component reaches the world around its build.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -157,6 +158,8 @@ pub(crate) struct RunContext {
     pub(crate) ids: AtomicU64,
     /// Ports of this computer that builds of the run have.
     ports: Mutex<BTreeSet<u16>>,
+    /// What builds of the run found out and share, by type.
+    shared: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     /// What was [asked](Context::ask_secret) and turned out right, by question.
     answers: tokio::sync::Mutex<BTreeMap<String, Secret>>,
     /// When the run began: what `{{timestamp}}` and `{{isotime}}` show.
@@ -207,6 +210,7 @@ impl RunContext {
             host,
             ids: AtomicU64::new(0),
             ports: Mutex::default(),
+            shared: Mutex::default(),
             answers: tokio::sync::Mutex::default(),
             started,
             began: Instant::now(),
@@ -309,6 +313,29 @@ impl Context {
     /// The ports of this computer that builds of the run have.
     pub(crate) fn ports(&self) -> std::sync::MutexGuard<'_, BTreeSet<u16>> {
         self.0.run.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A value that all builds of the run share, made when it is first asked for: what one has found out, the others need not.
+    /// It is one for each type, so give it a type of your own.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")] {
+    /// # let bench = packer_core::testing::Bench::new();
+    /// # let cx = bench.context();
+    /// use std::sync::OnceLock;
+    /// #[derive(Default)]
+    /// struct Version(OnceLock<String>);
+    ///
+    /// let version = cx.of_run::<Version>();
+    /// assert_eq!(version.0.get_or_init(|| "7.2".into()), "7.2");
+    /// assert_eq!(cx.of_run::<Version>().0.get().map(String::as_str), Some("7.2"));
+    /// # }
+    /// ```
+    pub fn of_run<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        let mut shared = self.0.run.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = shared.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(T::default())).clone();
+        // It was put there under this very type.
+        value.downcast().unwrap_or_default()
     }
 
     pub(crate) fn record_of_build(&self) -> &Arc<BuildRecord> {

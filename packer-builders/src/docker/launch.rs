@@ -14,7 +14,7 @@ use packer_core::communicator::{NoCommunicator, Target};
 use packer_core::docker::Client;
 use packer_core::kit::shell::process;
 use packer_core::secrets::first_lines;
-use packer_core::{Artifact, Communicator, Context, Error, Facts, Machine, Resource, Result, Value};
+use packer_core::{Artifact, Communicator, Context, Error, Facts, Machine, Resource, Result, Value, kit};
 
 use super::machine::{Container, Source};
 use super::run_flags::{self, Request, Run};
@@ -325,7 +325,7 @@ fn arguments(docker: &Docker, cx: &Context, image: &str, shared: &Path) -> Resul
         return Ok(words);
     }
     for word in &docker.run_command {
-        words.push(word.render(cx, &[("Image", image)])?);
+        words.push(kit::render_known(cx, word.as_str(), &[("Image", image)])?);
     }
     Ok(words)
 }

@@ -26,7 +26,7 @@ pub struct Part<'a> {
 pub(super) fn read(schema: &Schema, parts: &[Part<'_>], diagnostics: &mut Diagnostics) -> Option<Config> {
     let before = errors(diagnostics);
     let expected = Fields { schema, whole: parts.len() == 1 };
-    let mut config = Config::default();
+    let mut config = Config { exact: true, ..Config::default() };
     let mut blocks: BTreeMap<Arc<str>, Vec<ExpandedBlock>> = BTreeMap::new();
     for part in parts {
         let Expanded { attributes, blocks: found, .. } =

@@ -12,6 +12,12 @@ pub(super) fn field(name: &str, field: &Field, value: &Value, complain: &mut dyn
     Fitter { complain }.field(name, field, value)
 }
 
+/// Whether a number is given that is not the whole one that a field asks for.
+pub(super) fn is_fraction(field: &Field, value: &Value) -> bool {
+    let whole = matches!(&field.kind, FieldKind::Attribute(Kind::Integer { .. }));
+    whole && matches!(value.data(), Data::Number(number) if number.trunc() != *number)
+}
+
 struct Fitter<'a> {
     complain: &'a mut dyn FnMut(String),
 }

@@ -59,7 +59,7 @@ pub(super) fn read(
     let reader = Reader { whole, place };
     let values = reader.fields(schema, object, "", diagnostics)?;
     let places = values.keys().filter_map(|name| Some((name.clone(), place(name)?))).collect();
-    (diagnostics.len() == before).then_some(Config { values, places })
+    (diagnostics.len() == before).then_some(Config { values, places, exact: false })
 }
 
 struct Reader<'a> {

@@ -71,6 +71,8 @@ pub struct Config {
     values: BTreeMap<Arc<str>, Value>,
     /// Where each was given.
     places: BTreeMap<Arc<str>, Location>,
+    /// Whether a fraction where a whole number is asked is an error, as in HCL; else it is cut off.
+    exact: bool,
 }
 
 impl Config {
@@ -177,6 +179,14 @@ impl Config {
             };
             let value = render::field(name, field, &unknown::filled(value), interpolation, &mut complain);
             let Some(value) = value else { continue };
+            if self.exact && fit::is_fraction(field, &value) {
+                complain(format!(
+                    "value must be a whole number, between {} and {}: [{{{{}} {name}}}]",
+                    i64::MIN,
+                    i64::MAX
+                ));
+                continue;
+            }
             let value = fit::field(name, field, &value, &mut complain);
             if diagnostics.len() == before && !value.is_null() {
                 fitted.insert(name.clone(), value);

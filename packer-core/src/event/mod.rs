@@ -257,6 +257,29 @@ pub enum EventKind {
         /// The key it showed: kind and fingerprint, as `ssh_host_key` takes it behind the blank.
         key: String,
     },
+    /// The HTTP server of a build answered a request. Lines of Packer's layout do not show it.
+    Served {
+        /// The method of the request: `GET`.
+        method: String,
+        /// The path that was asked for, as it was sent, without its query.
+        path: String,
+        /// The status of the answer.
+        status: u16,
+        /// How long the body of the answer is.
+        bytes: u64,
+        /// Whoever asked: address and port.
+        peer: String,
+    },
+    /// What the screen of a machine showed: in a debugged build while it boots, and where a build fails. Lines of Packer's
+    /// layout do not show it.
+    Screen {
+        /// When or why it was looked at.
+        title: String,
+        /// The picture, a PNG in base64. Empty where the text on it holds a secret.
+        png: String,
+        /// The text on it, where it is a text console.
+        text: String,
+    },
     /// A provisioner begins.
     ProvisionerStarted {
         /// Its type.
@@ -571,6 +594,14 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         EventKind::Retrying { error, .. } | EventKind::FailureIgnored { error } => error.scrub(secrets),
         EventKind::Asked { question } => clean(question),
         EventKind::HostKeyUnchecked { host, key, .. } => [host, key].into_iter().for_each(clean),
+        EventKind::Served { method, path, .. } => [method, path].into_iter().for_each(clean),
+        EventKind::Screen { title, png, text } => {
+            let before = text.clone();
+            [title, &mut *text].into_iter().for_each(clean);
+            if *text != before {
+                png.clear();
+            }
+        }
         EventKind::Diagnostic { diagnostic } | EventKind::SecretTooShort { warning: diagnostic } => {
             diagnostic.scrub(secrets);
         }

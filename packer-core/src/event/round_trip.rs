@@ -227,6 +227,18 @@ fn kinds() -> (BoxedStrategy<EventKind>, usize) {
         (text(), any::<u16>(), text())
             .prop_map(|(host, port, key)| EventKind::HostKeyUnchecked { host, port, key })
             .boxed(),
+        (text(), text(), any::<u16>(), any::<u64>(), text())
+            .prop_map(|(method, path, status, bytes, peer)| EventKind::Served {
+                method,
+                path,
+                status,
+                bytes,
+                peer,
+            })
+            .boxed(),
+        (text(), text(), text())
+            .prop_map(|(title, png, text)| EventKind::Screen { title, png, text })
+            .boxed(),
     ];
     let count = all.len();
     (proptest::strategy::Union::new(all).boxed(), count)
@@ -271,6 +283,8 @@ fn number_of(kind: &EventKind) -> usize {
         EventKind::Other { .. } => 33,
         EventKind::SecretTooShort { .. } => 34,
         EventKind::HostKeyUnchecked { .. } => 35,
+        EventKind::Served { .. } => 36,
+        EventKind::Screen { .. } => 37,
     }
 }
 

@@ -145,7 +145,9 @@ impl Transcript {
             | EventKind::PostProcessorFinished { .. }
             | EventKind::PostProcessorStarted { .. }
             | EventKind::HostKeyUnchecked { .. }
+            | EventKind::Screen { .. }
             | EventKind::SecretTooShort { .. }
+            | EventKind::Served { .. }
             | EventKind::Progress { .. }
             | EventKind::ProvisionerFinished { .. }
             | EventKind::ProvisionerStarted { .. }

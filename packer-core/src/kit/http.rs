@@ -1,5 +1,6 @@
 //! What the clients of services have in common: TLS, proxies, another try, an answer of a bounded size.
 
+use std::collections::BTreeMap;
 use std::net::ToSocketAddrs;
 use std::time::Duration;
 
@@ -42,7 +43,11 @@ pub(crate) fn wait<T: Send, F: Future<Output = Result<T, String>>>(
 
 /// A variable that the host lends; an empty one is none.
 pub(crate) fn variable<'a>(cx: &'a Capabilities, name: &str) -> Option<&'a str> {
-    cx.env.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    variable_of(&cx.env, name)
+}
+
+fn variable_of<'a>(env: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+    env.get(name).map(String::as_str).filter(|value| !value.is_empty())
 }
 
 /// Whether a variable is set to a word that means yes, or to one that means no.
@@ -105,7 +110,7 @@ impl Server {
             builder = unix_socket(builder, path)?;
             address = "http://localhost";
         } else {
-            builder = with_proxies(builder, cx, options.proxy)?;
+            builder = with_proxies(builder, &cx.env, options.proxy)?;
         }
         builder = with_certificates(builder, cx, options)?;
         let mut base =
@@ -242,10 +247,10 @@ fn unix_socket(_: ClientBuilder, path: &str) -> Result<ClientBuilder, String> {
 
 fn with_proxies(
     mut builder: ClientBuilder,
-    cx: &Capabilities,
+    env: &BTreeMap<String, String>,
     own: Option<&str>,
 ) -> Result<ClientBuilder, String> {
-    let either = |name: &str| variable(cx, name).or_else(|| variable(cx, &name.to_lowercase()));
+    let either = |name: &str| variable_of(env, name).or_else(|| variable_of(env, &name.to_lowercase()));
     // As usual, what is asked of this computer itself goes nowhere else.
     let direct = format!("localhost,127.0.0.0/8,::1,{}", either("NO_PROXY").unwrap_or_default());
     let scheme = |proxy: &str| match proxy.split_once("://") {
@@ -267,6 +272,33 @@ fn with_proxies(
     Ok(builder)
 }
 
+/// Only these certificates, in PEM form, are believed.
+fn trusting_only(builder: ClientBuilder, texts: &[Vec<u8>]) -> Result<ClientBuilder, String> {
+    let mut all = Vec::new();
+    for text in texts {
+        let found = Certificate::from_pem_bundle(text);
+        all.extend(found.map_err(|e| format!("a certificate cannot be read: {}", failure(&e)))?);
+    }
+    Ok(builder.tls_certs_only(all))
+}
+
+/// A client for files: an answer may take as long as it goes on, and redirects lead to wherever mirrors are. The host's
+/// variables name proxies, and the certificates that are believed in place of the system's (`SSL_CERT_FILE`).
+#[cfg(feature = "machines")]
+pub(crate) fn client_for_files(env: &BTreeMap<String, String>) -> Result<Client, String> {
+    let builder = Client::builder()
+        .no_proxy()
+        .connect_timeout(CONNECT_LIMIT)
+        .redirect(redirect::Policy::limited(10))
+        .user_agent(concat!("packer-core/", env!("CARGO_PKG_VERSION")));
+    let mut builder = with_proxies(builder, env, None)?;
+    if let Some(file) = variable_of(env, "SSL_CERT_FILE") {
+        let text = std::fs::read(file).map_err(|e| format!("{file} cannot be read: {e}"))?;
+        builder = trusting_only(builder, &[text])?;
+    }
+    builder.build().map_err(|e| failure(&e))
+}
+
 fn with_certificates(
     mut builder: ClientBuilder,
     cx: &Capabilities,
@@ -286,12 +318,7 @@ fn with_certificates(
         }
     }
     if !texts.is_empty() {
-        let mut all = Vec::new();
-        for text in &texts {
-            let found = Certificate::from_pem_bundle(text);
-            all.extend(found.map_err(|e| format!("a certificate cannot be read: {}", failure(&e)))?);
-        }
-        builder = builder.tls_certs_only(all);
+        builder = trusting_only(builder, &texts)?;
     }
     if let Some((certificate, key)) = options.client {
         let mut pem = read(cx, certificate)?;

@@ -28,10 +28,34 @@ pub fn render(cx: &Context, text: &str, variables: &[(&str, &str)]) -> Result<St
     }
     let facts = cx.facts().iter().map(|(name, value)| (name.as_str(), Data::from(value)));
     let own = variables.iter().map(|(name, value)| (*name, Data::from(*value)));
-    Interpolation::of_build(cx.build(), cx.started())
-        .with_data(Data::map(facts.chain(own)))
-        .render_fixpoint(text)
-        .map_err(|e| Error::user(e.to_string()))
+    with_data(cx, Data::map(facts.chain(own))).render_fixpoint(text).map_err(|e| Error::user(e.to_string()))
+}
+
+fn with_data(cx: &Context, data: Data) -> Interpolation {
+    Interpolation::of_build(cx.build(), cx.started()).with_data(data)
+}
+
+/// Renders `{{ … }}` once, with `variables` and nothing else: for builders, whose machine is not there yet.
+///
+/// ```
+/// # #[cfg(feature = "testing")] {
+/// # let bench = packer_core::testing::Bench::new();
+/// # let cx = bench.context();
+/// use packer_core::kit;
+/// assert_eq!(kit::render_known(cx, "-name {{.Name}}", &[("Name", "vm")]).unwrap(), "-name vm");
+/// assert!(kit::render_known(cx, "-name {{.Nmae}}", &[("Name", "vm")]).is_err());
+/// # }
+/// ```
+///
+/// # Errors
+/// What is wrong with the template; a name that is none of the variables.
+pub fn render_known(cx: &Context, text: &str, variables: &[(&str, &str)]) -> Result<String> {
+    if !text.contains("{{") {
+        return Ok(text.to_owned());
+    }
+    let data = Data::map(variables.iter().map(|(name, value)| (*name, Data::from(*value))));
+    let templates = Interpolation { fields_are_known: true, ..with_data(cx, data) };
+    templates.render(text).map_err(|e| Error::user(e.to_string()))
 }
 
 impl GoTemplate {

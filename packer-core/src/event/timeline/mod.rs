@@ -19,6 +19,10 @@ use crate::error::{Error, Result};
 /// How many lines of a build's log are kept; of a longer log the last ones.
 const LINES: usize = 20_000;
 
+/// How many pictures of a machine's screen are kept, and how many bytes of them; of more the last ones.
+const PICTURES: usize = 48;
+const PICTURE_BYTES: usize = 12 << 20;
+
 /// A sink that draws a run as a page which needs nothing but a browser: no network, no other file.
 ///
 /// The page can be had at any time with [`page`](Self::page). [`write_to`](Self::write_to) writes it, whole or not at
@@ -67,6 +71,8 @@ struct Row {
     /// The steps that have begun and not ended, innermost last.
     open: Vec<usize>,
     lines: VecDeque<Line>,
+    /// What the machine's screen showed.
+    film: VecDeque<Picture>,
     /// The number of the line that says why the step runs that is about to begin.
     why: Option<usize>,
     /// How many lines are not kept any more: the number of the first one that is.
@@ -102,6 +108,16 @@ struct Bar {
 struct Line {
     time: Timestamp,
     level: Level,
+    text: String,
+}
+
+/// A picture of a screen.
+#[derive(Debug)]
+struct Picture {
+    time: Timestamp,
+    title: String,
+    /// A PNG in base64.
+    png: String,
     text: String,
 }
 
@@ -239,6 +255,19 @@ impl Row {
             EventKind::Output { level, line } => self.log(event, *level, line),
             EventKind::HostKeyUnchecked { host, port, key } => {
                 self.log(event, Level::Info, &format!("The host key of {host}:{port} is not checked: {key}"));
+            }
+            EventKind::Served { method, path, status, bytes, peer } => {
+                let text = format!("{peer} was answered: {method} {path}: {status}, {bytes} bytes");
+                self.log(event, Level::Info, &text);
+            }
+            EventKind::Screen { title, png, text } => {
+                let (title, png, text) = (title.clone(), png.clone(), text.clone());
+                self.film.push_back(Picture { time: event.time, title, png, text });
+                while self.film.len() > PICTURES
+                    || self.film.iter().map(|picture| picture.png.len()).sum::<usize>() > PICTURE_BYTES
+                {
+                    self.film.pop_front();
+                }
             }
             EventKind::SecretTooShort { warning } => self.log(event, Level::Info, &warning.to_string()),
             EventKind::ResourceLeft { resource, error } => {

@@ -28,7 +28,7 @@ pub(super) fn html(run: &Run) -> String {
         page,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" \
-         content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{script}'\">\n\
+         content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script}'\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n\
          <title>packer run: {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n",
         outcome(run)
@@ -101,10 +101,33 @@ fn build(page: &mut String, axis: &Axis, number: usize, row: &Row) {
         step(page, axis, number, bar, &mut free[bar.depth]);
     }
     put!(page, "</div>\n");
+    film(page, axis, row);
     for artifact in &row.artifacts {
         put!(page, "<p class=\"artifact\">{}</p>\n", escaped(artifact));
     }
     put!(page, "</section>\n");
+}
+
+/// What the machine's screen showed, from left to right.
+fn film(page: &mut String, axis: &Axis, row: &Row) {
+    if row.film.is_empty() {
+        return;
+    }
+    put!(page, "<div class=\"film\">\n");
+    for picture in &row.film {
+        // Whatever wrote the event: an attribute holds base64 and nothing else.
+        let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+        let png: String = picture.png.chars().filter(|c| is_base64(*c)).collect();
+        let at = length(picture.time.duration_since(axis.began));
+        put!(page, "<figure>");
+        if !png.is_empty() {
+            put!(page, "<img alt=\"{}\" src=\"data:image/png;base64,{png}\">", escaped(&picture.text));
+        } else {
+            put!(page, "<pre>{}</pre>", escaped(&picture.text));
+        }
+        put!(page, "<figcaption><time>{at}</time> {}</figcaption></figure>\n", escaped(&picture.title));
+    }
+    put!(page, "</div>\n");
 }
 
 /// How wide a bar is at least, in percent: enough for a mouse.

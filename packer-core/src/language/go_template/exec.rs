@@ -1,5 +1,6 @@
 //! Runs a parsed Go template.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ast::{Branch, Command, Node, Number, Operand, OperandKind, Pipe, Pos, TemplateAction};
@@ -422,7 +423,13 @@ impl<'a> State<'a> {
                 Data::Map(_) if last && given => {
                     return self.error(format!("{name} is not a method but has arguments"));
                 }
-                Data::Map(entries) => entries.get(name).cloned().unwrap_or_default(),
+                Data::Map(entries) => match entries.get(name) {
+                    Some(value) => value.clone(),
+                    None if self.is_dot_of_known_fields(&entries) => {
+                        return self.error(format!("can't evaluate field {name}"));
+                    }
+                    None => Data::Nil,
+                },
                 other => {
                     let kind = if i > 0 { "interface {}" } else { other.type_name() };
                     return self.error(format!("can't evaluate field {name} in type {kind}"));
@@ -430,6 +437,12 @@ impl<'a> State<'a> {
             };
         }
         Ok(value)
+    }
+
+    /// Whether these are the data of the template itself, and all that it may name.
+    fn is_dot_of_known_fields(&self, entries: &Arc<BTreeMap<Arc<str>, Data>>) -> bool {
+        let dot = self.variables.first().map(|(_, data)| data);
+        self.functions.fields_are_known() && matches!(dot, Some(Data::Map(dot)) if Arc::ptr_eq(dot, entries))
     }
 
     /// Calls a function; `whole` is what errors of the call itself point at.

@@ -40,6 +40,8 @@ pub struct Interpolation {
     pub variables_section: Option<VariablesSection>,
     /// `{{clean_resource_name}}`, where the component has one.
     pub clean_resource_name: Option<fn(&str) -> String>,
+    /// Whether dot has all the fields that may be named; another one is an error.
+    pub fields_are_known: bool,
     /// Learns what a configuration that is rendered with this holds of secrets.
     pub secrets: Secrets,
 }
@@ -126,6 +128,10 @@ pub fn placeholders<'a>(names: impl IntoIterator<Item = &'a str>) -> Data {
 const PLACEHOLDER: &str = "To set this dynamically in the Packer template, you must use the `build` function";
 
 impl FunctionTable for Interpolation {
+    fn fields_are_known(&self) -> bool {
+        self.fields_are_known
+    }
+
     fn signature(&self, name: &str) -> Option<Signature> {
         use Kind::{Int, String};
         let (fixed, variadic): (&[Kind], _) = match name {

@@ -38,6 +38,11 @@ pub trait FunctionTable {
     /// # Errors
     /// A message; the place of the call is put before it.
     fn call(&self, name: &str, arguments: &[Data]) -> Result<Data, String>;
+
+    /// Whether a field that dot does not have is an error, as it is of a struct of Go; else it has no value.
+    fn fields_are_known(&self) -> bool {
+        false
+    }
 }
 
 /// What a function takes.
