@@ -25,6 +25,8 @@ mod docker;
 mod manifest;
 #[cfg(feature = "shell-local")]
 mod shell_local;
+#[cfg(feature = "vagrant")]
+mod vagrant;
 
 #[cfg(feature = "artifice")]
 pub use artifice::Artifice;
@@ -46,6 +48,8 @@ pub use manifest::Manifest;
 pub use packer_core::kit::shell::LocalShell;
 #[cfg(feature = "shell-local")]
 pub use shell_local::ShellLocal;
+#[cfg(feature = "vagrant")]
+pub use vagrant::{Vagrant, VagrantOverride};
 
 /// Registers every post-processor that the crate's features hold, under the names of Packer's templates.
 pub fn register(registry: &mut Registry) {
@@ -67,5 +71,7 @@ pub fn register(registry: &mut Registry) {
     registry.post_processor::<Manifest>("manifest");
     #[cfg(feature = "shell-local")]
     registry.post_processor::<ShellLocal>("shell-local");
+    #[cfg(feature = "vagrant")]
+    registry.post_processor::<Vagrant>("vagrant");
     let _ = registry; // without any feature there is nothing to register
 }

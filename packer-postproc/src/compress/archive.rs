@@ -1,32 +1,51 @@
 //! Archives of many files.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use packer_core::kit::blocking::Stop;
 use packer_core::{Context, Error, Result};
 
-/// Writes a tar of the files under their names alone; of their metadata only permission bits are kept, so that the same
-/// files make the same archive.
+/// Writes a tar of the files under their names alone.
 pub(super) fn tar(cx: &Context, stop: &Stop, inputs: &[PathBuf], writer: &mut dyn Write) -> Result<()> {
     let mut archive = tar::Builder::new(writer);
     for input in inputs {
-        let (file, metadata) = open(input)?;
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_size(metadata.len());
-        header.set_mode(mode(&metadata));
-        header.set_mtime(0);
-        header.set_uid(0);
-        header.set_gid(0);
         let name = input.file_name().unwrap_or(input.as_os_str());
-        let progress = cx.progress(input.to_string_lossy(), Some(metadata.len()));
-        let content = Exactly { inner: stop.reader(file, Some(progress)), left: metadata.len() };
-        let content = io::BufReader::with_capacity(256 * 1024, content);
-        archive.append_data(&mut header, name, content).map_err(|e| Error::io("archive", input, e))?;
+        append(cx, stop, &mut archive, Path::new(name), input, None)?;
     }
     archive.finish().map_err(|e| Error::provider(format!("the archive cannot be ended: {e}")))
+}
+
+/// Adds a file to a tar, or a part of it: where that begins, and how long it is.
+pub(crate) fn append(
+    cx: &Context,
+    stop: &Stop,
+    archive: &mut tar::Builder<impl Write>,
+    name: &Path,
+    input: &Path,
+    part: Option<(u64, u64)>,
+) -> Result<()> {
+    let (mut file, metadata) = open(input)?;
+    let (start, size) = part.unwrap_or((0, metadata.len()));
+    file.seek(SeekFrom::Start(start)).map_err(|e| Error::io("seek", input, e))?;
+    let progress = cx.progress(input.to_string_lossy(), Some(size));
+    let content = Exactly { inner: stop.reader(file, Some(progress)), left: size };
+    let content = io::BufReader::with_capacity(256 * 1024, content);
+    let added = archive.append_data(&mut header(size, mode(&metadata)), name, content);
+    added.map_err(|e| Error::io("archive", input, e))
+}
+
+/// The head of a file: nothing in it but these and the name depends on when and where the archive is made.
+pub(crate) fn header(size: u64, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_size(size);
+    header.set_mode(mode);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
 }
 
 /// Writes a zip of the files under their whole paths.

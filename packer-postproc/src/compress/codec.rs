@@ -18,13 +18,13 @@ const BGZF_BLOCK: usize = 0xff00;
 const BGZF_END: [u8; 28] = *b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0\x1b\0\x03\0\0\0\0\0\0\0\0\0";
 
 /// A writer with an end.
-pub(super) trait Encoder: Write {
+pub(crate) trait Encoder: Write {
     /// Writes what is still to be written. Without it the file is not whole.
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
 
 /// Starts a compressed file.
-pub(super) fn encoder<'a>(
+pub(crate) fn encoder<'a>(
     codec: Codec,
     level: i32,
     writer: &'a mut (dyn Write + Send),

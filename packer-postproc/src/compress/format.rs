@@ -13,7 +13,7 @@ pub(super) enum Format {
 
 /// How bytes are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Codec {
+pub(crate) enum Codec {
     Bgzf,
     Bzip2,
     Gzip,

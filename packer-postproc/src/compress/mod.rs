@@ -14,9 +14,9 @@ use packer_core::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-mod archive;
-mod codec;
-mod format;
+pub(crate) mod archive;
+pub(crate) mod codec;
+pub(crate) mod format;
 mod parallel;
 
 use codec::Encoder;
@@ -26,7 +26,7 @@ use format::{Codec, Format};
 const DEFAULT_OUTPUT: &str = "packer_{{.BuildName}}_{{.BuilderType}}";
 
 /// How much is written to the disk at once.
-const WRITE_SIZE: usize = 1 << 20;
+pub(crate) const WRITE_SIZE: usize = 1 << 20;
 
 /// Packs the artifact's files into one archive or compressed file, which is the artifact from here on.
 ///
@@ -214,7 +214,7 @@ fn copy(cx: &Context, stop: &Stop, input: &Path, writer: &mut dyn Write) -> Resu
     io::copy(&mut reader, writer).map(drop).map_err(|e| Error::io("compress", input, e))
 }
 
-fn same_file(a: &Path, b: &Path) -> bool {
+pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
     match (fs::canonicalize(a), fs::canonicalize(b)) {
         (Ok(a), Ok(b)) => a == b,
         _ => false,
