@@ -229,7 +229,7 @@ impl Session {
 
     /// Where the ledgers of runs are.
     fn ledgers(&self) -> LedgerFolder {
-        LedgerFolder::at(self.cache_dir().join("ledger"))
+        LedgerFolder::at(self.cache_dir().join(".ledger"))
     }
 }
 

@@ -217,7 +217,7 @@ fn killed_at_every_instant(engine: &Dockerd) {
             engine.docker(&["rmi", "-f", image]);
         }
         assert_eq!(engine.inventory(), before, "after a kill at event {instant}");
-        for folder in ["tmp", "home/.config/packer", "cache/ledger"] {
+        for folder in ["tmp", "home/.config/packer", "cache/.ledger"] {
             let left: Vec<_> =
                 fs::read_dir(engine.path().join(folder)).into_iter().flatten().flatten().collect();
             assert!(left.is_empty(), "after a kill at event {instant}: {folder} holds {left:?}");

@@ -103,7 +103,7 @@ fn one_interrupt_cancels_and_cleans_up() {
     );
     packer.wait_for("it has begun");
     assert_eq!(packer.files("tmp").len(), 1, "the script");
-    assert_eq!(packer.files("cache/ledger").len(), 1);
+    assert_eq!(packer.files("cache/.ledger").len(), 1);
     packer.interrupt();
     let (code, output) = packer.end();
     assert_eq!(code, 1, "{output}");
@@ -111,7 +111,7 @@ fn one_interrupt_cancels_and_cleans_up() {
     assert!(output.ends_with("\nCleanly cancelled builds after being interrupted.\n"), "{output}");
     assert!(!output.contains("artifacts"), "{output}");
     assert_eq!(packer.files("tmp"), [] as [PathBuf; 0]);
-    assert_eq!(packer.files("cache/ledger"), [] as [PathBuf; 0]);
+    assert_eq!(packer.files("cache/.ledger"), [] as [PathBuf; 0]);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_second_interrupt_ends_cleanup_too() {
     let (code, output) = packer.end();
     assert_eq!(code, 1, "{output}");
     assert!(output.contains("\nCleanup was abandoned; nothing is left behind.\n"), "{output}");
-    assert_eq!(packer.files("cache/ledger"), [] as [PathBuf; 0]);
+    assert_eq!(packer.files("cache/.ledger"), [] as [PathBuf; 0]);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn recover_removes_what_a_killed_run_has_left() {
     assert!(text.starts_with("Left alone: ") && running.status.code() == Some(0), "{text}");
     packer.child.kill().unwrap();
     packer.child.wait().unwrap();
-    let (script, ledger) = (packer.files("tmp").remove(0), packer.files("cache/ledger").remove(0));
+    let (script, ledger) = (packer.files("tmp").remove(0), packer.files("cache/.ledger").remove(0));
 
     let recovered = command(packer.folder.path()).arg("recover").output().unwrap();
     let text = String::from_utf8(recovered.stdout).unwrap();
@@ -215,7 +215,7 @@ fn a_hangup_cleans_up_as_an_interrupt_does() {
         assert_eq!(code, 1, "{output}");
         assert!(output.contains(&format!("\nCancelling build after receiving {reason}\n")), "{output}");
         assert_eq!(packer.files("tmp"), [] as [PathBuf; 0]);
-        assert_eq!(packer.files("cache/ledger"), [] as [PathBuf; 0]);
+        assert_eq!(packer.files("cache/.ledger"), [] as [PathBuf; 0]);
     }
 }
 
@@ -256,17 +256,17 @@ fn recover_ends_scripts_that_go_on() {
     let text = String::from_utf8(recovered.stdout).unwrap();
     assert!(recovered.status.success() && text.starts_with("Removed process sh ("), "{text}");
     assert!(!runs("pid") && !runs("own"));
-    assert_eq!(packer.files("cache/ledger"), [] as [PathBuf; 0]);
+    assert_eq!(packer.files("cache/.ledger"), [] as [PathBuf; 0]);
 }
 
 #[test]
 fn recover_leaves_what_is_no_ledger() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["tmp", "work", "cache/ledger"] {
+    for name in ["tmp", "work", "cache/.ledger"] {
         fs::create_dir_all(folder.path().join(name)).unwrap();
     }
     let build = "{\"builders\":[{\"type\":\"null\",\"communicator\":\"none\"}]}";
-    let (work, ledgers) = (folder.path().join("work"), folder.path().join("cache/ledger"));
+    let (work, ledgers) = (folder.path().join("work"), folder.path().join("cache/.ledger"));
     fs::write(work.join("build.json"), build).unwrap();
     std::os::unix::fs::symlink("build.json", work.join("link")).unwrap();
     fs::write(ledgers.join("token.jsonl"), "one line").unwrap();
@@ -322,5 +322,5 @@ fn an_artifact_that_is_complete_outlives_a_kill() {
     let index = fs::read_to_string(packer.folder.path().join("work/o/img/index.json")).unwrap();
     assert!(index.contains("base"), "{index}");
     assert_eq!(packer.files("tmp"), [] as [PathBuf; 0]);
-    assert_eq!(packer.files("cache/ledger"), [] as [PathBuf; 0]);
+    assert_eq!(packer.files("cache/.ledger"), [] as [PathBuf; 0]);
 }

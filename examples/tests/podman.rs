@@ -120,7 +120,7 @@ impl Podman {
     /// No container, no shared folder, no temporary file, no entry in the ledger.
     fn nothing_is_left(&self) {
         assert_eq!(self.ask(&["ps", "-aq"]), "");
-        for folder in ["packer-tmp", "home/.config/packer", "cache/ledger"] {
+        for folder in ["packer-tmp", "home/.config/packer", "cache/.ledger"] {
             let entries = fs::read_dir(self.folder.path().join(folder)).into_iter().flatten().flatten();
             let left: Vec<_> = entries.map(|entry| entry.path()).collect();
             assert!(left.is_empty(), "{left:?}");

@@ -17,6 +17,8 @@ mod file;
 mod null;
 #[cfg(all(feature = "oci", unix))]
 mod oci;
+#[cfg(feature = "qemu")]
+mod qemu;
 #[cfg(any(feature = "http", feature = "oci"))]
 mod web;
 
@@ -28,6 +30,8 @@ pub use file::FileBuilder;
 pub use null::Null;
 #[cfg(all(feature = "oci", unix))]
 pub use oci::{Compression, Layers, Oci};
+#[cfg(feature = "qemu")]
+pub use qemu::{Qemu, QemuImgArgs};
 
 /// Registers every builder and data source that the crate's features hold, under the names of Packer's templates.
 pub fn register(registry: &mut Registry) {
@@ -39,6 +43,8 @@ pub fn register(registry: &mut Registry) {
     registry.builder::<Null>("null").data_source::<data_source::NullData>("null");
     #[cfg(all(feature = "oci", unix))]
     registry.builder::<Oci>("oci");
+    #[cfg(feature = "qemu")]
+    registry.builder::<Qemu>("qemu").provides("github.com/hashicorp/qemu");
     #[cfg(feature = "http")]
     registry.data_source::<data_source::Http>("http");
     let _ = registry; // without any feature there is nothing to register

@@ -173,6 +173,13 @@
 //! }
 //! ```
 //!
+//! # Boot commands that look: `<wait "…">`
+//!
+//! In `boot_command` and `boot_steps`, `<wait "login:">` waits until the text shows: on the machine's first serial line, and on
+//! its screen where that is a text console. `<wait "login:" 90s>` says how long at most (5 minutes otherwise); in the quotes a
+//! backslash stands before `"` and `\\`. `<wait still>` waits until the screen has not changed for 5 seconds, `<wait still 10s 2m>`
+//! for 10 seconds and at most 2 minutes. Packer types all of these as they stand.
+//!
 //! # The library's side
 //!
 //! ```
@@ -251,7 +258,21 @@ impl Walk<'_> {
         let registry = self.registry;
         let own = registry.get_builder(block.label(0)).map(|kind| &*kind.schema);
         self.arguments(&[FOR_EACH], &block.body, own);
-        self.artifacts(&block.body.all_attributes());
+        let attributes = block.body.all_attributes();
+        self.artifacts(&attributes);
+        for attribute in
+            attributes.iter().filter(|a| matches!(a.name.as_str(), "boot_command" | "boot_steps"))
+        {
+            let place = attribute.value_location();
+            let text = place.source().text().get(place.span().range()).unwrap_or_default();
+            if ["<wait \"", "<wait \\\"", "<wait still"].iter().any(|wait| text.contains(wait)) {
+                self.found.push(
+                    Diagnostic::warning("Not portable")
+                        .detail("Packer knows no waits for a text or a still screen, and types them.")
+                        .at(place),
+                );
+            }
+        }
     }
 
     /// A build block: what is in it, and in the `dynamic` blocks and sequences in it.
