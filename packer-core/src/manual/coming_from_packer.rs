@@ -43,6 +43,22 @@
 //! - The status of a signal is 128 and its number for every signal; `valid_exit_codes` may hold the number of a
 //!   broken connection, 2300218, as Packer's own message says.
 //!
+//! # QEMU
+//!
+//! - Without `accelerator` a machine that does not run with KVM goes on in software, and the run remembers it; with one that does
+//!   not do, the build fails at once. Packer takes KVM wherever `/dev/kvm` opens, and waits until `ssh_timeout`.
+//! - Without `shutdown_command` the machine's power button is pressed (ACPI), and only a machine that does not listen is killed.
+//!   Packer kills it, so that what it had not written is lost.
+//! - A boot command may wait for a text or a still screen ([extensions](crate::template::extensions)). Where a build fails, the
+//!   timeline page shows the machine's last screen; in a debugged build also what it showed after each step of the boot command.
+//! - The HTTP server listens only where the machine reaches it: on `127.0.0.1` for a machine behind QEMU's own network.
+//! - Nothing waits where nothing is typed: the connecting begins with the machine, whatever `boot_wait` says.
+//! - The last words of QEMU are in the error; a port that another program took is no failure, another one is tried.
+//! - Host keys that the build itself gives to cloud-init (`ssh_keys` in `cd_content`) are checked.
+//! - Downloads resume, try the next mirror when one stalls, and are made once for builds that want the same file. A password in
+//!   a URL is not shown.
+//! - CDs and floppies are made without `xorriso` or another program.
+//!
 //! # Secrets
 //!
 //! - Passwords of the connection are masked in all output, also where the machine itself prints them.

@@ -1,5 +1,13 @@
 //! What builders of virtual machines need beside what every [builder](super::builder) does.
 //!
+//! # What machines share
+//!
+//! Installers are fetched by [`kit::download`](crate::kit::download), answers served by [`kit::http_server`](crate::kit::http_server)
+//! and put on a CD or a floppy by [`kit::media`](crate::kit::media); [`kit::boot_command`](crate::kit::boot_command) types at a boot
+//! prompt, over [`kit::vnc`](crate::kit::vnc) or a driver of your own, and looks at the [screen](crate::kit::screen). All have a
+//! struct of options that a builder flattens into its own. They are behind the cargo feature `machines` of packer-core; the
+//! builder `qemu` of packer-builders uses them all.
+//!
 //! # Connecting
 //!
 //! All options of SSH, and the names that templates have for them, come with
