@@ -1,6 +1,8 @@
 //! The output folder: made by the build or not at all, and removed again where the build fails.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use packer_core::{Context, Error, Resource, Result};
 use serde_json::json;
@@ -8,15 +10,28 @@ use serde_json::json;
 /// What the folder is called in the ledger.
 const FOLDER: &str = "output folder";
 
+/// The folders that builds of a run have made: what `-force` deletes is of an earlier one.
+#[derive(Default)]
+struct Made(Mutex<HashSet<PathBuf>>);
+
+impl Made {
+    fn folders(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Makes the folder, which becomes the artifact's. One that is there is removed first where the run is to replace it.
 pub(super) async fn create(cx: &Context, folder: &Path) -> Result<Resource> {
     let path = std::path::absolute(folder).map_err(|e| Error::io("find", folder, e))?;
+    let shown = folder.display();
+    let exists = || {
+        Error::user(format!(
+            "Output directory exists: {shown}\n\nUse the force flag to delete it prior to building."
+        ))
+    };
     if path.symlink_metadata().is_ok() {
-        let shown = folder.display();
-        if !cx.build().force {
-            return Err(Error::user(format!(
-                "Output directory exists: {shown}\n\nUse the force flag to delete it prior to building."
-            )));
+        if !cx.build().force || cx.of_run::<Made>().folders().contains(&path) {
+            return Err(exists());
         }
         let here = std::env::current_dir().map_err(|e| Error::io("find", ".", e))?;
         if here.starts_with(&path) {
@@ -32,10 +47,12 @@ pub(super) async fn create(cx: &Context, folder: &Path) -> Result<Resource> {
     let resource = Resource::new(FOLDER, path.to_string_lossy());
     cx.record(resource.clone())?;
     if let Err(e) = std::fs::create_dir(&path) {
-        // Somebody else has made it meanwhile, or nobody has: it is not ours.
+        // It is not ours, whether somebody else has made it meanwhile or nobody has.
         cx.released(&resource)?;
-        return Err(Error::io("mkdir", folder, e));
+        let meanwhile = e.kind() == std::io::ErrorKind::AlreadyExists;
+        return Err(if meanwhile { exists() } else { Error::io("mkdir", folder, e) });
     }
+    cx.of_run::<Made>().folders().insert(path.clone());
     // By this it is known again: another run may have made one of the same name since.
     let resource = resource.with_details(json!({ "identity": identity(&path) }));
     cx.record(resource.clone())?;
@@ -48,6 +65,7 @@ pub(super) async fn release(cx: &Context, resource: &Resource) -> Result<()> {
         return Err(Error::internal(format!("the builder qemu has no {}", resource.kind)));
     }
     let path = PathBuf::from(&resource.name);
+    cx.of_run::<Made>().folders().remove(&path);
     let known = resource.details.get("identity").cloned().unwrap_or_default();
     if path.symlink_metadata().is_err() {
         return Ok(());

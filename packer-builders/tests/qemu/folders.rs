@@ -11,13 +11,15 @@ use crate::support::{Guest, Run, closed, disk, file_in, folder, host, machine, n
 async fn of_two_builds_with_one_folder_one_fails() {
     let Some(disk) = disk(Guest::Deaf) else { return };
     let (_turn, folder) = (turn().await, folder());
+    // What may be deleted is of an earlier run.
+    std::fs::create_dir(folder.path().join("out")).unwrap();
     let builds = ["a", "b"].map(|name| {
         let vm = machine(&disk, folder.path()).shutdown("poweroff");
         Build::new(name, vm).provision(Run("echo mine > /mine"))
     });
     let (recorder, ledger) = (Recorder::new(), Arc::new(MemoryLedger::new()));
     let engine = Engine::new().host(host(folder.path())).events(recorder.clone()).ledger(ledger.clone());
-    let report = engine.run(Pipeline::of(builds)).await.unwrap();
+    let report = engine.force(true).run(Pipeline::of(builds)).await.unwrap();
     let failed: Vec<_> = report.builds.iter().filter_map(|build| build.error.as_ref()).collect();
     let [error] = failed.as_slice() else { panic!("{failed:?}\n{}", recorder.lines().join("\n")) };
     assert!(error.message().starts_with("Output directory exists: "), "{error}");
