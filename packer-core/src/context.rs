@@ -172,6 +172,8 @@ pub(crate) struct RunContext {
     pub(crate) release_limit: Duration,
     /// Sees to it that a later process could release what is recorded; `None` where nobody knows what that has.
     pub(crate) recoverable: Option<Recoverable>,
+    /// Whether the engine has a cache for the states of machines.
+    pub(crate) saves_states: bool,
 }
 
 /// Completes a resource before it is recorded, or says why a later process could not release it. The second argument gives
@@ -217,6 +219,7 @@ impl RunContext {
             abandon: CancellationToken::new(),
             release_limit: RELEASE_LIMIT,
             recoverable: None,
+            saves_states: false,
         }
     }
 }
@@ -544,6 +547,12 @@ impl Context {
         let resource = Resource::file(&path);
         self.record(resource.clone())?;
         Ok((path, resource))
+    }
+
+    /// Whether the engine may ask for the [state](crate::Machine::checkpoint) of the build's machine: it has a cache. For
+    /// builders whose machines have to be started in another way for that.
+    pub fn saves_states(&self) -> bool {
+        self.0.run.saves_states
     }
 
     /// Where downloads and the like stay between runs.

@@ -30,6 +30,10 @@ pub(super) struct Parts {
     pub(super) http_port: u16,
     /// The major version of QEMU.
     pub(super) version: u32,
+    /// Whether the machine is told when it goes on from a state that was saved, so that it draws its random numbers anew.
+    pub(super) generation: bool,
+    /// Whether it waits for such a state.
+    pub(super) incoming: bool,
 }
 
 /// Options and their values, in order.
@@ -79,6 +83,9 @@ pub(super) fn command_line(vm: &Qemu, cx: &Context, parts: &Parts) -> Result<Vec
             table.add("-device", format!("{card},netdev=user.0"));
         }
     }
+    if parts.incoming {
+        table.add("-incoming", "defer");
+    }
     Ok(table.words())
 }
 
@@ -124,6 +131,9 @@ fn usual(vm: &Qemu, parts: &Parts) -> Table {
         table.add("-chardev", format!("socket,id=vtpm,path={}", escaped(socket)));
         table.add("-tpmdev", "emulator,id=tpm0,chardev=vtpm");
         table.add("-device", format!("{},tpmdev=tpm0", or(&vm.tpm_device_type, "tpm-tis")));
+    }
+    if parts.generation {
+        table.add("-device", "vmgenid,guid=auto");
     }
     table
 }

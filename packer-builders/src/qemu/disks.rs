@@ -18,15 +18,18 @@ pub(super) struct Disks {
 
 impl Disks {
     /// The first one, which the machine boots from.
-    pub(super) fn first(&self) -> PathBuf {
-        disk_path(&self.folder, &self.name, 0)
+    fn first(&self) -> PathBuf {
+        self.of(0)
+    }
+
+    /// The one of a number.
+    pub(super) fn of(&self, number: usize) -> PathBuf {
+        disk_path(&self.folder, &self.name, number)
     }
 
     /// All of them.
     pub(super) fn all(&self, vm: &Qemu) -> Vec<PathBuf> {
-        (0..=vm.disk_additional_size.len())
-            .map(|number| disk_path(&self.folder, &self.name, number))
-            .collect()
+        (0..=vm.disk_additional_size.len()).map(|number| self.of(number)).collect()
     }
 
     /// Makes them; `source` is the image that the machine starts from.
@@ -85,40 +88,164 @@ impl Disks {
         let img = img.args(vm.img_args().resize).arg(self.first()).arg(vm.disk_size_text());
         run(cx, &img).await.map_err(|e| e.context("Error resizing hard drive"))
     }
+}
 
-    /// Writes the first disk anew, without what the machine has freed.
-    pub(super) async fn compact(&self, vm: &Qemu, cx: &Context) -> Result<()> {
-        /// How often an image is tried that a program still has open.
-        const TRIES: u64 = 10;
-        cx.say("Converting hard drive...");
-        let path = self.first();
-        let mut new = path.clone().into_os_string();
-        new.push(".convert");
-        let new = PathBuf::from(new);
-        let mut img = Program::new("qemu-img").arg("convert");
-        if vm.disk_compression {
-            img = img.arg("-c");
-        }
-        let img = img.args(vm.img_args().convert).args(["-O", vm.image_format()]).arg(&path).arg(&new);
-        let mut tried = 1;
-        let done = loop {
-            match convert(cx, &img, &path, &new).await {
-                Err(e) if e.message().contains("Failed to get shared \"write\" lock") && tried < TRIES => {
-                    cx.say("Error getting file lock for conversion; retrying...");
-                    cx.sleep(Duration::from_secs(tried)).await?;
-                    tried += 1;
-                }
-                done => break done,
-            }
-        };
-        done.map_err(|e| e.context("Error converting hard drive"))?;
-        cx.blocking(move |_| {
-            let synced = std::fs::File::open(&new).and_then(|file| file.sync_all());
-            synced.map_err(|e| Error::io("sync", &new, e))?;
-            std::fs::rename(&new, &path).map_err(|e| Error::io("rename", &new, e))
-        })
-        .await
+/// The disks of a machine that runs, each a file over those that are part of its saved states.
+#[derive(Debug)]
+pub(super) struct Chain {
+    pub(super) disks: Disks,
+    /// The image that the first disk lies over for good.
+    backing: Option<PathBuf>,
+    /// How many files of each disk are not written to any more.
+    frozen: usize,
+    /// Whether what is written to has another name than the disk.
+    moved: bool,
+}
+
+impl Chain {
+    pub(super) fn new(disks: Disks, backing: Option<PathBuf>, frozen: usize) -> Self {
+        Self { disks, backing, frozen, moved: false }
     }
+
+    /// The name of a file under a disk, relative to the folder: so a state may lie anywhere.
+    pub(super) fn layer(disk: usize, number: usize) -> String {
+        format!(".layer-{disk}-{number}")
+    }
+
+    pub(super) fn frozen(&self) -> usize {
+        self.frozen
+    }
+
+    /// The file of a disk that is written to.
+    pub(super) fn top(&self, disk: usize) -> PathBuf {
+        match self.moved {
+            true => self.disks.folder.join(Self::layer(disk, self.frozen)),
+            false => self.disks.of(disk),
+        }
+    }
+
+    /// The form of a file under a disk.
+    fn form<'a>(&self, vm: &'a Qemu, number: usize) -> &'a str {
+        if number == 0 { vm.image_format() } else { "qcow2" }
+    }
+
+    /// Makes the files that are to be written to next; their paths.
+    pub(super) async fn make_tops(&self, vm: &Qemu, cx: &Context) -> Result<Vec<PathBuf>> {
+        let folder = &self.disks.folder;
+        let mut tops = Vec::new();
+        for disk in 0..self.disks.all(vm).len() {
+            let under = Self::layer(disk, self.frozen);
+            if !self.moved {
+                let (name, layer) = (self.disks.of(disk), folder.join(&under));
+                std::fs::hard_link(&name, &layer).map_err(|e| Error::io("link", &layer, e))?;
+            }
+            let top = folder.join(Self::layer(disk, self.frozen + 1));
+            overlay(cx, &top, &under, self.form(vm, self.frozen)).await?;
+            tops.push(std::path::absolute(&top).map_err(|e| Error::io("find", &top, e))?);
+        }
+        Ok(tops)
+    }
+
+    /// The machine writes to other files from here on.
+    pub(super) fn moved(&mut self) {
+        self.frozen += 1;
+        self.moved = true;
+    }
+
+    /// Makes the image of each disk when the machine is off: the first one anew, without what the machine has freed, where the
+    /// template wants that, and each that lies over others.
+    pub(super) async fn finish(&mut self, vm: &Qemu, cx: &Context) -> Result<()> {
+        let layered = self.frozen > 0;
+        if !layered && !vm.compacts() {
+            return Ok(());
+        }
+        cx.say("Converting hard drive...");
+        let failed = |e: Error| e.context("Error converting hard drive");
+        for disk in 0..if layered { self.disks.all(vm).len() } else { 1 } {
+            let (top, path) = (self.top(disk), self.disks.of(disk));
+            match &self.backing {
+                Some(backing) if disk == 0 && !vm.compacts() => {
+                    rebase(cx, &top, backing).await.map_err(failed)?;
+                    std::fs::rename(&top, &path).map_err(|e| failed(Error::io("rename", &top, e)))?;
+                }
+                _ => rewrite(vm, cx, &top, self.form(vm, self.frozen), &path, disk == 0)
+                    .await
+                    .map_err(failed)?,
+            }
+        }
+        for disk in 0..self.disks.all(vm).len() {
+            for number in 0..=self.frozen {
+                let layer = self.disks.folder.join(Self::layer(disk, number));
+                match std::fs::remove_file(&layer) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Error::io("remove", &layer, e));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        (self.frozen, self.moved) = (0, false);
+        Ok(())
+    }
+}
+
+/// Writes an image anew, in the place of what the path has.
+async fn rewrite(vm: &Qemu, cx: &Context, from: &Path, form: &str, to: &Path, first: bool) -> Result<()> {
+    /// How often an image is tried that a program still has open.
+    const TRIES: u64 = 10;
+    let mut new = to.as_os_str().to_owned();
+    new.push(".convert");
+    let new = PathBuf::from(new);
+    let mut img = Program::new("qemu-img").arg("convert");
+    if vm.disk_compression && first {
+        img = img.arg("-c");
+    }
+    if form == "raw" {
+        img = img.args(["-f", form]);
+    }
+    let img = img.args(vm.img_args().convert).args(["-O", vm.image_format()]).arg(from).arg(&new);
+    let mut tried = 1;
+    loop {
+        match convert(cx, &img, from, &new).await {
+            Err(e) if e.message().contains("Failed to get shared \"write\" lock") && tried < TRIES => {
+                cx.say("Error getting file lock for conversion; retrying...");
+                cx.sleep(Duration::from_secs(tried)).await?;
+                tried += 1;
+            }
+            done => break done?,
+        }
+    }
+    let to = to.to_owned();
+    cx.blocking(move |_| {
+        let synced = std::fs::File::open(&new).and_then(|file| file.sync_all());
+        synced.map_err(|e| Error::io("sync", &new, e))?;
+        std::fs::rename(&new, &to).map_err(|e| Error::io("rename", &new, e))
+    })
+    .await
+}
+
+/// Makes an image that lies over another one, whose path is seen from its folder.
+pub(super) async fn overlay(cx: &Context, image: &Path, under: &str, form: &str) -> Result<()> {
+    let img = Program::new("qemu-img").args(["create", "-f", "qcow2", "-F", form, "-b", under]).arg(image);
+    run(cx, &img).await
+}
+
+/// Makes an image lie over another one than before, with the same content.
+async fn rebase(cx: &Context, image: &Path, under: &Path) -> Result<()> {
+    let img = Program::new("qemu-img").args(["rebase", "-f", "qcow2", "-F", "qcow2", "-b"]);
+    run(cx, &img.arg(under).arg(image)).await
+}
+
+/// Writes an image as another one of a form.
+pub(super) async fn rewrite_as(
+    cx: &Context,
+    form: &str,
+    from: &Path,
+    from_form: &str,
+    to: &Path,
+) -> Result<()> {
+    let img = Program::new("qemu-img").args(["convert", "-f", from_form, "-O", form]).arg(from).arg(to);
+    convert(cx, &img, from, to).await
 }
 
 /// The most that `qemu-img` may print.
@@ -157,7 +284,7 @@ async fn convert(cx: &Context, img: &Program, from: &Path, to: &Path) -> Result<
 }
 
 /// How much room a file takes, which is less than its length where it has holes.
-fn on_disk(path: &Path) -> Option<u64> {
+pub(super) fn on_disk(path: &Path) -> Option<u64> {
     let meta = std::fs::metadata(path).ok()?;
     #[cfg(unix)]
     return Some(std::os::unix::fs::MetadataExt::blocks(&meta).saturating_mul(512));

@@ -1,64 +1,40 @@
 //! From an installer or an image to a machine that can be entered.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use packer_core::communicator::ssh::KeyPair;
 use packer_core::communicator::{CommunicatorConfig, NoCommunicator, Target};
 use packer_core::kit::ReservedPort;
 use packer_core::kit::boot_command::Transcript;
 use packer_core::kit::http_server::HttpServer;
-use packer_core::kit::process::Program;
 use packer_core::{Communicator, Context, Error, Machine, Resource, Result, Secret, kit};
+use tokio::sync::Mutex;
 
 use super::arguments::{self, Parts};
 use super::boot::{Screen, Typing, show_failure};
-use super::disks::Disks;
+use super::ground::{Ground, Origin};
 use super::hypervisor::{Hypervisor, State};
 use super::machine::Vm;
 use super::qmp::Qmp;
 use super::watched::Watched;
-use super::{Qemu, accelerator, bridge, or, output, rules, tpm};
+use super::{Qemu, accelerator, bridge, checkpoint, or, rules, tpm};
 
-/// What a machine starts from: made once, however often it is started.
-struct Ground {
-    source: PathBuf,
-    /// What QEMU reads as the installer where it reads it from elsewhere.
-    url: Option<String>,
-    name: String,
-    folder: PathBuf,
-    output: Resource,
-    floppy: Option<PathBuf>,
-    cd: Option<PathBuf>,
-    http: Option<HttpServer>,
-    http_ip: String,
-    pair: Option<KeyPair>,
-    version: u32,
-}
-
-impl Ground {
-    fn disks(&self) -> Disks {
-        Disks { folder: self.folder.clone(), name: self.name.clone() }
-    }
-
-    async fn make_disks(&self, vm: &Qemu, cx: &Context) -> Result<()> {
-        let source = vm.disk_image.then_some(self.source.as_path());
-        self.disks().make(vm, cx, source).await
-    }
-}
-
-pub(super) async fn from_source(vm: &Qemu, cx: &Context) -> Result<Box<dyn Machine>> {
-    let mut ground = Box::pin(ground(vm, cx)).await?;
-    let mut accelerators = accelerator::candidates(vm, cx).into_iter().peekable();
+/// Starts a machine and enters it.
+pub(super) async fn launch(vm: &Qemu, cx: &Context, origin: Origin<'_>) -> Result<Box<dyn Machine>> {
+    let mut ground = Box::pin(Ground::new(vm, cx, origin)).await?;
+    let accelerators = match origin {
+        Origin::Checkpoint(saved) => vec![saved.accelerator.clone()],
+        _ => accelerator::candidates(vm, cx),
+    };
+    let mut accelerators = accelerators.into_iter().peekable();
     while let Some(name) = accelerators.next() {
         match Box::pin(start(vm, cx, &mut ground, &name)).await {
             Ok(machine) => return Ok(Box::new(machine)),
             Err(Failed { error, why: Why::Accelerator }) => match accelerators.peek() {
                 Some(next) => {
                     accelerator::gave_up(cx, &name, next, &error);
-                    clear(&ground).await?;
+                    ground.clear().await?;
                     Box::pin(ground.make_disks(vm, cx)).await?;
                 }
                 None => {
@@ -71,101 +47,6 @@ pub(super) async fn from_source(vm: &Qemu, cx: &Context) -> Result<Box<dyn Machi
         }
     }
     Err(Error::internal("there is no accelerator to try"))
-}
-
-async fn ground(vm: &Qemu, cx: &Context) -> Result<Ground> {
-    let version = driver(vm, cx).await?;
-    let (source, url) = if vm.iso_skip_cache {
-        let url = cx.step("StepDownload", Box::pin(vm.iso.byte_serving_url(cx))).await?;
-        (PathBuf::from(&url), Some(url))
-    } else {
-        let downloaded = cx.step("StepDownload", Box::pin(vm.iso.fetch(cx))).await?;
-        (downloaded.path, None)
-    };
-    let build = &cx.build().name;
-    let (name, folder) = (vm.name(build), vm.output_folder(build));
-    let output = cx.step("stepPrepareOutputDir", output::create(cx, &folder)).await?;
-    let floppy = cx.step("StepCreateFloppy", Box::pin(vm.floppy.create(cx))).await?;
-    let cd = cx.step("StepCreateCD", Box::pin(vm.cd.create(cx))).await?;
-    let mut ground = Ground {
-        source,
-        url,
-        name,
-        folder,
-        output,
-        floppy,
-        cd,
-        http: None,
-        http_ip: String::new(),
-        pair: None,
-        version,
-    };
-    Box::pin(ground.make_disks(vm, cx)).await?;
-    let http_ip = match vm.net_bridge.as_str() {
-        "" => Ipv4Addr::new(10, 0, 2, 2),
-        name => bridge::address_of(name)?,
-    };
-    let narrow = match () {
-        // QEMU connects for the machine, from this computer itself.
-        () if vm.net_bridge.is_empty() && !has_other_network(vm) => Ipv4Addr::LOCALHOST,
-        () if vm.net_bridge.is_empty() => Ipv4Addr::UNSPECIFIED,
-        () => http_ip,
-    };
-    ground.http = cx.step("StepHTTPServer", Box::pin(vm.http.serve(cx, IpAddr::V4(narrow)))).await?;
-    ground.pair = cx.step("StepSshKeyGen", Box::pin(key_pair(vm, cx))).await?;
-    ground.http_ip = http_ip.to_string();
-    Ok(ground)
-}
-
-/// Whether `qemuargs` put the machine on a network that is none of ours.
-fn has_other_network(vm: &Qemu) -> bool {
-    vm.qemuargs.iter().any(|row| {
-        let word = |at: usize| row.get(at).map(|word| word.as_str()).unwrap_or_default();
-        matches!(word(0), "-netdev" | "-net" | "-nic") && !word(1).starts_with("user")
-    })
-}
-
-/// The programs must be there before anything is done. The major version of QEMU.
-async fn driver(vm: &Qemu, cx: &Context) -> Result<u32> {
-    let failed = |e: Error| e.context("Failed creating Qemu driver");
-    let program = or(&vm.qemu_binary, "qemu-system-x86_64");
-    for name in [program, "qemu-img"] {
-        if !is_there(cx, name) {
-            let error = format!("exec: {name:?}: executable file not found in $PATH");
-            return Err(failed(Error::user(error)));
-        }
-    }
-    let said = Program::new(program).arg("-version").capture(cx, 64 << 10).await;
-    let said = said.and_then(|said| said.success()).map_err(failed)?.stdout_text();
-    let version = said.split_ascii_whitespace().find_map(|word| {
-        let (major, _) = word.split_once('.')?;
-        major.parse().ok()
-    });
-    version.ok_or_else(|| failed(Error::provider(format!("{program} does not say its version: {said}"))))
-}
-
-/// Whether a program is there: a path, or a name on the host's `PATH`.
-fn is_there(cx: &Context, name: &str) -> bool {
-    let here = |path: &Path| path.is_file() || (cfg!(windows) && path.with_extension("exe").is_file());
-    if name.contains(std::path::is_separator) {
-        return here(Path::new(name));
-    }
-    std::env::split_paths(cx.env("PATH").unwrap_or_default()).any(|folder| here(&folder.join(name)))
-}
-
-/// The key pair of the build; also beside a password where the template types or serves it.
-async fn key_pair(vm: &Qemu, cx: &Context) -> Result<Option<KeyPair>> {
-    if let Some(pair) = vm.communicator.key_pair(cx).await? {
-        return Ok(Some(pair));
-    }
-    let named = |text: &str| text.contains("SSHPublicKey");
-    let typed = vm.boot.boot_command.iter().chain(vm.boot_steps.iter().flatten());
-    if !typed.map(|text| text.as_str()).any(named) {
-        return Ok(None);
-    }
-    let mut without = vm.communicator.clone();
-    without.ssh_password = None;
-    without.key_pair(cx).await
 }
 
 /// Why a machine did not come up.
@@ -190,9 +71,9 @@ impl From<Error> for Failed {
 }
 
 /// Starts the machine, again with other ports where a program was faster.
-async fn start(vm: &Qemu, cx: &Context, ground: &mut Ground, accelerator: &str) -> Result<Vm, Failed> {
+async fn start(vm: &Qemu, cx: &Context, ground: &mut Ground<'_>, accelerator: &str) -> Result<Vm, Failed> {
     const TRIES: usize = 5;
-    let efi = cx.step("stepPrepareEfivars", efi_variables(vm, &ground.folder)).await?;
+    let efi = cx.step("stepPrepareEfivars", ground.efi_variables(vm)).await?;
     let mut tried = 1;
     loop {
         match Box::pin(run(vm, cx, ground, accelerator, efi.clone())).await {
@@ -203,33 +84,6 @@ async fn start(vm: &Qemu, cx: &Context, ground: &mut Ground, accelerator: &str) 
             done => return done,
         }
     }
-}
-
-/// Removes what a try left in the output folder.
-async fn clear(ground: &Ground) -> Result<()> {
-    let failed = |e: std::io::Error| Error::io("clear", &ground.folder, e);
-    let mut entries = tokio::fs::read_dir(&ground.folder).await.map_err(failed)?;
-    while let Some(entry) = entries.next_entry().await.map_err(failed)? {
-        tokio::fs::remove_file(entry.path()).await.map_err(failed)?;
-    }
-    Ok(())
-}
-
-async fn efi_variables(vm: &Qemu, folder: &Path) -> Result<Option<PathBuf>> {
-    if !vm.boots_by_efi() {
-        return Ok(None);
-    }
-    let from = or(&vm.efi_firmware_vars, "/usr/share/OVMF/OVMF_VARS.fd");
-    let to = folder.join("efivars.fd");
-    let failed = |e: std::io::Error| Error::io("copy", from, e).context("Error copying EFI variables");
-    let content = tokio::fs::read(from).await.map_err(failed)?;
-    tokio::fs::write(&to, content).await.map_err(failed)?;
-    #[cfg(unix)]
-    {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
-        tokio::fs::set_permissions(&to, mode).await.map_err(failed)?;
-    }
-    Ok(Some(to))
 }
 
 /// The port of this computer that leads to the machine, and the one that it leads to.
@@ -295,7 +149,7 @@ fn screen_password(vm: &Qemu, cx: &Context) -> Result<Option<Secret>> {
 async fn run(
     vm: &Qemu,
     cx: &Context,
-    ground: &mut Ground,
+    ground: &mut Ground<'_>,
     accelerator: &str,
     efi: Option<PathBuf>,
 ) -> Result<Vm, Failed> {
@@ -306,14 +160,12 @@ async fn run(
     let mut shown = reserve(cx, min, max).await?;
     let password = screen_password(vm, cx)?;
     let screen = Screen::new(vm, shown.number(), password.clone())?;
-    let qmp_socket = vm.uses_qmp().then(|| match vm.qmp_socket_path.as_str() {
+    let controlled = vm.uses_qmp() || cx.saves_states() || ground.saved().is_some();
+    let qmp_socket = controlled.then(|| match vm.qmp_socket_path.as_str() {
         "" => ground.folder.join(format!("{}.monitor", ground.name)),
         own => PathBuf::from(own),
     });
-    let installer = (!vm.disk_image).then(|| match &ground.url {
-        Some(url) => url.clone(),
-        None => ground.source.to_string_lossy().into_owned(),
-    });
+    let installer = (!vm.disk_image).then(|| ground.source.to_string_lossy().into_owned());
     let cd = ground.cd.as_ref().map(|path| path.to_string_lossy().into_owned());
     let http_port = ground.http.as_ref().map_or(0, HttpServer::port);
     let public = ground.pair.as_ref().map_or("", |pair| pair.public.as_str());
@@ -334,7 +186,7 @@ async fn run(
         disks: ground.disks().all(vm),
         cds: installer.into_iter().chain(cd).collect(),
         floppy: ground.floppy.clone(),
-        efi_variables: efi,
+        efi_variables: efi.clone(),
         tpm_socket: tpm.as_ref().map(|tpm| tpm.socket.clone()),
         qmp_socket: qmp_socket.clone(),
         screen: shown.number(),
@@ -342,7 +194,9 @@ async fn run(
         forward: forward.as_ref().map(|(here, there, _)| (*here, *there)),
         http_ip: ground.http_ip.clone(),
         http_port,
-        version: ground.version,
+        version: ground.version.major,
+        generation: cx.saves_states() && vm.is_pc(),
+        incoming: ground.saved().is_some(),
     };
     let http_port = http_port_text;
     let program = or(&vm.qemu_binary, "qemu-system-x86_64");
@@ -371,6 +225,9 @@ async fn run(
             }
             None => None,
         };
+        if let (Some(saved), Some(qmp)) = (ground.saved(), &qmp) {
+            cx.step("restore the state", Box::pin(machine.while_running(saved.load(qmp)))).await?;
+        }
         let (communicator, target) =
             Box::pin(enter(vm, cx, ground, &machine, &typing, &screen, serial, qmp.as_ref(), here)).await?;
         Ok((qmp, communicator, target))
@@ -401,8 +258,11 @@ async fn run(
         machine,
         qmp,
         screen,
-        disks: ground.disks(),
+        chain: Mutex::new(ground.chain(vm)),
         output: ground.output.clone(),
+        version: ground.version.text.clone(),
+        floppy: ground.floppy.clone(),
+        efi_variables: efi,
         communicator,
         facts,
         pair: ground.pair.clone(),
@@ -482,7 +342,7 @@ fn reached(vm: &Qemu, here: Option<u16>) -> CommunicatorConfig {
 async fn enter(
     vm: &Qemu,
     cx: &Context,
-    ground: &Ground,
+    ground: &Ground<'_>,
     machine: &Hypervisor,
     typing: &Typing,
     screen: &Screen,
@@ -490,6 +350,14 @@ async fn enter(
     qmp: Option<&Qmp>,
     here: Option<u16>,
 ) -> Result<(Arc<dyn Communicator>, Target)> {
+    if ground.saved().is_some() && vm.communicator.kind() != "none" {
+        let entered = cx.step("StepConnect", Box::pin(connect(vm, cx, ground, machine, qmp, here))).await?;
+        checkpoint::set_clock(vm, cx, entered.0.as_ref()).await?;
+        return Ok(entered);
+    }
+    if ground.saved().is_some() {
+        return Ok((Arc::new(NoCommunicator::new()), Target::default()));
+    }
     // A future of its own on the heap: what is inside of it is large.
     let boot = cx.step("stepTypeBootCommand", Box::pin(typing.run(vm, cx, machine, screen, serial)));
     let boot = Box::pin(boot);
@@ -513,7 +381,7 @@ async fn enter(
 async fn connect(
     vm: &Qemu,
     cx: &Context,
-    ground: &Ground,
+    ground: &Ground<'_>,
     machine: &Hypervisor,
     qmp: Option<&Qmp>,
     here: Option<u16>,

@@ -7,15 +7,18 @@ use packer_core::communicator::CommunicatorConfig;
 use packer_core::communicator::ssh::KeyPair;
 use packer_core::kit::ReservedPort;
 use packer_core::kit::http_server::HttpServer;
-use packer_core::{Artifact, Communicator, Context, Error, Facts, Machine, Resource, Result, async_trait};
+use packer_core::{
+    Artifact, CheckpointKey, Communicator, Context, Error, Facts, Machine, Resource, Result, async_trait,
+};
 use serde_json::json;
+use tokio::sync::Mutex;
 
 use super::boot::{Screen, show_failure};
-use super::disks::Disks;
+use super::disks::{Chain, Disks};
 use super::hypervisor::{Hypervisor, State};
 use super::qmp::Qmp;
 use super::tpm::Tpm;
-use super::{Qemu, shutdown};
+use super::{Qemu, checkpoint, shutdown};
 
 /// The kind of artifact that the image is.
 const IMAGE: &str = "transcend.qemu";
@@ -28,8 +31,12 @@ pub(super) struct Vm {
     pub(super) machine: Arc<Hypervisor>,
     pub(super) qmp: Option<Qmp>,
     pub(super) screen: Screen,
-    pub(super) disks: Disks,
+    pub(super) chain: Mutex<Chain>,
     pub(super) output: Resource,
+    /// What QEMU says of itself.
+    pub(super) version: String,
+    pub(super) floppy: Option<PathBuf>,
+    pub(super) efi_variables: Option<PathBuf>,
     pub(super) communicator: Arc<dyn Communicator>,
     pub(super) facts: Facts,
     pub(super) pair: Option<KeyPair>,
@@ -62,16 +69,21 @@ impl Machine for Vm {
                 return Err(error);
             }
         }
-        if self.vm.compacts() {
-            cx.step("stepConvertDisk", Box::pin(self.disks.compact(&self.vm, cx))).await?;
+        let mut chain = self.chain.lock().await;
+        if self.vm.compacts() || chain.frozen() > 0 {
+            cx.step("stepConvertDisk", Box::pin(chain.finish(&self.vm, cx))).await?;
         }
-        self.artifact()
+        self.artifact(&chain.disks)
+    }
+
+    async fn checkpoint(&self, cx: &Context, key: &CheckpointKey) -> Result<Option<Resource>> {
+        Box::pin(checkpoint::save(self, cx, key)).await.map(Some)
     }
 }
 
 impl Vm {
-    fn artifact(&self) -> Result<Artifact> {
-        let folder = &self.disks.folder;
+    fn artifact(&self, disks: &Disks) -> Result<Artifact> {
+        let folder = &disks.folder;
         let mut files = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))? {
             let entry = entry.map_err(|e| Error::io("read", folder, e))?;
@@ -82,13 +94,13 @@ impl Vm {
             }
         }
         files.sort();
-        let disks: Vec<PathBuf> = self.disks.all(&self.vm);
+        let all: Vec<PathBuf> = disks.all(&self.vm);
         let names: Vec<_> =
-            disks.iter().filter_map(|path| path.file_name()).map(|n| n.to_string_lossy()).collect();
+            all.iter().filter_map(|path| path.file_name()).map(|n| n.to_string_lossy()).collect();
         let mut artifact = Artifact::new(IMAGE, "VM")
             .describe(format!("VM files in directory: {}", folder.display()))
             .files(files)
-            .with("diskName", self.disks.name.as_str())
+            .with("diskName", disks.name.as_str())
             .with("diskPaths", json!(names))
             .with("diskType", self.vm.image_format())
             .with("diskSize", self.vm.disk_size_text())

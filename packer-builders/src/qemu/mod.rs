@@ -11,7 +11,7 @@ use packer_core::kit::download::IsoConfig;
 use packer_core::kit::http_server::HttpConfig;
 use packer_core::kit::media::{CdConfig, FloppyConfig};
 use packer_core::{
-    Builder, Context, Diagnostics, Machine, PrepareContext, Prepared, Resource, Result, Secret, Value,
+    Builder, Context, Diagnostics, Error, Machine, PrepareContext, Prepared, Resource, Result, Secret, Value,
     async_trait,
 };
 use schemars::JsonSchema;
@@ -21,7 +21,9 @@ mod accelerator;
 mod arguments;
 mod boot;
 mod bridge;
+mod checkpoint;
 mod disks;
+mod ground;
 mod hypervisor;
 mod launch;
 mod machine;
@@ -31,6 +33,9 @@ mod rules;
 mod shutdown;
 mod tpm;
 mod watched;
+
+use checkpoint::Saved;
+use ground::Origin;
 
 /// Starts a machine with QEMU and makes a disk image of it: from an installer, or from a disk image that is there.
 ///
@@ -347,6 +352,11 @@ impl Qemu {
         self.efi_boot || !self.efi_firmware_code.is_empty() || !self.efi_firmware_vars.is_empty()
     }
 
+    fn is_pc(&self) -> bool {
+        let kind = self.machine_type.as_str();
+        matches!(kind, "" | "pc" | "q35") || ["pc-i440fx", "pc-q35"].iter().any(|pc| kind.starts_with(pc))
+    }
+
     fn uses_qmp(&self) -> bool {
         self.qmp_enable || self.vnc_use_password || !self.net_bridge.is_empty()
     }
@@ -383,11 +393,24 @@ impl Builder for Qemu {
     }
 
     async fn launch(&self, cx: &Context) -> Result<Box<dyn Machine>> {
-        launch::from_source(self, cx).await
+        launch::launch(self, cx, Origin::Source).await
     }
 
     async fn release(&self, cx: &Context, resource: &Resource) -> Result<()> {
-        output::release(cx, resource).await
+        match resource.kind.as_str() {
+            output::FOLDER => output::release(cx, resource).await,
+            checkpoint::KIND => checkpoint::release(cx, resource).await,
+            kind => Err(Error::internal(format!("the builder qemu has no {kind}"))),
+        }
+    }
+
+    async fn resume(&self, cx: &Context, checkpoint: &Resource) -> Result<Box<dyn Machine>> {
+        let saved = Saved::read(checkpoint).await?;
+        launch::launch(self, cx, Origin::Checkpoint(&saved)).await
+    }
+
+    async fn checkpoint_exists(&self, _: &Context, checkpoint: &Resource) -> Result<bool> {
+        Ok(Saved::read(checkpoint).await.is_ok())
     }
 
     async fn source_digest(&self, cx: &Context) -> Result<Option<String>> {

@@ -8,7 +8,7 @@ use packer_core::{Context, Error, Resource, Result};
 use serde_json::json;
 
 /// What the folder is called in the ledger.
-const FOLDER: &str = "output folder";
+pub(super) const FOLDER: &str = "output folder";
 
 /// The folders that builds of a run have made: what `-force` deletes is of an earlier one.
 #[derive(Default)]
@@ -61,9 +61,6 @@ pub(super) async fn create(cx: &Context, folder: &Path) -> Result<Resource> {
 
 /// Removes the folder if it is the one that was made.
 pub(super) async fn release(cx: &Context, resource: &Resource) -> Result<()> {
-    if resource.kind != FOLDER {
-        return Err(Error::internal(format!("the builder qemu has no {}", resource.kind)));
-    }
     let path = PathBuf::from(&resource.name);
     cx.of_run::<Made>().folders().remove(&path);
     let known = resource.details.get("identity").cloned().unwrap_or_default();

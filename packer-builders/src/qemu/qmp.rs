@@ -13,13 +13,15 @@ use tokio::io::DuplexStream as Stream;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 #[cfg(unix)]
 use tokio::net::UnixStream as Stream;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, broadcast, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 /// The longest message of QEMU.
 const LONGEST: u64 = 16 << 20;
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How many events may wait for whoever listens.
+const EVENTS: usize = 256;
 /// How long the socket may take to appear.
 const APPEARS: Duration = Duration::from_secs(20);
 
@@ -31,6 +33,7 @@ pub(super) struct Qmp(Arc<Inner>);
 struct Inner {
     /// One command at a time; its answer comes through the channel.
     talk: Mutex<Talk>,
+    events: broadcast::Sender<Value>,
     _reader: AbortOnDropHandle<()>,
 }
 
@@ -56,14 +59,15 @@ impl Qmp {
         };
         let (reader, writer) = tokio::io::split(stream);
         let (sender, mut answers) = mpsc::channel(4);
-        let reader = read(BufReader::new(reader), sender);
+        let events = broadcast::Sender::new(EVENTS);
+        let reader = read(BufReader::new(reader), sender, events.clone());
         let reader = AbortOnDropHandle::new(tokio::spawn(reader));
         let greeting = tokio::time::timeout(LIMIT, answers.recv()).await.ok().flatten();
         if greeting.is_none_or(|greeting| greeting.get("QMP").is_none()) {
             return Err(Error::provider(format!("{}: this is no QEMU", socket.display())));
         }
         let talk = Mutex::new(Talk { writer, answers, next: 0 });
-        let qmp = Self(Arc::new(Inner { talk, _reader: reader }));
+        let qmp = Self(Arc::new(Inner { talk, events, _reader: reader }));
         qmp.ask("qmp_capabilities", Value::Null).await?;
         Ok(qmp)
     }
@@ -95,6 +99,52 @@ impl Qmp {
         };
         tokio::time::timeout(LIMIT, talking).await.unwrap_or_else(|_| Err(lost()))
     }
+
+    /// Lets a machine go on that stands still.
+    pub(super) async fn go_on(&self) -> Result<()> {
+        /// How long it may take QEMU to see that the memory is saved, after it has said so.
+        const SETTLES: Duration = Duration::from_secs(10);
+        const PAUSE: Duration = Duration::from_millis(2);
+        let deadline = tokio::time::Instant::now() + SETTLES;
+        loop {
+            match self.ask("cont", Value::Null).await {
+                Err(e) if e.message().contains("not finalized") && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                done => return done.map(drop),
+            }
+        }
+    }
+
+    /// Runs a command that begins to save or to load the machine's memory; returns when that is done.
+    pub(super) async fn migrate(&self, command: &str, uri: &str) -> Result<()> {
+        let lost = || Error::provider(format!("{command}: QEMU does not say what has become of it"));
+        let on = json!({ "capabilities": [{ "capability": "events", "state": true }] });
+        self.ask("migrate-set-capabilities", on).await?;
+        // As fast as it goes: nobody else uses what it goes through.
+        self.ask("migrate-set-parameters", json!({ "max-bandwidth": 1u64 << 40 })).await?;
+        let mut events = self.0.events.subscribe();
+        self.ask(command, json!({ "uri": uri })).await?;
+        loop {
+            let event = match events.recv().await {
+                Ok(event) => event,
+                Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                Err(broadcast::error::RecvError::Closed) => return Err(lost()),
+            };
+            if event.get("event").and_then(Value::as_str) != Some("MIGRATION") {
+                continue;
+            }
+            match event.pointer("/data/status").and_then(Value::as_str) {
+                Some("completed") => return Ok(()),
+                Some(status @ ("failed" | "cancelled")) => {
+                    let said = self.ask("query-migrate", Value::Null).await.unwrap_or_default();
+                    let why = said.get("error-desc").and_then(Value::as_str).unwrap_or(status);
+                    return Err(Error::provider(format!("{command}: {why}")));
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 #[cfg(unix)]
@@ -110,8 +160,12 @@ async fn open(_: &Path) -> std::io::Result<Stream> {
     ))
 }
 
-/// Reads messages until QEMU is gone, for whoever asked. Events are left aside.
-async fn read(mut stream: BufReader<ReadHalf<Stream>>, answers: mpsc::Sender<Value>) {
+/// Reads messages until QEMU is gone: answers for whoever asked, events for whoever listens.
+async fn read(
+    mut stream: BufReader<ReadHalf<Stream>>,
+    answers: mpsc::Sender<Value>,
+    events: broadcast::Sender<Value>,
+) {
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -120,7 +174,10 @@ async fn read(mut stream: BufReader<ReadHalf<Stream>>, answers: mpsc::Sender<Val
             _ => return,
         }
         let Ok(message) = serde_json::from_slice::<Value>(&line) else { continue };
-        if message.get("event").is_none() && answers.send(message).await.is_err() {
+        if message.get("event").is_some() {
+            // It fails where nobody listens.
+            let _ = events.send(message);
+        } else if answers.send(message).await.is_err() {
             return;
         }
     }

@@ -81,11 +81,10 @@ pub(super) async fn shut_down(
 async fn is_deaf(vm: &Qemu, machine: &Hypervisor, qmp: Option<&Qmp>) -> bool {
     const READ: &str = "i /h 0x602";
     const BUTTON: u16 = 1 << 8;
-    let pc = matches!(vm.machine_type.as_str(), "" | "pc" | "q35")
-        || ["pc-i440fx", "pc-q35"].iter().any(|kind| vm.machine_type.starts_with(kind));
     let other = ["-machine", "-M", "-bios", "-pflash", "-drive", "-readconfig", "-no-acpi"];
     let changed = vm.qemuargs.iter().filter_map(|row| row.first()).any(|word| other.contains(&word.as_str()));
-    let Some(qmp) = qmp.filter(|_| pc && !changed && vm.firmware.is_empty() && !vm.boots_by_efi()) else {
+    let Some(qmp) = qmp.filter(|_| vm.is_pc() && !changed && vm.firmware.is_empty() && !vm.boots_by_efi())
+    else {
         return false;
     };
     let ask = qmp.ask("human-monitor-command", json!({ "command-line": READ }));

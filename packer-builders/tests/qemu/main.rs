@@ -8,6 +8,7 @@
 )]
 
 mod accelerators;
+mod checkpoints;
 mod failures;
 mod folders;
 mod images;

@@ -11,7 +11,7 @@ use packer_core::communicator::CommunicatorConfig;
 use packer_core::testing::{Recorder, require, skip};
 use packer_core::{
     Artifact, Build, Context, Engine, Error, Host, Ledger, Machine, MemoryLedger, Pipeline, Provisioner,
-    Report, Result, async_trait,
+    Report, Result, StepInputs, Value, async_trait,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -134,6 +134,14 @@ impl Provisioner for Run {
     fn runs_commands(&self) -> bool {
         true
     }
+
+    fn inputs(&self) -> StepInputs {
+        StepInputs::Files(Vec::new())
+    }
+
+    fn config(&self) -> Option<Value> {
+        Some(Value::object([("command", Value::text(self.0))]))
+    }
 }
 
 /// What became of a build: its report and what was said.
@@ -169,8 +177,12 @@ pub(crate) async fn build(folder: &Path, vm: Qemu, step: Option<Run>) -> Done {
 
 pub(crate) async fn build_on(host: Host, folder: &Path, vm: Qemu, step: Option<Run>) -> Done {
     let build = step.into_iter().fold(Build::new("a", vm), Build::provision);
+    build_by(Engine::new().host(host), folder, build).await
+}
+
+pub(crate) async fn build_by(engine: Engine, folder: &Path, build: Build) -> Done {
     let (recorder, ledger) = (Recorder::new(), Arc::new(MemoryLedger::new()));
-    let engine = Engine::new().host(host).events(recorder.clone()).ledger(ledger.clone());
+    let engine = engine.events(recorder.clone()).ledger(ledger.clone());
     let report = tokio::time::timeout(LIMIT * 2, engine.run(Pipeline::of([build]))).await;
     let report = report.unwrap_or_else(|_| panic!("too slow: {}", recorder.lines().join("\n"))).unwrap();
     assert!(report.builds[0].left.is_empty(), "{:?}", report.builds[0].left);

@@ -276,6 +276,7 @@ impl Engine {
         let mut run = RunContext::new(id, events, ledger, secrets, self.clock.clone(), self.host.clone());
         run.release_limit = self.release_limit;
         run.recoverable = self.registry.clone().map(recover::recoverable);
+        run.saves_states = self.cache.is_some();
         run
     }
 

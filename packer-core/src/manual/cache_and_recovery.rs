@@ -89,7 +89,8 @@
 //! Whatever is wrong with a cache is told as an event, and the build runs as without one.
 //!
 //! What a cache remembers of secrets are keyed digests: enough to see that one changed, and a reason never shows either
-//! value. Its folder, index and states may be read by their owner only; a state holds what the machine's disk holds.
+//! value. Its folder, index and states may be read by their owner only; a state holds what the machine's disk holds, and that of
+//! a [virtual machine](super::virtual_machines) what its memory holds too.
 //!
 //! # Checkpoints in a builder of one's own
 //!

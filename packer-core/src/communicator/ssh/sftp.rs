@@ -26,6 +26,8 @@ use crate::error::{Error, Fault, Result, os_text};
 pub(super) const CHUNK: usize = 261_120;
 /// How many requests of one file may be on the way: with chunks of this size 16 MiB, enough for any line.
 pub(super) const IN_FLIGHT: usize = 64;
+/// How long a server may take to see that a program has ended whose output has.
+const REAPED: Duration = Duration::from_millis(100);
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to remove what did not come whole.
 const REMOVE_LIMIT: Duration = Duration::from_secs(10);
@@ -215,7 +217,11 @@ impl Sftp {
             }
             _ if connection.is_closed() => Err(connection.broken("the connection is closed")),
             // A subsystem that is configured but not installed ends at once.
-            Ok(Err(_)) => Ok(None),
+            Ok(Err(_)) => {
+                // A channel that is opened before Dropbear has seen the end of another one's program is closed with that.
+                tokio::time::sleep(REAPED).await;
+                Ok(None)
+            }
             Err(_) => Err(Error::network("the server's SFTP does not answer")),
         }
     }

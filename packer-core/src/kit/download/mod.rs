@@ -21,6 +21,7 @@ pub use fetch::{Download, Downloaded};
 use crate::context::{Context, Host, PrepareContext};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::{Error, Result};
+use crate::kit;
 
 /// What is downloaded before a machine starts: the options that builders of whole machines take beside their own, with
 /// `#[serde(flatten)]`.
@@ -117,18 +118,23 @@ impl IsoConfig {
         self.urls().into_iter().fold(download, |download, url| download.from(url)).fetch(cx).await
     }
 
-    /// The checksum of the file as `sha256:HEX` (or another kind), also one that a list or the first URL says; `None` where
-    /// there is none.
+    /// The checksum of the file as `sha256:HEX` (or another kind), also one that a list or the first URL says. Where there is
+    /// none, that of a file on this computer as it is now, and else `None`.
     ///
     /// # Errors
-    /// Where a list cannot be read; where what is given is no checksum; cancellation.
+    /// Where a list or the file cannot be read; where what is given is no checksum; cancellation.
     pub async fn digest(&self, cx: &Context) -> Result<Option<String>> {
         let first = self.urls().into_iter().next().unwrap_or_default();
-        let checksum = match place::Place::new(first).checksum {
+        let place = place::Place::new(first);
+        let checksum = match place.checksum {
             Some(own) => cx.until_cancelled(own.parse::<Checksum>()?.resolved(cx.host(), first)).await?,
             None => cx.until_cancelled(self.resolved(cx.host())).await?,
         };
-        Ok((!checksum.is_none()).then(|| checksum.to_string()))
+        match place.way {
+            _ if !checksum.is_none() => Ok(Some(checksum.to_string())),
+            place::Way::Local(path) => Ok(Some(format!("sha256:{}", kit::digest_file(cx, path).await?))),
+            _ => Ok(None),
+        }
     }
 
     /// The last of the URLs whose server gives parts of the file, for a machine that reads it from there (`iso_skip_cache`).
