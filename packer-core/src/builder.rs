@@ -142,10 +142,98 @@ pub trait Builder: Send + Sync {
         None
     }
 
+    /// How what this builder makes is started anew, for a build with [tests](crate::Build::test). `None`, the default, where
+    /// that cannot be done: a build with tests is then refused before anything runs. Where it depends on the configuration,
+    /// [`Prepared::no_boot_test`] says why.
+    fn boot_test(&self) -> Option<&dyn BootTest> {
+        None
+    }
+
     /// The name of this kind of builder in output where no template gives one.
     fn type_name(&self) -> Cow<'static, str> {
         type_name_of::<Self>()
     }
+}
+
+/// Builders whose artifacts can be started anew, to be tested before anything is made of them.
+///
+/// # Behavior
+/// - Order of calls for a build with tests: `capture`, `release` of what only the build's machine needed, `boot`, (tests),
+///   `release` of all that `boot` brought, and after a failure `set_aside`. Where the host asks for another try, `boot` is
+///   called again.
+/// - On cancellation the engine drops the future of both at an await point; what the artifact owns is then released, too.
+///
+/// ```
+/// # use std::path::PathBuf;
+/// # use packer_core::*;
+/// # use packer_core::kit;
+/// struct Vm {
+///     folder: PathBuf,
+/// }
+///
+/// #[async_trait]
+/// impl Builder for Vm {
+///     fn boot_test(&self) -> Option<&dyn BootTest> {
+///         Some(self)
+///     }
+///     // …
+/// #   async fn prepare(&self, _: &PrepareContext) -> Result<Prepared, Diagnostics> { Ok(Prepared::new()) }
+/// #   async fn launch(&self, _: &Context) -> Result<Box<dyn Machine>> { Err(Error::user("")) }
+/// #   async fn release(&self, _: &Context, _: &Resource) -> Result<()> { Ok(()) }
+/// }
+/// # impl Vm {
+/// #     async fn start(&self, _: &Context, _: PathBuf) -> Result<Box<dyn Machine>> { Err(Error::user("")) }
+/// # }
+///
+/// #[async_trait]
+/// impl BootTest for Vm {
+///     // The machine writes to a copy: the image stays as it is.
+///     async fn boot(&self, cx: &Context, artifact: &Artifact) -> Result<Box<dyn Machine>> {
+///         let copy = self.folder.join(kit::unique_name("test"));
+///         let copying = async {
+///             std::fs::copy(&artifact.files[0], &copy).map_err(|e| Error::io("copy", &artifact.files[0], e))
+///         };
+///         cx.own(Resource::file(&copy), copying).await?;
+///         self.start(cx, copy).await
+///     }
+///
+///     async fn set_aside(&self, cx: &Context, mut artifact: Artifact) -> Result<Artifact> {
+///         let from = std::mem::take(&mut artifact.files[0]);
+///         let to = from.with_extension("failed-test.img");
+///         let kept = Resource::file(&to);
+///         let rename = async { std::fs::rename(&from, &to).map_err(|e| Error::io("rename", &from, e)) };
+///         cx.own(kept.clone(), rename).await?;
+///         artifact.files = vec![to];
+///         artifact.resources = vec![kept];
+///         Ok(artifact)
+///     }
+/// }
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let bench = testing::Bench::new();
+/// # let vm = Vm { folder: bench.folder().to_owned() };
+/// # let image = vm.folder.join("a.img");
+/// # std::fs::write(&image, "a disk").unwrap();
+/// # let artifact = Artifact::new("example.vm", "a").file(&image);
+/// # assert!(vm.boot_test().unwrap().boot(bench.context(), &artifact).await.is_err());
+/// # let kept = vm.set_aside(bench.context(), artifact).await.unwrap();
+/// # assert!(kept.files[0].ends_with("a.failed-test.img") && kept.files[0].exists() && !image.exists());
+/// # });
+/// ```
+#[async_trait]
+pub trait BootTest: Send + Sync {
+    /// Starts a machine from the artifact, which stays as it is: what the machine changes is thrown away (an overlay, a
+    /// container). What it makes is announced through [`Context::own`], as `launch` does; [`Builder::release`] releases it
+    /// when the test is over.
+    async fn boot(&self, cx: &Context, artifact: &Artifact) -> Result<Box<dyn Machine>>;
+
+    /// Puts the artifact of a failed test aside under a name that says so, and returns it as it is called now, its resources
+    /// too. People are told its first file, or its id where it has none. No machine runs from it any more.
+    ///
+    /// What it is to own is announced through [`Context::own`]. What it owned before, and does not own any more, is released
+    /// at the end of the build: releasing the first name may not harm what has the new one. Where this fails, the artifact
+    /// is as it was.
+    async fn set_aside(&self, cx: &Context, artifact: Artifact) -> Result<Artifact>;
 }
 
 /// What [`Builder::prepare`] found out.
@@ -157,6 +245,9 @@ pub struct Prepared {
     /// Why no command can run in this machine, where that is so: a build with a provisioner that
     /// [runs commands](crate::Provisioner::runs_commands) in it is refused before it starts.
     pub no_commands: Option<String>,
+    /// Why what this builder makes cannot be started anew, where its configuration is the reason: a build with
+    /// [tests](crate::Build::test) is refused before it starts.
+    pub no_boot_test: Option<String>,
 }
 
 impl Prepared {

@@ -124,7 +124,7 @@ pub const VERSION: &str = "1.16.0";
 
 pub use artifact::Artifact;
 pub use async_trait::async_trait;
-pub use builder::{Builder, CheckpointKey, Lifecycle, Machine, Prepared};
+pub use builder::{BootTest, Builder, CheckpointKey, Lifecycle, Machine, Prepared};
 pub use clock::Clock;
 pub use communicator::{
     Command, Communicator, CommunicatorConfig, CommunicatorExt, ExitStatus, Globs, NoCommunicator, Source,

@@ -90,6 +90,9 @@ pub struct Build {
     pub provisioners: Vec<ProvisionStep>,
     /// Runs when provisioning failed, before the machine goes.
     pub error_cleanup: Option<ProvisionStep>,
+    /// Look at a machine that is started from the artifact, in order, before the post-processors run. What the machine
+    /// changes is thrown away.
+    pub tests: Vec<ProvisionStep>,
     /// Sequences of post-processors; each starts from the builder's artifact.
     pub post_processors: Vec<Vec<PostProcessStep>>,
     /// The block it comes from.
@@ -143,6 +146,7 @@ impl Build {
             needs: Vec::new(),
             provisioners: Vec::new(),
             error_cleanup: None,
+            tests: Vec::new(),
             post_processors: Vec::new(),
             location: None,
             rephrase: None,
@@ -165,6 +169,22 @@ impl Build {
     #[must_use]
     pub fn on_error(mut self, step: impl Into<ProvisionStep>) -> Self {
         self.error_cleanup = Some(step.into());
+        self
+    }
+
+    /// Adds a test: a step that runs in a machine which is started from the finished artifact, before any post-processor.
+    /// Where it fails the build fails, no post-processor runs, and the artifact is kept under a name that says so. What the
+    /// machine changes is thrown away.
+    ///
+    /// ```
+    /// use packer_core::{Build, Builder, Provisioner, ProvisionerExt};
+    /// fn build(vm: impl Builder + 'static, nginx: impl Provisioner + 'static, answers: impl Provisioner + 'static) -> Build {
+    ///     Build::new("web", vm).provision(nginx).test(answers.max_retries(2).named("it answers"))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn test(mut self, step: impl Into<ProvisionStep>) -> Self {
+        self.tests.push(step.into());
         self
     }
 
