@@ -69,11 +69,12 @@ fn build(text: &str, arguments: &[&str]) -> (bool, String, BTreeMap<String, Vec<
 
 #[test]
 fn every_documented_template_builds() {
-    let made: [&[&str]; 6] = [
+    let made: [&[&str]; 7] = [
         &["motd/web.txt", "motd/db.txt"],
         &["dev.conf", "prod.conf", "dev.sum", "prod.sum"],
         &["notes.tar.gz", "draft.txt"],
         &[],
+        &["motd.txt", "motd/index.json"],
         &["image.img", "copy.img"],
         &["key.txt"],
     ];

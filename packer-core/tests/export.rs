@@ -139,7 +139,7 @@ fn seen(pipeline: &Pipeline) -> String {
         let builder = build.builder.make(&now).unwrap().config();
         let info = (&build.info.name, &build.info.builder_type, &build.info.build_block);
         text.push_str(&format!("{info:?} {} {:?} {builder:?}\n", build.source, build.description));
-        for step in build.provisioners.iter().chain(&build.error_cleanup) {
+        for step in build.provisioners.iter().chain(&build.error_cleanup).chain(&build.tests) {
             let config = step.provisioner.make(&now).unwrap().config();
             let ways = (step.pause_before, step.timeout, step.max_retries, step.continue_on_error);
             let inputs = (&step.inputs, &step.filter);
@@ -153,6 +153,16 @@ fn seen(pipeline: &Pipeline) -> String {
         text.push_str(&format!("  {:?}\n", build.post_processors.iter().map(Vec::len).collect::<Vec<_>>()));
     }
     text
+}
+
+#[test]
+fn tests_are_said_too() {
+    let test =
+        provision(Everything { text: "a".into(), ..Everything::default() }).named("answers").max_retries(2);
+    let pipeline = Pipeline::of([build("a", Everything::default()).test(test.only(["everything.a"]))]);
+    let (exported, again) = there_and_back(&pipeline);
+    assert_eq!(seen(&again), seen(&pipeline));
+    assert!(exported.text().contains("test \"everything\" {"), "{}", exported.text());
 }
 
 #[test]

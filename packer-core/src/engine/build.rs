@@ -10,7 +10,8 @@ use crate::context::{Context, PrepareContext};
 use crate::engine::cache::{Open, Resumed, Track};
 use crate::engine::cleanup::{self, Component, Owners};
 use crate::engine::on_error::{Decision, Failure, FailureHandler, Phase};
-use crate::engine::report::{BuildReport, Left, Status};
+use crate::engine::provision::Part;
+use crate::engine::report::{BuildReport, Left, Status, TestReport};
 use crate::engine::{guard, post_process, prepare, provision};
 use crate::error::{Error, ErrorInfo, Result};
 use crate::event::EventKind;
@@ -37,6 +38,7 @@ pub(crate) async fn run(
         tries: 0,
         cache,
         track: None,
+        tested: None,
     };
     // The parts that call components catch their panics; this one catches the engine's own.
     let end = guard::unwound(life.live()).await.unwrap_or_else(|message| End {
@@ -47,6 +49,9 @@ pub(crate) async fn run(
     let End { artifacts, mut error, leave } = end;
     let left = if leave {
         let reason = Error::user("the build failed and was left as it is");
+        if let Err(e) = cleanup::keep_all(&cx, &artifacts) {
+            error.get_or_insert(e.context("The ledger could not be told that the artifacts stay"));
+        }
         let outstanding = cx.record_of_build().owned.outstanding();
         outstanding.into_iter().map(|resource| Left::new(resource, &reason)).collect()
     } else {
@@ -86,6 +91,7 @@ pub(crate) async fn run(
         artifacts,
         error,
         steps,
+        test: life.tested.take(),
         cache,
         elapsed,
         left,
@@ -93,38 +99,44 @@ pub(crate) async fn run(
 }
 
 /// How the life of a build ended.
-struct End {
-    artifacts: Vec<Artifact>,
-    error: Option<Error>,
+pub(super) struct End {
+    pub(super) artifacts: Vec<Artifact>,
+    pub(super) error: Option<Error>,
     /// Whether everything is to be left as it is.
-    leave: bool,
+    pub(super) leave: bool,
 }
 
-struct Life<'a> {
-    build: &'a Build,
-    cx: &'a Context,
+pub(super) struct Life<'a> {
+    pub(super) build: &'a Build,
+    pub(super) cx: &'a Context,
     handler: &'a dyn FailureHandler,
-    values: RunValues,
-    owners: Owners,
+    pub(super) values: RunValues,
+    pub(super) owners: Owners,
     tries: u32,
     /// Saved states, where the run has any.
     cache: Option<Arc<Open>>,
     track: Option<Track>,
+    /// What came of the tests, where there were any.
+    pub(super) tested: Option<TestReport>,
 }
 
 impl Life<'_> {
     async fn live(&mut self) -> End {
-        let captured = match self.make_builder().await {
-            Ok(builder) => self.build_artifact(&builder).await,
-            Err(error) => Err(Stop::clean(error)),
+        let builder = match self.make_builder().await {
+            Ok(builder) => builder,
+            Err(error) => return End::of(Stop::clean(error)),
         };
-        let artifact = match captured {
+        let artifact = match self.build_artifact(&builder).await {
             Ok(artifact) => artifact,
-            Err(Stop { error, leave }) => return End { artifacts: Vec::new(), error: Some(error), leave },
+            Err(stop) => return End::of(stop),
         };
         // What only the machine needed goes before the artifact is worked on; what does not go now is tried again,
         // and told, at the end of the build.
         cleanup::release_all(self.cx, &self.owners, &[&artifact]).await;
+        let artifact = match Box::pin(self.test(builder.component.as_ref(), artifact)).await {
+            Ok(artifact) => artifact,
+            Err(end) => return end,
+        };
         let outcome = post_process::all(self.build, artifact, self.cx, &self.values, &mut self.owners).await;
         End { artifacts: outcome.artifacts, error: outcome.error, leave: false }
     }
@@ -207,7 +219,8 @@ impl Life<'_> {
         let mut from = first;
         loop {
             let (owners, track) = (&mut self.owners, self.track.as_mut());
-            let result = provision::all(self.build, from, cx, machine, &self.values, owners, track).await;
+            let (part, values) = (Part::Provision, &self.values);
+            let result = provision::all(self.build, part, from, cx, machine, values, owners, track).await;
             let Err((at, error)) = result else { return Ok(()) };
             from = match self.failed(&error, Phase::Provision, Some(machine)).await {
                 Decision::Retry => first,
@@ -219,7 +232,12 @@ impl Life<'_> {
     }
 
     /// Asks what to do about a failure.
-    async fn failed(&mut self, error: &Error, phase: Phase, machine: Option<&dyn Machine>) -> Decision {
+    pub(super) async fn failed(
+        &mut self,
+        error: &Error,
+        phase: Phase,
+        machine: Option<&dyn Machine>,
+    ) -> Decision {
         let flat = machine.is_some_and(|m| m.lifecycle() == Lifecycle::Flat);
         if self.cx.is_cancelled() || flat {
             return Decision::CleanUp;
@@ -290,7 +308,7 @@ impl Life<'_> {
         }
     }
 
-    async fn debug_pause(&self, when: &str, step: &str) -> Result<(), Stop> {
+    pub(super) async fn debug_pause(&self, when: &str, step: &str) -> Result<(), Stop> {
         if !self.build.info.debug {
             return Ok(());
         }
@@ -300,8 +318,8 @@ impl Life<'_> {
 }
 
 /// Why a build ended before it had an artifact.
-struct Stop {
-    error: Error,
+pub(super) struct Stop {
+    pub(super) error: Error,
     leave: bool,
 }
 
@@ -311,8 +329,15 @@ impl Stop {
     }
 }
 
+impl End {
+    /// Of a build without an artifact.
+    fn of(Stop { error, leave }: Stop) -> Self {
+        Self { artifacts: Vec::new(), error: Some(error), leave }
+    }
+}
+
 /// Runs one of the builder's verbs as a step; a panic in it is an error.
-async fn guarded<T>(cx: &Context, verb: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn guarded<T>(cx: &Context, verb: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
     let who = format!("the builder {:?} during {verb}", cx.build().builder_type);
     cx.timed(verb, guard::caught(&who, work)).await
 }
@@ -329,13 +354,14 @@ fn step_name(error: &Error, phase: Phase) -> String {
     let (own, usual) = match phase {
         Phase::Launch => (error.step().filter(|s| *s != "launch"), "StepConnect"),
         Phase::Provision => (None, "StepProvision"),
+        Phase::Test => (None, "StepTest"),
         Phase::Capture => (error.step().filter(|s| *s != "capture"), "StepCapture"),
     };
     own.unwrap_or(usual).to_owned()
 }
 
 /// The facts of a machine and what the engine knows beside them.
-fn facts(cx: &Context, machine: &dyn Machine) -> Facts {
+pub(super) fn facts(cx: &Context, machine: &dyn Machine) -> Facts {
     let mut facts = machine.facts().clone();
     if machine.lifecycle() == Lifecycle::Flat {
         return facts;

@@ -99,6 +99,34 @@ impl Owners {
 
 /// Releases everything that the build holds and none of `artifacts` owns, newest first; says what is left.
 pub(crate) async fn release_all(cx: &Context, owners: &Owners, artifacts: &[&Artifact]) -> Vec<Left> {
+    let held = || cx.record_of_build().owned.outstanding();
+    let gone = |resource: &Resource| artifacts.is_empty() && resource.went_with_its_machine(&held());
+    release_where(cx, owners, artifacts, gone).await
+}
+
+/// The same after a test of an artifact, in a machine that was made since the build held `before`: what lay in that machine
+/// went with it.
+pub(crate) async fn release_since(
+    cx: &Context,
+    owners: &Owners,
+    artifact: &Artifact,
+    before: &HashSet<ResourceId>,
+) {
+    let is_of_machine = |r: &Resource| r.role == Role::Builder && !r.is_in_machine() && !r.is_path();
+    let gone = |resource: &Resource| {
+        let held = cx.record_of_build().owned.outstanding();
+        !before.contains(&resource.id) && !held.iter().any(|r| !before.contains(&r.id) && is_of_machine(r))
+    };
+    release_where(cx, owners, &[artifact], gone).await;
+}
+
+/// Releases what none of `artifacts` owns; `gone` says whether what lies in a machine went with it.
+async fn release_where(
+    cx: &Context,
+    owners: &Owners,
+    artifacts: &[&Artifact],
+    gone: impl Fn(&Resource) -> bool,
+) -> Vec<Left> {
     wait_for_threads(cx).await;
     let owned = Owned::by(artifacts);
     let mut left = Vec::new();
@@ -109,9 +137,7 @@ pub(crate) async fn release_all(cx: &Context, owners: &Owners, artifacts: &[&Art
         if owned.contains(&resource) {
             continue;
         }
-        let gone = artifacts.is_empty()
-            && resource.is_in_machine()
-            && resource.went_with_its_machine(&cx.record_of_build().owned.outstanding());
+        let gone = resource.is_in_machine() && gone(&resource);
         let released = match retake(cx, [&resource]) {
             Ok(()) if gone => cx.released(&resource),
             Ok(()) => release(cx, owners, &resource).await,

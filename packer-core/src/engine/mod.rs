@@ -19,6 +19,7 @@ use crate::pipeline::Pipeline;
 use crate::registry::Registry;
 use crate::secrets::Secrets;
 
+mod boot_test;
 mod build;
 pub(crate) mod cache;
 pub(crate) mod cleanup;
@@ -41,7 +42,7 @@ pub use cache::{Cache, Checkpoint, Prune, Pruned};
 pub use on_error::{Decision, Failure, FailureHandler, OnError, Phase};
 pub use plan::{Plan, PlannedBuild, PlannedPostProcessor, PlannedStep};
 pub use recover::{FolderReport, LedgerReport, LedgerState, Recovery, RecoveryControl, RecoveryReport};
-pub use report::{BuildReport, CacheUse, Left, Report, Status, StepUse};
+pub use report::{BuildReport, CacheUse, Left, Report, Status, StepUse, TestReport, TestStep};
 
 /// Runs pipelines. An engine is settings; every run stands by itself.
 ///

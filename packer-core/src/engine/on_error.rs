@@ -49,6 +49,8 @@ pub enum Phase {
     Provision,
     /// While the artifact was made.
     Capture,
+    /// While the artifact was tested: its machine did not start, or a test failed.
+    Test,
 }
 
 /// What is to be done about a failure.
@@ -60,9 +62,9 @@ pub enum Decision {
     /// Leave everything as it is. The ledger keeps it, so that [`Engine::recover`](crate::Engine::recover) can release
     /// it later.
     Abort,
-    /// Run the error-cleanup provisioner and leave everything else as it is.
+    /// Run the error-cleanup provisioner and leave everything else as it is. Tests have none: then it is `Abort`.
     RunCleanupProvisioner,
-    /// Do the phase again from its beginning: launch anew, run all provisioners, capture again.
+    /// Do the phase again from its beginning: launch anew, run all provisioners, capture again, boot anew and run all tests.
     Retry,
     /// Run the provisioner that failed again and go on from there; in other phases the same as `Retry`.
     RetryProvisioner,

@@ -52,6 +52,9 @@ pub struct PlannedBuild {
     /// What would run when provisioning failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_cleanup: Option<PlannedStep>,
+    /// What would look at a machine that is started from the artifact.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<PlannedStep>,
     /// The sequences of post-processors.
     pub post_processors: Vec<Vec<PlannedPostProcessor>>,
 }
@@ -213,6 +216,7 @@ async fn build(
     for reason in steps.iter_mut().flat_map(|step| &mut step.reasons) {
         reason.scrub(&clean);
     }
+    let tests = build.tests.iter().filter(|step| step.filter.admits(&build.source));
     let cleanup = build.error_cleanup.iter().find(|step| step.filter.admits(&build.source));
     let own = || guard::unwound_call(|| builder.component.config()).unwrap_or_default();
     let sequence = |sequence: &Vec<PostProcessStep>| -> Vec<PlannedPostProcessor> {
@@ -228,6 +232,7 @@ async fn build(
         starts_from,
         steps,
         error_cleanup: cleanup.map(|s| step(0, s, None, &[], secrets)),
+        tests: tests.enumerate().map(|(i, s)| step(i + 1, s, None, &[], secrets)).collect(),
         post_processors: build.post_processors.iter().map(sequence).filter(|s| !s.is_empty()).collect(),
     }
 }
@@ -310,6 +315,11 @@ impl fmt::Display for PlannedBuild {
         }
         if let Some(step) = &self.error_cleanup {
             writeln!(f, "  if provisioning fails: {}", step_label(&step.kind, &step.name))?;
+            step.settings(f)?;
+            fields(f, "       ", step.configuration.as_ref())?;
+        }
+        for step in &self.tests {
+            writeln!(f, "  test of the artifact: {}", step_label(&step.kind, &step.name))?;
             step.settings(f)?;
             fields(f, "       ", step.configuration.as_ref())?;
         }

@@ -9,8 +9,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::builder::Builder;
 use crate::context::{Host, PrepareContext};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::engine::boot_test::cannot_boot;
 use crate::engine::guard;
-use crate::pipeline::{Build, Late};
+use crate::pipeline::{Build, Late, ProvisionStep};
 use crate::post_processor::PostProcessor;
 use crate::provisioner::Provisioner;
 use crate::secrets::Secrets;
@@ -27,7 +28,7 @@ pub(crate) struct Prepared {
 pub(crate) fn register_secrets(build: &Build, secrets: &Secrets) {
     let builder = &build.builder;
     register(builder.preview_config().is_some(), || builder.preview().config(), secrets);
-    for step in build.provisioners.iter().chain(&build.error_cleanup) {
+    for step in build.provisioners.iter().chain(&build.error_cleanup).chain(&build.tests) {
         let late = &step.provisioner;
         register(late.preview_config().is_some(), || late.preview().config(), secrets);
     }
@@ -105,11 +106,24 @@ fn lost() -> Diagnostics {
 }
 
 async fn findings(build: &Build, cx: &PrepareContext) -> Diagnostics {
-    let (mut findings, no_commands) =
+    let (mut findings, reasons) =
         prepared(&build.builder, build.builder.preview(), cx, build.location.as_ref()).await;
-    let steps = build.provisioners.iter().chain(&build.error_cleanup);
-    for step in steps.filter(|s| s.filter.admits(&build.source)) {
-        let what = format!("Failed preparing provisioner-block {:?} {:?}", step.kind, step.name);
+    let Reasons { no_commands, no_boot_test } = reasons;
+    let provisioners =
+        build.provisioners.iter().chain(&build.error_cleanup).map(|step| ("provisioner", step));
+    let steps = provisioners.chain(build.tests.iter().map(|step| ("test", step)));
+    let admitted = |step: &ProvisionStep| step.filter.admits(&build.source);
+    // What stands for a builder whose configuration is wrong can start nothing: that is no finding.
+    let untestable = no_boot_test.filter(|_| !findings.has_errors());
+    if let (Some(reason), Some(test)) = (untestable, build.tests.iter().find(|step| admitted(step))) {
+        let finding = Diagnostics::from(Diagnostic::error(reason));
+        findings.append(match &test.location {
+            Some(place) => finding.or_at(place),
+            None => finding,
+        });
+    }
+    for (block, step) in steps.filter(|(_, step)| admitted(step)) {
+        let what = format!("Failed preparing {block}-block {:?} {:?}", step.kind, step.name);
         let provisioner = step.provisioner.preview();
         let mut found = self::provisioner(provisioner.as_ref(), cx);
         if let Some(reason) = no_commands.as_ref().filter(|_| provisioner.runs_commands()) {
@@ -138,22 +152,31 @@ pub(crate) async fn builder(
     prepared(late, builder, cx, place).await.0
 }
 
-/// The same, and why no command can run in its machine, where that is so.
+/// Why some steps cannot be, where that is so.
+struct Reasons {
+    no_commands: Option<String>,
+    no_boot_test: Option<String>,
+}
+
+/// The same, and which steps cannot be with it.
 async fn prepared(
     late: &Late<dyn Builder>,
     builder: &Arc<dyn Builder>,
     cx: &PrepareContext,
     place: Option<&Location>,
-) -> (Diagnostics, Option<String>) {
-    let (found, no_commands) = match guard::unwound(builder.prepare(cx)).await {
-        Ok(Ok(prepared)) => (prepared.warnings, prepared.no_commands),
-        Ok(Err(findings)) => (findings, None),
-        Err(message) => (panicked("builder", &cx.build.builder_type, &message), None),
+) -> (Diagnostics, Reasons) {
+    let (found, no_commands, no_boot_test) = match guard::unwound(builder.prepare(cx)).await {
+        Ok(Ok(prepared)) => (prepared.warnings, prepared.no_commands, prepared.no_boot_test),
+        Ok(Err(findings)) => (findings, None, None),
+        Err(message) => (panicked("builder", &cx.build.builder_type, &message), None, None),
     };
     let found = late.locate(found);
+    let boots = guard::unwound_call(|| builder.boot_test().is_some()).unwrap_or(false);
+    let no_boot_test = no_boot_test.or_else(|| (!boots).then(|| cannot_boot(&cx.build.builder_type)));
+    let reasons = Reasons { no_commands, no_boot_test };
     match place {
-        Some(place) => (found.or_at(place), no_commands),
-        None => (found, no_commands),
+        Some(place) => (found.or_at(place), reasons),
+        None => (found, reasons),
     }
 }
 

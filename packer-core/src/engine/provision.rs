@@ -17,12 +17,48 @@ use crate::provisioner::Provisioner;
 /// A provisioner as it was made for the try that succeeded.
 type Made = Decoded<dyn Provisioner>;
 
-/// Runs the provisioners of a build from number `from` on, and lets the cache save the state behind each.
+/// Which steps of a build run.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Part {
+    /// Those that change the machine.
+    Provision,
+    /// Those that look at a machine which was started from the artifact.
+    Test,
+}
+
+impl Part {
+    fn steps(self, build: &Build) -> &[ProvisionStep] {
+        match self {
+            Self::Provision => &build.provisioners,
+            Self::Test => &build.tests,
+        }
+    }
+
+    /// What one of them is called, what it is called where a sentence begins, and what it does.
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Provision => ("provisioner", "Provisioner", "provision"),
+            Self::Test => ("test", "Test", "test"),
+        }
+    }
+}
+
+/// Where a step stands among those that run.
+#[derive(Clone, Copy)]
+struct Place {
+    part: Part,
+    number: usize,
+    steps: usize,
+}
+
+/// Runs the provisioners of a build, or its tests, from number `from` on, and lets the cache save the state behind each.
 ///
 /// # Errors
 /// Of the first that fails, with its number.
+#[expect(clippy::too_many_arguments, reason = "all of them are the engine's, and differ with each call")]
 pub(crate) async fn all(
     build: &Build,
+    part: Part,
     from: usize,
     cx: &Context,
     machine: &dyn Machine,
@@ -30,18 +66,22 @@ pub(crate) async fn all(
     owners: &mut Owners,
     mut track: Option<&mut Track>,
 ) -> Result<(), (usize, Error)> {
-    let admitted = || build.provisioners.iter().enumerate().filter(|(_, s)| s.filter.admits(&build.source));
+    let admitted = || part.steps(build).iter().enumerate().filter(|(_, s)| s.filter.admits(&build.source));
     let steps = admitted().count();
     for (number, (i, step)) in admitted().enumerate().skip_while(|(_, (i, _))| *i < from) {
         if build.info.debug {
-            let question =
-                format!("Pausing before the next provisioner {}. Press enter to continue. ", step.name);
+            let question = format!(
+                "Pausing before the next {} {}. Press enter to continue. ",
+                part.words().0,
+                step.name
+            );
             cx.pause(&question).await.map_err(|e| (i, e))?;
         }
         if let Some(track) = &mut track {
             track.before(cx, i).await.map_err(|e| (i, e))?;
         }
-        let made = one(build, step, (number + 1, steps), cx, machine, values, owners).await;
+        let made =
+            one(build, step, Place { part, number: number + 1, steps }, cx, machine, values, owners).await;
         if let Some(track) = &mut track {
             match &made {
                 Ok(Some(made)) => {
@@ -65,14 +105,16 @@ pub(crate) async fn cleanup(
     owners: &mut Owners,
 ) -> Result<()> {
     let steps = build.provisioners.iter().filter(|s| s.filter.admits(&build.source)).count();
-    one(build, step, (0, steps), cx, machine, values, owners).await.map(drop)
+    one(build, step, Place { part: Part::Provision, number: 0, steps }, cx, machine, values, owners)
+        .await
+        .map(drop)
 }
 
 /// Runs one step with all that belongs to it. `None` where it failed and was pardoned.
 async fn one(
     build: &Build,
     step: &ProvisionStep,
-    (number, steps): (usize, usize),
+    Place { part, number, steps }: Place,
     cx: &Context,
     machine: &dyn Machine,
     values: &RunValues,
@@ -81,16 +123,19 @@ async fn one(
     let (kind, given) = (|| step.kind.clone(), || step.name.clone());
     cx.emit(EventKind::ProvisionerStarted { provisioner: kind(), name: given(), number, steps });
     let began = Instant::now();
+    let (_, noun, verb) = part.words();
     let name = match step.name.as_str() {
-        "" => format!("provision with {}", step.kind),
-        name => format!("provision with {} {name}", step.kind),
+        "" => format!("{verb} with {}", step.kind),
+        name => format!("{verb} with {} {name}", step.kind),
     };
     let work = async {
         let tries = async {
-            let made = with_retries(build, step, cx, machine, values, owners).await?;
+            let made = with_retries(build, step, part, cx, machine, values, owners).await?;
             // The machine's own work: the context of the builder owns what comes of it.
             let who = "the machine at the end of a step";
-            guard::caught(who, machine.step_done(cx, &name)).await?;
+            if part == Part::Provision {
+                guard::caught(who, machine.step_done(cx, &name)).await?;
+            }
             Ok(made)
         };
         let result = cx.timed(&name, tries).await;
@@ -110,7 +155,7 @@ async fn one(
     match cx.finishing(finished, &name, work).await {
         Err(error) if step.continue_on_error && !cx.is_cancelled() => {
             cx.say(format!(
-                "Warning: Provisioner failed with \"{error}\", but continue_on_error is set; continuing the build."
+                "Warning: {noun} failed with \"{error}\", but continue_on_error is set; continuing the build."
             ));
             cx.emit(EventKind::FailureIgnored { error: ErrorInfo::from(&error) });
             Ok(None)
@@ -123,6 +168,7 @@ async fn one(
 async fn with_retries(
     build: &Build,
     step: &ProvisionStep,
+    part: Part,
     cx: &Context,
     machine: &dyn Machine,
     values: &RunValues,
@@ -131,7 +177,7 @@ async fn with_retries(
     let mut first: Option<Error> = None;
     let mut left = step.max_retries;
     loop {
-        let error = match attempt(build, step, cx, machine, values, owners).await {
+        let error = match attempt(build, step, part, cx, machine, values, owners).await {
             Ok(made) => return Ok(made),
             Err(error) => error,
         };
@@ -143,7 +189,7 @@ async fn with_retries(
             break;
         }
         clean(cx, machine, owners).await;
-        cx.say(format!("Provisioner failed with \"{first}\", retrying with {left} trie(s) left"));
+        cx.say(format!("{} failed with \"{first}\", retrying with {left} trie(s) left", part.words().1));
         cx.emit(EventKind::Retrying { error: ErrorInfo::from(&*first), left });
         left -= 1;
     }
@@ -157,13 +203,15 @@ async fn with_retries(
 async fn attempt(
     build: &Build,
     step: &ProvisionStep,
+    part: Part,
     cx: &Context,
     machine: &dyn Machine,
     values: &RunValues,
     owners: &mut Owners,
 ) -> Result<Made> {
+    let (noun, ..) = part.words();
     if !step.pause_before.is_zero() {
-        cx.say(format!("Pausing {} before the next provisioner...", go(step.pause_before)));
+        cx.say(format!("Pausing {} before the next {noun}...", go(step.pause_before)));
         cx.sleep(step.pause_before).await?;
     }
     // Made anew for each try: its functions see the state of this moment.
@@ -176,15 +224,15 @@ async fn attempt(
         let work = guard::caught(&who, provisioner.provision(&own, machine));
         return own.until_cancelled(work).await.map(|()| made);
     };
-    cx.say(format!("Setting a {} timeout for the next provisioner...", go(limit)));
+    cx.say(format!("Setting a {} timeout for the next {noun}...", go(limit)));
     let own = own.within(limit);
     let limited = tokio::time::timeout(limit, guard::caught(&who, provisioner.provision(&own, machine)));
     match own.until_cancelled(async { Ok(limited.await) }).await? {
         Ok(result) => result.map(|()| made),
         Err(_) => {
-            cx.say_error("Cancelling provisioner after a timeout...");
+            cx.say_error(format!("Cancelling {noun} after a timeout..."));
             cx.emit(EventKind::TimedOut { limit });
-            let message = format!("the provisioner did not end within {}", go(limit));
+            let message = format!("the {noun} did not end within {}", go(limit));
             let error = Error::new(Fault::Guest, message).retryable();
             Err(match cx.record_of_build().take_hung() {
                 Some(step) => error.in_step(step),

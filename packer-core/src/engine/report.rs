@@ -75,6 +75,9 @@ pub struct BuildReport {
     pub error: Option<Error>,
     /// Its steps in the order in which they ended.
     pub steps: Vec<StepTime>,
+    /// What came of its tests; `None` where it has none, or did not get as far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestReport>,
     /// What the cache did for it; `None` where the run had none, or the build did not get as far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheUse>,
@@ -140,6 +143,7 @@ impl BuildReport {
             artifacts: Vec::new(),
             error: Some(error),
             steps: Vec::new(),
+            test: None,
             cache: None,
             elapsed: Duration::ZERO,
             left: Vec::new(),
@@ -162,10 +166,44 @@ impl BuildReport {
             clean(&mut step.name);
             step.error.iter_mut().for_each(|error| error.scrub(secrets));
         }
+        if let Some(test) = &mut self.test {
+            test.steps.iter_mut().for_each(|step| clean(&mut step.name));
+            test.kept.iter_mut().for_each(clean);
+            test.error.iter_mut().for_each(|error| error.scrub(secrets));
+        }
         self.cache.iter_mut().for_each(|cache| cache.scrub(&clean));
         self.left.iter_mut().for_each(|left| left.scrub(secrets));
         self
     }
+}
+
+/// What came of the [tests](crate::Build::test) of a build. Texts are scrubbed of secrets.
+#[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
+pub struct TestReport {
+    /// Whether the artifact started and all tests passed.
+    pub passed: bool,
+    /// How long it took: starting, testing, cleaning up.
+    #[serde(serialize_with = "seconds", rename = "seconds")]
+    pub elapsed: Duration,
+    /// The tests that began, in order; those of the last try where there were several.
+    pub steps: Vec<TestStep>,
+    /// What an artifact that did not pass is called now; `None` where it passed, or was not kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
+    /// Why it did not pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorInfo>,
+}
+
+/// A test that began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct TestStep {
+    /// The provisioner's type.
+    pub kind: String,
+    /// Its name; may be empty.
+    pub name: String,
 }
 
 /// What the cache did for a build. Texts are scrubbed of secrets.

@@ -41,7 +41,7 @@ pub use body::Body;
 #[cfg(feature = "machines")]
 pub use copy::copy_file;
 pub use digest::{digest_file, digest_files};
-pub use name::unique_name;
+pub use name::{failed_test_name, unique_name};
 pub use port::ReservedPort;
 pub use render::{render, render_known};
 pub use temp::TempFile;

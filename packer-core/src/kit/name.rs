@@ -1,5 +1,7 @@
 //! Names for what is about to be made.
 
+use std::path::{Path, PathBuf};
+
 /// A name that nothing else has, `PREFIX-` and 32 hexadecimal digits: for a [`Resource`](crate::Resource), which is written down
 /// by its name before it exists.
 ///
@@ -10,4 +12,23 @@
 /// ```
 pub fn unique_name(prefix: &str) -> String {
     format!("{prefix}-{}", uuid::Uuid::new_v4().simple())
+}
+
+/// What a file is called that is kept although it did not pass its test: `disk.failed-test.qcow2` for `disk.qcow2`. For
+/// [`BootTest::set_aside`](crate::BootTest::set_aside).
+///
+/// ```
+/// # use packer_core::kit;
+/// assert_eq!(kit::failed_test_name("out/disk.qcow2"), std::path::Path::new("out/disk.failed-test.qcow2"));
+/// assert_eq!(kit::failed_test_name("out/disk"), std::path::Path::new("out/disk.failed-test"));
+/// ```
+pub fn failed_test_name(path: impl AsRef<Path>) -> PathBuf {
+    let path = path.as_ref();
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(".failed-test");
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
 }

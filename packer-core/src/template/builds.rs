@@ -23,6 +23,9 @@ use crate::value::Value;
 /// The arguments of steps that Packer does not know. Post-processors, and what runs after an error, have the first alone.
 pub(super) const STEP_EXTENSIONS: [&str; 3] = ["when", "inputs", "volatile"];
 
+/// The block that holds a test of a build. Packer does not know it.
+pub(super) const TEST: &str = "test";
+
 /// A `build` block.
 #[derive(Debug)]
 pub(super) struct BuildBlock {
@@ -33,6 +36,7 @@ pub(super) struct BuildBlock {
     pub(super) sources: Vec<SourceUse>,
     pub(super) provisioners: Vec<Step>,
     pub(super) error_cleanup: Option<Step>,
+    pub(super) tests: Vec<Step>,
     pub(super) post_processors: Vec<Vec<Step>>,
     /// Whether what it is called and made from is right; if not, it is as if it were not there for who only looks.
     pub(super) sound: bool,
@@ -134,6 +138,7 @@ impl Reader<'_> {
             .block("source", &["reference"])
             .block("provisioner", &["type"])
             .block("error-cleanup-provisioner", &["type"])
+            .block(TEST, &["type"])
             .block("post-processor", &["type"])
             .block("post-processors", &[])
             .block("hcp_packer_registry", &[])
@@ -158,7 +163,7 @@ impl Reader<'_> {
         let steps = Steps { registry: self.registry, scope: self.scope.with_variables([("build", build)]) };
         let blocks: Vec<Made> =
             content.blocks.iter().map(|b| Made::new(b, self.scope, &steps.scope, &[])).collect();
-        let (provisioners, post_processors) = steps.read(&blocks, diagnostics);
+        let (provisioners, tests, post_processors) = steps.read(&blocks, diagnostics);
         let error_cleanup = steps.error_cleanup(&blocks, diagnostics);
         BuildBlock {
             name,
@@ -167,6 +172,7 @@ impl Reader<'_> {
             sources,
             provisioners,
             error_cleanup,
+            tests,
             post_processors,
             sound,
         }
@@ -322,12 +328,13 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// Provisioners, and sequences of post-processors, in the order written.
-    fn read(&self, blocks: &[Made], diagnostics: &mut Diagnostics) -> (Vec<Step>, Vec<Vec<Step>>) {
-        let (mut provisioners, mut sequences) = (Vec::new(), Vec::new());
+    /// Provisioners, tests, and sequences of post-processors, in the order written.
+    fn read(&self, blocks: &[Made], diagnostics: &mut Diagnostics) -> (Vec<Step>, Vec<Step>, Vec<Vec<Step>>) {
+        let (mut provisioners, mut tests, mut sequences) = (Vec::new(), Vec::new(), Vec::new());
         for made in blocks {
             match made.block.kind.as_str() {
                 "provisioner" => provisioners.push(self.provisioner(made, diagnostics)),
+                TEST => tests.push(self.provisioner(made, diagnostics)),
                 "post-processor" => sequences.push(vec![self.post_processor(made, diagnostics)]),
                 "post-processors" => {
                     let schema = BodySchema::new().block("post-processor", &["type"]);
@@ -342,7 +349,7 @@ impl Steps<'_> {
                 _ => {}
             }
         }
-        (provisioners, sequences)
+        (provisioners, tests, sequences)
     }
 
     fn error_cleanup(&self, blocks: &[Made], diagnostics: &mut Diagnostics) -> Option<Step> {
@@ -366,8 +373,9 @@ impl Steps<'_> {
             diagnostics.push(unknown.at(place_of_type(block)));
         }
         let own = self.registry.get_provisioner(block.label(0)).map(|kind| &*kind.schema);
-        let is_cleanup = block.kind.as_str() == "error-cleanup-provisioner";
-        let offered = if is_cleanup { &STEP_EXTENSIONS[..1] } else { &STEP_EXTENSIONS[..] };
+        // What never comes from a cache depends on nothing.
+        let is_cached = block.kind.as_str() == "provisioner";
+        let offered = if !is_cached { &STEP_EXTENSIONS[..1] } else { &STEP_EXTENSIONS[..] };
         let schema = common_schema(own, offered)
             .optional("pause_before")
             .optional("timeout")

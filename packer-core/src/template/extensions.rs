@@ -114,6 +114,36 @@
 //! }
 //! ```
 //!
+//! # Looking at what was made: `test`
+//!
+//! A `test` block in a build is written as a `provisioner` block is, with the same types and settings (`only`, `override`,
+//! `max_retries`, `when` …; not `inputs` and `volatile`). It runs when the image is finished, in a machine that is started
+//! from the image and thrown away afterwards, so that nothing which a test changes is in the image. Only when all tests have
+//! passed the post-processors run. Where one fails, or the image does not start, the build fails, and the image is kept under
+//! a name that says so. The report has the result ([`TestReport`](crate::engine::TestReport)). Builders that cannot start
+//! what they made refuse such a build before anything runs.
+//!
+//! ```hcl
+//! source "oci" "motd" {
+//!   output = "oci:motd:latest"
+//! }
+//!
+//! build {
+//!   sources = ["oci.motd"]
+//!
+//!   provisioner "file" {
+//!     content     = "Welcome"
+//!     destination = "/etc/motd"
+//!   }
+//!
+//!   test "file" {
+//!     direction   = "download"
+//!     source      = "/etc/motd"
+//!     destination = "motd.txt"
+//!   }
+//! }
+//! ```
+//!
 //! # What builds have made: `artifacts`
 //!
 //! A `source` block (or one in a build) may refer to what another build of the same template makes, by the other build's
@@ -196,7 +226,7 @@
 //! # Ok::<(), packer_core::Diagnostics>(())
 //! ```
 
-use super::builds::STEP_EXTENSIONS;
+use super::builds::{STEP_EXTENSIONS, TEST};
 use super::for_each::FOR_EACH;
 use super::{Template, artifacts};
 use crate::config::Schema;
@@ -282,6 +312,7 @@ impl Walk<'_> {
             .block("source", &["reference"])
             .block("provisioner", &["type"])
             .block("error-cleanup-provisioner", &["type"])
+            .block(TEST, &["type"])
             .block("post-processor", &["type"])
             .block("post-processors", &[])
             .block("dynamic", &["type"]);
@@ -290,6 +321,9 @@ impl Walk<'_> {
             for inner in content(&body, &schema).blocks {
                 match inner.kind.as_str() {
                     "dynamic" => {
+                        if inner.label(0) == TEST {
+                            self.warn("a test block", inner.location());
+                        }
                         let inside = BodySchema::new().block("content", &[]);
                         for written in content(&inner.body, &inside).blocks {
                             self.part(inner.label(0), "", &written.body);
@@ -299,7 +333,12 @@ impl Walk<'_> {
                         }
                     }
                     "post-processors" => pending.push(inner.body),
-                    kind => self.part(kind, inner.label(0), &inner.body),
+                    kind => {
+                        if kind == TEST {
+                            self.warn("a test block", inner.location());
+                        }
+                        self.part(kind, inner.label(0), &inner.body);
+                    }
                 }
             }
         }
@@ -314,6 +353,10 @@ impl Walk<'_> {
                 let own = registry.get_provisioner(label).map(|kind| &*kind.schema);
                 let names = if kind == "provisioner" { &STEP_EXTENSIONS[..] } else { &STEP_EXTENSIONS[..1] };
                 self.arguments(names, body, own);
+            }
+            TEST => {
+                let own = registry.get_provisioner(label).map(|kind| &*kind.schema);
+                self.arguments(&STEP_EXTENSIONS[..1], body, own);
             }
             "post-processor" => {
                 let own = registry.get_post_processor(label).map(|kind| &*kind.schema);

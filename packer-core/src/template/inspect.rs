@@ -44,6 +44,8 @@ pub struct InspectedBuild {
     pub sources: Vec<String>,
     /// `TYPE` or `TYPE.NAME` of each provisioner.
     pub provisioners: Vec<String>,
+    /// `TYPE` or `TYPE.NAME` of each test.
+    pub tests: Vec<String>,
     /// `TYPE` or `TYPE.NAME` of each post-processor of each sequence.
     pub post_processors: Vec<Vec<String>>,
 }
@@ -87,6 +89,7 @@ impl Template {
             description: build.description.clone(),
             sources: build.sources.iter().map(|s| format!("{}.{}", s.source.kind, s.name)).collect(),
             provisioners: build.provisioners.iter().map(step).collect(),
+            tests: build.tests.iter().map(step).collect(),
             post_processors: build.post_processors.iter().map(|s| s.iter().map(step).collect()).collect(),
         });
         diagnostics.scrub(&evaluated.secrets);
@@ -166,6 +169,10 @@ impl InspectedBuild {
         let none = ["<no provisioner>".to_owned()];
         for provisioner in if self.provisioners.is_empty() { &none[..] } else { &self.provisioners } {
             text.push_str(&format!("      {provisioner}\n"));
+        }
+        if !self.tests.is_empty() {
+            text.push_str("\n    tests:\n\n");
+            self.tests.iter().for_each(|test| text.push_str(&format!("      {test}\n")));
         }
         text.push_str("\n    post-processors:\n");
         if self.post_processors.is_empty() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::artifacts::{self, Need};
-use super::builds::{BuildBlock, Reader, SourceUse, Step};
+use super::builds::{BuildBlock, Reader, SourceUse, Step, TEST};
 use super::component::PartBody;
 use super::filters::Patterns;
 use super::for_each::Instance;
@@ -156,6 +156,7 @@ impl Template {
         let steps = BodySchema::new()
             .block("provisioner", &["type"])
             .block("error-cleanup-provisioner", &["type"])
+            .block(TEST, &["type"])
             .block("post-processor", &["type"])
             .block("post-processors", &[]);
         let mut pending: Vec<Block> = self.0.builds.clone();
@@ -341,6 +342,7 @@ impl<'p> Planner<'p> {
         let provisioners =
             build.provisioners.iter().filter_map(|s| steps.provisioner(s, &mut found)).collect();
         let error_cleanup = build.error_cleanup.as_ref().and_then(|s| steps.provisioner(s, &mut found));
+        let tests = build.tests.iter().filter_map(|s| steps.provisioner(s, &mut found)).collect();
         let post_processors = build
             .post_processors
             .iter()
@@ -359,6 +361,7 @@ impl<'p> Planner<'p> {
         made.needs = needs.iter().map(|need| need.build.clone()).collect();
         made.provisioners = provisioners;
         made.error_cleanup = error_cleanup;
+        made.tests = tests;
         made.post_processors = post_processors;
         made.location = Some(place);
         (made, needs)

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::builds::TEST;
 use super::for_each::FOR_EACH;
 use crate::config::{Field, FieldKind, Kind, Schema};
 use crate::registry::Registry;
@@ -207,6 +208,11 @@ fn build(provisioners: Value, post_processors: Value) -> Value {
                 "A source to start from, TYPE.NAME, with more settings",
             ),
             ("provisioner", provisioners.clone(), "A step that changes the machine, by its type"),
+            (
+                TEST,
+                provisioners.clone(),
+                "A step in a machine that is started from the artifact, by its type (an extension)",
+            ),
             (
                 "error-cleanup-provisioner",
                 provisioners,

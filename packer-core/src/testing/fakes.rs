@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LocalMachine;
 use crate::artifact::Artifact;
-use crate::builder::{Builder, CheckpointKey, Lifecycle, Machine, Prepared};
+use crate::builder::{BootTest, Builder, CheckpointKey, Lifecycle, Machine, Prepared};
 use crate::communicator::{Communicator, CommunicatorExt};
 use crate::context::{Context, PrepareContext};
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -70,12 +70,17 @@ pub enum Verb {
     Checkpoint,
     /// In `resume`.
     Resume,
+    /// In `boot`.
+    Boot,
+    /// In `set_aside`.
+    SetAside,
 }
 
 /// A builder whose machines are folders and whose images are files, all below one folder.
 ///
 /// A launch makes `machine-N` and a key file, a capture makes `image-N`, a checkpoint `checkpoint-N`; what is released is
-/// gone. Everything is owned through the ledger, and a later process can release it.
+/// gone. What [keeps the tree](Self::boots) of its machine in an image is booted as `machine-N`, and is called
+/// `image-N-failed-test` when it did not pass. Everything is owned through the ledger, and a later process can release it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct FakeBuilder {
     /// The folder in which machines and images are made.
@@ -92,6 +97,8 @@ pub struct FakeBuilder {
     output: Option<PathBuf>,
     #[serde(default)]
     captures_checkpoints: bool,
+    #[serde(default)]
+    boots: bool,
     #[serde(skip)]
     calls: Arc<Mutex<Vec<String>>>,
 }
@@ -137,7 +144,14 @@ impl FakeBuilder {
         self
     }
 
-    /// What was called so far, in order: `launch`, `resume`, `checkpoint`, `capture`, `capture_checkpoint`,
+    /// Makes images that are folders, the machine's tree, from which machines can be started anew for tests.
+    #[must_use]
+    pub fn boots(mut self) -> Self {
+        self.boots = true;
+        self
+    }
+
+    /// What was called so far, in order: `launch`, `resume`, `checkpoint`, `capture`, `capture_checkpoint`, `boot`, `set_aside`,
     /// `release KIND`.
     pub fn calls(&self) -> Vec<String> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -165,8 +179,14 @@ impl FakeBuilder {
     async fn image(&self, cx: &Context, number: &str) -> Result<Artifact> {
         let name = format!("image-{number}");
         let path = self.output.as_ref().unwrap_or(&self.folder).join(&name);
+        let tree = self.folder.join(format!("machine-{number}"));
         let write = async {
-            std::fs::write(&path, "image").map_err(|e| Error::io("write", &path, e))?;
+            if self.boots && tree.is_dir() {
+                let to = path.clone();
+                cx.blocking(move |stop| copied(&tree, &to, stop)).await?;
+            } else {
+                std::fs::write(&path, "image").map_err(|e| Error::io("write", &path, e))?;
+            }
             self.struck(Verb::Capture, true).await
         };
         let mut artifact = Artifact::new("test.fake", &name).describe(format!("Image: {name}"));
@@ -260,6 +280,10 @@ impl Builder for FakeBuilder {
         self.image(cx, &uuid::Uuid::new_v4().simple().to_string()).await.map(Some)
     }
 
+    fn boot_test(&self) -> Option<&dyn BootTest> {
+        self.boots.then_some(self)
+    }
+
     async fn source_digest(&self, _: &Context) -> Result<Option<String>> {
         Ok(self.source.clone())
     }
@@ -274,6 +298,48 @@ impl Builder for FakeBuilder {
         self.struck(Verb::Release, false).await?;
         let path = resource.details["path"].as_str().unwrap_or_default();
         remove(Path::new(path))
+    }
+}
+
+#[async_trait]
+impl BootTest for FakeBuilder {
+    async fn boot(&self, cx: &Context, artifact: &Artifact) -> Result<Box<dyn Machine>> {
+        self.called("boot");
+        self.struck(Verb::Boot, false).await?;
+        let number = uuid::Uuid::new_v4().simple().to_string();
+        let name = format!("machine-{number}");
+        let image = artifact.files.first().cloned().unwrap_or_else(|| self.folder.join(&artifact.id));
+        let to = self.folder.join(&name);
+        // What a saved state was made into has no tree.
+        let copy = cx.blocking(move |stop| match image.is_dir() {
+            true => copied(&image, &to, stop),
+            false => std::fs::create_dir_all(&to).map_err(|e| Error::io("mkdir", &to, e)),
+        });
+        cx.own(self.resource("machine", &name), copy).await?;
+        self.struck(Verb::Boot, true).await?;
+        Ok(self.machine(number))
+    }
+
+    async fn set_aside(&self, cx: &Context, mut artifact: Artifact) -> Result<Artifact> {
+        self.called("set_aside");
+        self.struck(Verb::SetAside, false).await?;
+        let name = format!("{}-failed-test", artifact.id);
+        let (from, to) = match artifact.files.first() {
+            Some(image) => (image.clone(), image.with_file_name(&name)),
+            None => (self.folder.join(&artifact.id), self.folder.join(&name)),
+        };
+        let rename = async { std::fs::rename(&from, &to).map_err(|e| Error::io("rename", &from, e)) };
+        if artifact.files.is_empty() {
+            let kept = self.resource("image", &name);
+            cx.own(kept.clone(), rename).await?;
+            artifact.resources = vec![kept];
+        } else {
+            cx.own(Resource::file(&to), rename).await?;
+            artifact.files = vec![to];
+        }
+        self.struck(Verb::SetAside, true).await?;
+        artifact.id = name;
+        Ok(artifact)
     }
 }
 

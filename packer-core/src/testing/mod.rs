@@ -24,6 +24,7 @@ use crate::facts::{BuildInfo, Facts};
 use crate::ledger::{Ledger, MemoryLedger, Resource};
 use crate::secrets::Secrets;
 
+pub mod boot_test;
 pub mod builder;
 pub mod checkpoints;
 mod cmd;

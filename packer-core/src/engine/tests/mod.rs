@@ -7,6 +7,7 @@ use crate::ledger::{Ledger, MemoryLedger};
 use crate::pipeline::{Build, Pipeline};
 use crate::testing::{FakeBuilder, Recorder, TempFolder};
 
+mod boot_test;
 mod cache;
 mod cache_faults;
 mod cancel;

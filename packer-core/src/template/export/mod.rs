@@ -36,6 +36,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use hcl::{Body, Structure};
 
+use super::builds::TEST;
 use super::inputs::Inputs;
 use crate::config::Schema;
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile};
@@ -216,6 +217,9 @@ impl Exporter<'_> {
         for step in &build.provisioners {
             body.extend(self.provisioner("provisioner", step, &who));
         }
+        for step in &build.tests {
+            body.extend(self.provisioner(TEST, step, &who));
+        }
         for sequence in &build.post_processors {
             let mut steps: Vec<_> = sequence.iter().filter_map(|s| self.post_processor(s, &who)).collect();
             match steps.len() {
@@ -269,6 +273,8 @@ impl Exporter<'_> {
             body.push(attribute("continue_on_error", true.into()));
         }
         match &step.inputs {
+            // No cache asks for them.
+            _ if block_type == TEST => {}
             None => {}
             Some(provisioner::StepInputs::Volatile) => body.push(attribute("volatile", true.into())),
             Some(provisioner::StepInputs::Files(paths)) => {

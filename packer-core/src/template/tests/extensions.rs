@@ -1,5 +1,7 @@
 //! What templates can say here that Packer does not know.
 
+use std::time::Duration;
+
 use super::*;
 use crate::artifact::Artifact;
 use crate::provisioner::StepInputs;
@@ -401,4 +403,62 @@ fn each_use_is_named_with_its_place() {
     assert_eq!(told, [2, 3, 6, 9, 12, 13, 19, 24, 31]);
     let plain = "source \"image\" \"a\" {}\nbuild {\n  sources = [\"image.a\"]\n  dynamic \"provisioner\" {\n    for_each = [1]\n    labels = [\"echo\"]\n    content {}\n  }\n}\n";
     assert!(Template::from_texts([("t", plain)]).unwrap().portability(&registry()).is_empty());
+}
+
+#[tokio::test]
+async fn tests_are_written_as_provisioners_are() {
+    let text = r#"
+        variable "on" { default = true }
+        source "image" "a" {}
+        source "image" "b" {}
+        build {
+          sources = ["image.a", "image.b"]
+          test "echo" {
+            name        = "first"
+            only        = ["image.a"]
+            text        = "hi"
+            max_retries = 2
+            timeout     = "5s"
+          }
+          dynamic "test" {
+            for_each = ["x"]
+            labels   = ["echo"]
+            content {
+              when     = var.on && source.name == "b"
+              text     = test.value
+              override = { b = { text = "of b" } }
+            }
+          }
+        }
+    "#;
+    let pipeline = evaluate(text, Inputs::new()).await.unwrap();
+    let tests: Vec<Vec<&str>> =
+        pipeline.builds.iter().map(|b| b.tests.iter().map(|t| t.name.as_str()).collect()).collect();
+    assert_eq!(tests, [vec!["first"], vec![""]]);
+    let first = &pipeline.builds[0].tests[0];
+    assert_eq!((first.max_retries, first.timeout), (2, Some(Duration::from_secs(5))));
+    assert_eq!(first.location.as_ref().unwrap().start().line, 7);
+    let template = Template::from_texts([("t.pkr.hcl", text)]).unwrap();
+    let told: Vec<u32> =
+        template.portability(&registry()).iter().map(|d| d.location.as_ref().unwrap().start().line).collect();
+    assert_eq!(told, [7, 14, 18]);
+    // Its builder cannot start what it has made: said at the block.
+    let found = lines(&Engine::new().prepare(&pipeline).await);
+    let words = "the builder \"image\" cannot start what it has made, so that it cannot be tested";
+    assert!(found.contains(&format!("7: {words}")), "{found}");
+
+    let json = r#"{"source": {"image": {"a": {}}},
+      "build": {"sources": ["image.a"], "test": [{"echo": {"text": "hi", "except": ["image.b"]}}]}}"#;
+    let template = Template::from_texts([("t.pkr.json", json)]).unwrap();
+    assert_eq!(template.portability(&registry()).len(), 1);
+    assert_eq!(template.evaluate(&registry(), Inputs::new()).await.unwrap().builds[0].tests.len(), 1);
+
+    let unknown = "source \"image\" \"a\" {}\nbuild {\n  sources = [\"image.a\"]\n  test \"ecko\" {}\n}\n";
+    assert!(wrong(unknown).await.starts_with("4: Unknown test type \"ecko\""), "{}", wrong(unknown).await);
+    let inputs = "source \"image\" \"a\" {}\nbuild {\n  sources = [\"image.a\"]\n  test \"echo\" {\n    inputs = []\n  }\n}\n";
+    let found = match evaluate(inputs, Inputs::new()).await {
+        Ok(pipeline) => lines(&Engine::new().prepare(&pipeline).await),
+        Err(found) => lines(&found),
+    };
+    assert!(found.contains("5: "), "{found}");
 }
