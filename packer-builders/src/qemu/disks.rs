@@ -45,6 +45,20 @@ impl Disks {
         Ok(())
     }
 
+    /// Makes them over others, which stay as they are.
+    pub(super) async fn make_over(&self, vm: &Qemu, cx: &Context, others: &Disks) -> Result<()> {
+        for disk in 0..self.all(vm).len() {
+            let (under, new) = (others.of(disk), self.of(disk));
+            let under = std::path::absolute(&under).map_err(|e| Error::io("find", &under, e))?;
+            if vm.image_format() == "qcow2" {
+                overlay(cx, &new, &under.to_string_lossy(), "qcow2").await?;
+            } else {
+                cx.blocking(move |stop| kit::copy_file(stop, None, &under, &new)).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn create(&self, vm: &Qemu, cx: &Context, source: Option<&Path>) -> Result<()> {
         let copied = source.is_some() && !vm.use_backing_file;
         if !vm.disk_additional_size.is_empty() || vm.use_backing_file {

@@ -19,6 +19,8 @@ pub(super) enum Origin<'a> {
     Source,
     /// A state that was saved: the machine goes on from there.
     Checkpoint(&'a Saved),
+    /// The image in a folder, made by an earlier machine: it boots, and what it writes is thrown away.
+    Artifact(&'a Path),
 }
 
 /// The variables of EFI in the output folder.
@@ -37,7 +39,8 @@ pub(super) struct Ground<'a> {
     pub(super) source: PathBuf,
     pub(super) name: String,
     pub(super) folder: PathBuf,
-    pub(super) output: Resource,
+    /// What the image becomes a part of; `None` where none is made.
+    pub(super) output: Option<Resource>,
     pub(super) floppy: Option<PathBuf>,
     pub(super) cd: Option<PathBuf>,
     pub(super) http: Option<HttpServer>,
@@ -54,8 +57,15 @@ impl<'a> Ground<'a> {
         }
         let source = source(vm, cx, origin).await?;
         let build = &cx.build().name;
-        let (name, folder) = (vm.name(build), vm.output_folder(build));
-        let output = cx.step("stepPrepareOutputDir", output::create(cx, &folder)).await?;
+        let name = vm.name(build);
+        let (folder, output) = match origin {
+            Origin::Artifact(_) => (cx.temp_dir()?, None),
+            _ => {
+                let folder = vm.output_folder(build);
+                let output = cx.step("stepPrepareOutputDir", output::create(cx, &folder)).await?;
+                (folder, Some(output))
+            }
+        };
         let floppy = cx.step("StepCreateFloppy", Box::pin(vm.floppy.create(cx))).await?;
         let cd = cx.step("StepCreateCD", Box::pin(vm.cd.create(cx))).await?;
         let mut ground = Self {
@@ -92,8 +102,13 @@ impl<'a> Ground<'a> {
     pub(super) fn saved(&self) -> Option<&'a Saved> {
         match self.origin {
             Origin::Checkpoint(saved) => Some(saved),
-            Origin::Source => None,
+            Origin::Source | Origin::Artifact(_) => None,
         }
+    }
+
+    /// Whether the machine boots as the template says, with what is typed then.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self.origin, Origin::Source)
     }
 
     pub(super) fn disks(&self) -> Disks {
@@ -117,6 +132,10 @@ impl<'a> Ground<'a> {
                 self.disks().make(vm, cx, source).await
             }
             Origin::Checkpoint(saved) => cx.step("stepCreateDisk", saved.disks(vm, cx, &self.disks())).await,
+            Origin::Artifact(folder) => {
+                let made = Disks { folder: folder.to_owned(), name: self.name.clone() };
+                cx.step("stepCreateDisk", self.disks().make_over(vm, cx, &made)).await
+            }
         }
     }
 
@@ -135,10 +154,13 @@ impl<'a> Ground<'a> {
         if !vm.boots_by_efi() {
             return Ok(None);
         }
-        let from = match self.saved() {
-            Some(saved) => saved.folder.join(EFI_VARIABLES),
-            None => PathBuf::from(or(&vm.efi_firmware_vars, "/usr/share/OVMF/OVMF_VARS.fd")),
+        let own = match self.origin {
+            Origin::Source => None,
+            Origin::Checkpoint(saved) => Some(saved.folder.join(EFI_VARIABLES)),
+            Origin::Artifact(folder) => Some(folder.join(EFI_VARIABLES)).filter(|path| path.exists()),
         };
+        let usual = || PathBuf::from(or(&vm.efi_firmware_vars, "/usr/share/OVMF/OVMF_VARS.fd"));
+        let from = own.unwrap_or_else(usual);
         let to = self.folder.join(EFI_VARIABLES);
         let failed = |e: std::io::Error| Error::io("copy", &from, e).context("Error copying EFI variables");
         let content = tokio::fs::read(&from).await.map_err(failed)?;
@@ -153,6 +175,9 @@ impl<'a> Ground<'a> {
 }
 
 async fn source(vm: &Qemu, cx: &Context, origin: Origin<'_>) -> Result<PathBuf> {
+    if let Origin::Artifact(_) = origin {
+        return Ok(PathBuf::new());
+    }
     if vm.iso_skip_cache {
         return cx.step("StepDownload", Box::pin(vm.iso.byte_serving_url(cx))).await.map(PathBuf::from);
     }

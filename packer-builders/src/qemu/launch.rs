@@ -350,12 +350,14 @@ async fn enter(
     qmp: Option<&Qmp>,
     here: Option<u16>,
 ) -> Result<(Arc<dyn Communicator>, Target)> {
-    if ground.saved().is_some() && vm.communicator.kind() != "none" {
+    if !ground.is_new() && vm.communicator.kind() != "none" {
         let entered = cx.step("StepConnect", Box::pin(connect(vm, cx, ground, machine, qmp, here))).await?;
-        checkpoint::set_clock(vm, cx, entered.0.as_ref()).await?;
+        if ground.saved().is_some() {
+            checkpoint::set_clock(vm, cx, entered.0.as_ref()).await?;
+        }
         return Ok(entered);
     }
-    if ground.saved().is_some() {
+    if !ground.is_new() {
         return Ok((Arc::new(NoCommunicator::new()), Target::default()));
     }
     // A future of its own on the heap: what is inside of it is large.

@@ -32,7 +32,7 @@ pub(super) struct Vm {
     pub(super) qmp: Option<Qmp>,
     pub(super) screen: Screen,
     pub(super) chain: Mutex<Chain>,
-    pub(super) output: Resource,
+    pub(super) output: Option<Resource>,
     /// What QEMU says of itself.
     pub(super) version: String,
     pub(super) floppy: Option<PathBuf>,
@@ -104,8 +104,8 @@ impl Vm {
             .with("diskPaths", json!(names))
             .with("diskType", self.vm.image_format())
             .with("diskSize", self.vm.disk_size_text())
-            .with("domainType", self.accelerator.as_str())
-            .owning(self.output.clone());
+            .with("domainType", self.accelerator.as_str());
+        artifact.resources.extend(self.output.clone());
         for (name, value) in self.facts.iter().filter(|(_, value)| !value.is_sensitive()) {
             if let Ok(value) = value.to_json() {
                 artifact.generated_data.entry(name.clone()).or_insert(value);

@@ -11,8 +11,8 @@ use packer_core::kit::download::IsoConfig;
 use packer_core::kit::http_server::HttpConfig;
 use packer_core::kit::media::{CdConfig, FloppyConfig};
 use packer_core::{
-    Builder, Context, Diagnostics, Error, Machine, PrepareContext, Prepared, Resource, Result, Secret, Value,
-    async_trait,
+    Artifact, BootTest, Builder, Context, Diagnostics, Error, Machine, PrepareContext, Prepared, Resource,
+    Result, Secret, Value, async_trait,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -413,6 +413,10 @@ impl Builder for Qemu {
         Ok(Saved::read(checkpoint).await.is_ok())
     }
 
+    fn boot_test(&self) -> Option<&dyn BootTest> {
+        Some(self)
+    }
+
     async fn source_digest(&self, cx: &Context) -> Result<Option<String>> {
         self.iso.digest(cx).await
     }
@@ -427,5 +431,22 @@ impl Builder for Qemu {
 
     fn config(&self) -> Option<Value> {
         config::to_value(self)
+    }
+}
+
+#[async_trait]
+impl BootTest for Qemu {
+    /// The machine has no installer and is typed nothing; CDs and floppies of files are there.
+    async fn boot(&self, cx: &Context, _: &Artifact) -> Result<Box<dyn Machine>> {
+        let mut vm = self.clone();
+        vm.boot = BootConfig::default();
+        vm.boot_steps.clear();
+        vm.http = HttpConfig::default();
+        (vm.disk_image, vm.use_backing_file) = (true, false);
+        launch::launch(&vm, cx, Origin::Artifact(&self.output_folder(&cx.build().name))).await
+    }
+
+    async fn set_aside(&self, cx: &Context, artifact: Artifact) -> Result<Artifact> {
+        output::set_aside(cx, artifact).await
     }
 }

@@ -91,7 +91,15 @@ pub(super) async fn check(vm: &Qemu, cx: &PrepareContext) -> Result<Prepared, Di
     if !found.has_errors() {
         found.extend(vm.communicator.unsupported());
     }
-    Prepared::of(found)
+    let mut prepared = Prepared::of(found)?;
+    if vm.communicator.makes_key_pair() {
+        prepared.no_boot_test = Some(
+            "the machine is entered with a key of the build's own, which its image does not take again: with a password or \
+             ssh_private_key_file it can be tested"
+                .to_owned(),
+        );
+    }
+    Ok(prepared)
 }
 
 /// The ports that may lead to the machine.

@@ -8,6 +8,7 @@
 )]
 
 mod accelerators;
+mod boot_tests;
 mod checkpoints;
 mod failures;
 mod folders;

@@ -72,9 +72,7 @@ impl CommunicatorConfig {
     /// # Errors
     /// A type or size that there is not.
     pub async fn key_pair(&self, cx: &Context) -> Result<Option<KeyPair>> {
-        let given = |text: &Option<String>| set(text).is_some();
-        let password = self.ssh_password.as_ref().is_some_and(|password| !password.is_empty());
-        if self.kind() != "ssh" || given(&self.ssh_private_key_file) || password || self.ssh_agent_auth {
+        if !self.makes_key_pair() {
             return Ok(None);
         }
         let kind = Kind::of(self)?;
@@ -88,6 +86,13 @@ impl CommunicatorConfig {
             None => format!("packer_{}", uuid::Uuid::new_v4()),
         };
         Ok(Some(KeyPair { name, private, public }))
+    }
+
+    /// Whether [`key_pair`](Self::key_pair) makes one: nothing else says how the machine is entered.
+    pub fn makes_key_pair(&self) -> bool {
+        let given = |text: &Option<String>| set(text).is_some();
+        let password = self.ssh_password.as_ref().is_some_and(|password| !password.is_empty());
+        self.kind() == "ssh" && !given(&self.ssh_private_key_file) && !password && !self.ssh_agent_auth
     }
 
     /// Takes the key pair out of the machine's `authorized_keys` again, that of the user and, where `sudo` allows it, root's.
