@@ -25,7 +25,9 @@ fn main() -> Result<()> {
                 let mut config = HttpConfig::default();
                 folder.clone_into(&mut config.http_directory);
                 let server = config.serve(bench.context(), Ipv4Addr::LOCALHOST.into()).await?;
-                println!("{}", server.expect("a folder is served").address());
+                // It lasts as long as this value.
+                let server = server.expect("a folder is served");
+                println!("{}", server.address());
                 std::future::pending::<()>().await;
             }
             _ => println!("download fetch URL CHECKSUM CACHE | serve FOLDER"),
