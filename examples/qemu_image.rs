@@ -21,6 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let build = Build::new("image", machine)
         .provision(Shell::inline(["echo 'made by packer' > /etc/motd", "uname -r"]))
+        .test(Shell::inline(["grep 'made by packer' /etc/motd"]))
         .post_process(Vagrant::to("image.box"));
     let engine =
         Engine::new().host(Host::from_process()).events(PackerLines::new(std::io::stderr()).color(true));

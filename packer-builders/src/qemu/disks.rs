@@ -46,7 +46,7 @@ impl Disks {
     }
 
     /// Makes them over others, which stay as they are.
-    pub(super) async fn make_over(&self, vm: &Qemu, cx: &Context, others: &Disks) -> Result<()> {
+    pub(super) async fn make_over(&self, vm: &Qemu, cx: &Context, others: &Self) -> Result<()> {
         for disk in 0..self.all(vm).len() {
             let (under, new) = (others.of(disk), self.of(disk));
             let under = std::path::absolute(&under).map_err(|e| Error::io("find", &under, e))?;

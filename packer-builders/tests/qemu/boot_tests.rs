@@ -47,7 +47,7 @@ async fn an_image_that_fails_is_kept_aside() {
     assert!(!folder.path().join("out").exists());
     assert_eq!(file_in(&kept, "/made"), "made");
     let build = &done.report.builds[0];
-    assert_eq!(build.artifacts[0].files, [kept.clone()]);
+    assert_eq!(build.artifacts[0].files.as_slice(), std::slice::from_ref(&kept));
     let test = build.test.as_ref().unwrap();
     assert!(!test.passed && test.kept.as_deref() == kept.to_str(), "{test:?}");
 }

@@ -58,6 +58,12 @@
 //! - Downloads resume, try the next mirror when one stalls, and are made once for builds that want the same file. A password in
 //!   a URL is not shown.
 //! - CDs and floppies are made without `xorriso` or another program.
+//! - With `-cache` the state behind each step is what the disks and the memory of the machine hold, so that a rebuild goes on where
+//!   the step ended, without a boot: with what is in `/tmp`, with programs that run. The machine's clock is set then, where it
+//!   lets us. A state is read by the version of QEMU that saved it, and by no other. Not saved, which is told: machines that are
+//!   entered with a key pair of the build, and those that write to drives of `qemuargs`. With `-cache` QEMU's machine protocol
+//!   is always open, and a PC has a device more (`vmgenid`), by which it knows to draw its random numbers anew.
+//! - A `test` block ([extensions](crate::template::extensions)) boots the image once more, on disks that are thrown away.
 //!
 //! # Secrets
 //!
@@ -68,8 +74,8 @@
 //!
 //! - Lengths of texts follow the current Unicode standard; Packer's is of 2020.
 //! - Parsing goes on behind a mistake: one run names all of them.
-//! - There is more that a template may say ([extensions](crate::template::extensions): `for_each`, `when`, `inputs`, `artifacts`,
-//!   `output`). All of it is opt-in; [`Template::portability`](crate::template::Template::portability), which is
+//! - There is more that a template may say ([extensions](crate::template::extensions): `for_each`, `when`, `inputs`, `test`,
+//!   `artifacts`, `output`). All of it is opt-in; [`Template::portability`](crate::template::Template::portability), which is
 //!   `packer validate -portable`, warns of each use.
 //!
 //! # `hcl2_upgrade`
