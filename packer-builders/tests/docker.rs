@@ -14,7 +14,7 @@ use packer_builders::{Docker, DockerBuild};
 use packer_core::builder::CheckpointKey;
 use packer_core::docker::Login;
 use packer_core::testing::dockerd::{Dockerd, IMAGE};
-use packer_core::testing::{Bench, FakeProvisioner, Recorder, builder, checkpoints};
+use packer_core::testing::{Bench, FakeProvisioner, Recorder, boot_test, builder, checkpoints};
 use packer_core::{
     Artifact, Build, Builder, CommunicatorExt, Engine, Fault, Host, MemoryLedger, Pipeline, ProvisionerExt,
     Registry, Report,
@@ -249,6 +249,24 @@ async fn suites(host: &Host) {
     builder::suite(|| base().commit(), host).await;
     builder::recovers(|| base().commit(), &registry(), host).await;
     checkpoints::suite(|| base().commit(), &registry(), host, "/marker").await;
+    Box::pin(boot_test::suite(|| base().commit(), host, "/marker")).await;
+    let bench = Bench::new();
+    let tar = bench.folder().join("out.tar");
+    for (script, passes) in [("test -f /marker", true), ("test ! -e /marker", false)] {
+        let docker = base().export(tar.display().to_string());
+        let build = Build::new("a", docker).provision(FakeProvisioner::run("touch /marker"));
+        let build = build.test(FakeProvisioner::run(script));
+        let report = Engine::new().host(host.clone()).run(Pipeline::of([build])).await.unwrap();
+        let error = &report.builds[0].error;
+        assert_eq!(report.succeeded(), passes, "{error:?}");
+        assert!(report.builds[0].left.is_empty(), "{:?}", report.builds[0].left);
+        let kept = if passes { tar.clone() } else { tar.with_file_name("out.failed-test.tar") };
+        assert_eq!(report.builds[0].artifacts[0].files, [kept.clone()]);
+        assert!(kept.exists() && (passes || !tar.exists()));
+    }
+    let build = Build::new("a", base().discard()).test(FakeProvisioner::run(""));
+    let refused = Engine::new().host(host.clone()).run(Pipeline::of([build])).await.unwrap_err();
+    assert!(refused.to_string().contains("there is nothing to test"), "{refused}");
 }
 
 async fn registries(engine: &mut Dockerd, host: &Host) {

@@ -18,7 +18,7 @@ use packer_core::{Artifact, Communicator, Context, Error, Facts, Machine, Resour
 
 use super::machine::{Container, Source};
 use super::run_flags::{self, Request, Run};
-use super::{Docker, build};
+use super::{Docker, boot_test, build};
 
 /// What stands for the id of an image that is not made yet.
 const NO_IMAGE: &str = "ERR_IMAGE_SHA256_NOT_FOUND";
@@ -64,6 +64,19 @@ pub(super) async fn from_checkpoint(
         return Err(Error::user(format!("the checkpoint {} is not in the engine any more", checkpoint.name)));
     }
     Box::pin(start(docker, cx, client, &checkpoint.name, Some(source), shared)).await
+}
+
+/// A container of what a build made. It goes when the test is over, and whatever it changed with it.
+pub(super) async fn from_artifact(
+    docker: &Docker,
+    cx: &Context,
+    artifact: &Artifact,
+) -> Result<Box<dyn Machine>> {
+    find_program(docker, cx)?;
+    let shared = cx.step("StepTempDir", async { shared_folder(cx) }).await?;
+    let client = Client::connect(cx.host()).await?;
+    let image = Box::pin(boot_test::import(docker, cx, &client, artifact)).await?;
+    Box::pin(start(docker, cx, client, &image, None, shared)).await
 }
 
 /// Makes what is wanted of a checkpoint in a container that never runs. `None` where a container has to run for what is

@@ -8,12 +8,13 @@ use packer_core::communicator::CommunicatorConfig;
 use packer_core::config::{self, GoTemplate};
 use packer_core::docker::{Client, InFlight, Login};
 use packer_core::{
-    Artifact, Builder, Context, Diagnostic, Diagnostics, Machine, PrepareContext, Prepared, Resource, Result,
-    Value, async_trait,
+    Artifact, BootTest, Builder, Context, Diagnostic, Diagnostics, Machine, PrepareContext, Prepared,
+    Resource, Result, Value, async_trait,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod boot_test;
 mod build;
 mod dockerfile;
 mod ignore;
@@ -252,6 +253,10 @@ impl Builder for Docker {
         if matches!(kind, "ssh" | "winrm") && !found.has_errors() {
             found.extend(self.communicator.unsupported());
         }
+        if self.discard {
+            let reason = "nothing is kept of the container (discard), so that there is nothing to test";
+            prepared.no_boot_test = Some(reason.to_owned());
+        }
         prepared.warnings.append(Prepared::of(found)?.warnings);
         Ok(prepared)
     }
@@ -266,6 +271,10 @@ impl Builder for Docker {
 
     async fn capture_checkpoint(&self, cx: &Context, checkpoint: &Resource) -> Result<Option<Artifact>> {
         launch::capture_checkpoint(self, cx, checkpoint).await
+    }
+
+    fn boot_test(&self) -> Option<&dyn BootTest> {
+        Some(self)
     }
 
     async fn checkpoint_exists(&self, cx: &Context, checkpoint: &Resource) -> Result<bool> {

@@ -28,6 +28,8 @@ pub(super) struct Request {
     pub(super) platform: Platform,
     pub(super) limit: Option<u64>,
     pub(super) tls_verify: bool,
+    /// The digest of the image in a layout, where that is known: whatever its tag names meanwhile.
+    pub(super) image: Option<String>,
 }
 
 /// A base whose content is in the tree.
@@ -203,7 +205,10 @@ impl Request {
 
     fn in_layout(&self, layout: &Layout, tag: Option<&str>, name: &ImageName) -> Result<Found> {
         let place = name.to_string();
-        let mut digest = layout.find(tag, &self.platform)?.digest;
+        let mut digest = match &self.image {
+            Some(image) => image.clone(),
+            None => layout.find(tag, &self.platform)?.digest,
+        };
         let mut depth = 0;
         let manifest = loop {
             match understand(&layout.document(&digest)?, &place, &self.platform)? {

@@ -165,6 +165,46 @@ impl Layout {
         Ok(resource)
     }
 
+    /// Gives an image that has its name another tag; the tag goes back to what had it before.
+    pub(super) fn rename(
+        &self,
+        cx: &Context,
+        resource: &Resource,
+        tag: String,
+        stop: &Stop,
+    ) -> Result<Resource> {
+        let mut written = written(resource)?;
+        let _lock = self.lock(cx, stop)?;
+        let mut index = self.index()?;
+        let mut images = index.manifests.clone();
+        let own =
+            |image: &Descriptor| tag_of(image) == written.tag.as_deref() && image.digest == written.digest;
+        let gone = || Error::user(format!("{resource} is not there any more"));
+        let at = images.iter().position(own).ok_or_else(gone)?;
+        let mut kept = images[at].clone();
+        kept.annotations.insert(TAG.to_owned(), tag.clone());
+        match written.previous.take() {
+            Some(previous) => images[at] = previous,
+            None => drop(images.remove(at)),
+        }
+        written.previous = images.iter().find(|other| tag_of(other) == Some(&tag)).cloned();
+        images.retain(|other| tag_of(other) != Some(&tag));
+        images.push(kept);
+        index.manifests = images;
+        // Whoever releases the first name may not take the image: it is claimed anew.
+        let manifest = self.blob(&written.digest);
+        let file = fs::OpenOptions::new().write(true).open(&manifest);
+        let set = file.and_then(|file| file.set_modified(SystemTime::now()));
+        set.map_err(|e| Error::io("write", &manifest, e))?;
+        written.claim = claim_of(&manifest);
+        let name = format!("oci:{}:{tag}", self.place());
+        written.tag = Some(tag);
+        let renamed = Resource::new("image", name).with_details(details(&written)?);
+        cx.record(renamed.clone())?;
+        self.write_index(cx, &index)?;
+        Ok(renamed)
+    }
+
     /// Makes the manifest's file anew; its time before and now.
     fn claim(&self, cx: &Context, image: &Image) -> Result<(Option<Claim>, Option<Claim>)> {
         let path = self.blob(&image.digest);
@@ -258,16 +298,16 @@ pub(super) fn release(cx: &Context, resource: &Resource, stop: &Stop) -> Result<
     let manifest = layout.blob(&written.digest);
     let claimed = written.claim.is_some() && written.claim == claim_of(&manifest);
     if let Some(at) = images.iter().position(own).filter(|_| claimed) {
-        let same = |previous: &Descriptor| previous.digest == written.digest;
-        if let (Some(true), Some(claim)) = (written.previous.as_ref().map(same), written.previous_claim) {
+        match &written.previous {
+            Some(previous) => images[at] = previous.clone(),
+            None => drop(images.remove(at)),
+        }
+        let is_another = images.iter().any(|image| image.digest == written.digest);
+        if let (true, Some(claim)) = (is_another, written.previous_claim) {
             // It is whose it was again.
             let file = fs::OpenOptions::new().write(true).open(&manifest);
             let set = file.and_then(|file| file.set_modified(time_of(claim)));
             set.map_err(|e| Error::io("write", &manifest, e))?;
-        }
-        match &written.previous {
-            Some(previous) => images[at] = previous.clone(),
-            None => drop(images.remove(at)),
         }
         index.manifests = images;
         layout.write_index(cx, &index)?;

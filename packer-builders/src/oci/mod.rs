@@ -10,6 +10,7 @@
 
 mod archive;
 mod base;
+mod boot_test;
 mod changes;
 mod communicator;
 mod config;
@@ -32,8 +33,8 @@ use std::sync::Arc;
 
 use packer_core::config::OneOrMany;
 use packer_core::{
-    Artifact, Builder, Context, Diagnostic, Diagnostics, Error, Machine, PrepareContext, Prepared, Resource,
-    Result, Value, async_trait,
+    Artifact, BootTest, Builder, Context, Diagnostic, Diagnostics, Error, Machine, PrepareContext, Prepared,
+    Resource, Result, Value, async_trait,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,9 @@ pub struct Oci {
     pub base_limit: Option<u64>,
     /// Whether registries have to show a certificate that is trusted; true unless given. Those on this computer need none.
     pub tls_verify: Option<bool>,
+    /// The digest of the image in a layout that a test starts from.
+    #[serde(skip)]
+    image: Option<String>,
 }
 
 /// How what changed is divided into layers.
@@ -214,6 +218,7 @@ impl Oci {
             platform: Platform::parse(&self.platform)?,
             limit: self.base_limit,
             tls_verify: self.tls_verify(),
+            image: self.image.clone(),
         })
     }
 
@@ -336,6 +341,13 @@ impl Builder for Oci {
         if runtime::find(cx.env("PATH")).is_empty() {
             prepared.no_commands = Some(runtime::NONE.to_owned());
         }
+        let is_pushed = |name: &&String| matches!(ImageName::parse(name), Ok(ImageName::Registry(_)));
+        prepared.no_boot_test = self.output.iter().find(is_pushed).map(|output| {
+            format!(
+                "the image would be pushed to {output} before it is tested: let it go to a place on this computer \
+                 (oci:, oci-archive: or docker-archive:), and from there to the registry when it has passed"
+            )
+        });
         self.check(cx).into_result(prepared)
     }
 
@@ -349,6 +361,10 @@ impl Builder for Oci {
 
     async fn capture_checkpoint(&self, cx: &Context, checkpoint: &Resource) -> Result<Option<Artifact>> {
         self.capture_layers(cx, checkpoint).await
+    }
+
+    fn boot_test(&self) -> Option<&dyn BootTest> {
+        Some(self)
     }
 
     async fn checkpoint_exists(&self, _: &Context, checkpoint: &Resource) -> Result<bool> {

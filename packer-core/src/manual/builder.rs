@@ -266,6 +266,15 @@
 //! ledger alone. A builder that passes both has its cleanup right. One that saves states of its machines has a third,
 //! [`checkpoints`](crate::testing::checkpoints). The feature `testing` belongs into `[dev-dependencies]`.
 //!
+//! # Tests of what it makes
+//!
+//! A builder that can start what it has made implements [`BootTest`](crate::BootTest) too and returns itself from
+//! [`boot_test`](crate::Builder::boot_test). `boot` is a second `launch`, from the artifact and on something that is thrown away:
+//! an overlay, a container, a copy. `set_aside` renames what did not pass;
+//! [`kit::failed_test_name`](crate::kit::failed_test_name) has a name for a file. Where the configuration rules tests out,
+//! `prepare` says why in [`Prepared::no_boot_test`](crate::builder::Prepared::no_boot_test). Its suite is
+//! [`boot_test`](crate::testing::boot_test).
+//!
 //! # Where to go on
 //!
 //! [`virtual_machines`](super::virtual_machines) for what a hypervisor needs;

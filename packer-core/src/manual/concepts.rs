@@ -45,9 +45,12 @@
 //! 4. [`capture`](crate::Machine::capture) makes the artifact.
 //! 5. [`release`](crate::Builder::release) of everything that the ledger still holds and the artifact does not own, newest
 //!    first.
-//! 6. The post-processors. One that fails makes the build count as failed; the artifact stays.
+//! 6. Where the build has [tests](crate::Build::test): [`boot`](crate::BootTest::boot) of a machine from the artifact, the tests
+//!    in it, and `release` of all that it brought. Where one fails the artifact is
+//!    [set aside](crate::BootTest::set_aside), and the build fails.
+//! 7. The post-processors. One that fails makes the build count as failed; the artifact stays.
 //!
-//! When 2, 3 or 4 fails, the [failure handler](crate::engine::FailureHandler) of the host is asked, while the machine still
+//! When 2, 3, 4 or 6 fails, the [failure handler](crate::engine::FailureHandler) of the host is asked, while the machine still
 //! lives, whether to clean up, try again, go on or leave everything as it is; [`OnError`](crate::OnError) has Packer's policies
 //! as such handlers.
 //!

@@ -182,6 +182,39 @@
 //! # }
 //! ```
 //!
+//! # Tests of what was made
+//!
+//! What a provisioner sees is the machine that was changed. Whether the image starts, and with everything in it, a
+//! [test](crate::Build::test) sees: a step in a machine that is started from the artifact and thrown away afterwards. Only
+//! what passes goes to the post-processors. What does not is kept under another name, to look into:
+//!
+//! ```
+//! # #[cfg(not(feature = "testing"))] fn main() {}
+//! # #[cfg(feature = "testing")]
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use packer_core::testing::{FakeBuilder, FakeProvisioner, TempFolder};
+//! # let folder = TempFolder::new();
+//! # let builder = FakeBuilder::new(folder.path()).boots();
+//! # let shell = FakeProvisioner::run;
+//! use packer_core::{Build, Engine, Pipeline, ProvisionerExt};
+//!
+//! let web = Build::new("web", builder)
+//!     .provision(shell("echo hello > index.html"))
+//!     .test(shell("grep -q hello index.html").named("the page is there"))
+//!     .test(shell("test -e robots.txt").named("robots are told"));
+//! let report = Engine::new().run(Pipeline::of([web])).await?;
+//! let test = report.builds[0].test.as_ref().ok_or("it has tests")?;
+//! assert!(!test.passed);
+//! assert_eq!(test.steps.last().map(|step| step.name.as_str()), Some("robots are told"));
+//! assert!(test.kept.as_ref().is_some_and(|name| name.ends_with("-failed-test")));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! In a template it is a block `test` ([extensions](crate::template::extensions)). Builders that cannot start what they make,
+//! as `file`, refuse such a build before anything runs.
+//!
 //! # What stays
 //!
 //! Artifacts are data: store them, send them, load them again. For runs that may be killed give the engine a folder
