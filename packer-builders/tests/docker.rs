@@ -74,6 +74,32 @@ async fn images() {
     Box::pin(engine_dies(&mut engine, &host)).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn boot_tests() {
+    let Some(engine) = Dockerd::start() else { return };
+    let host = engine.host();
+    let before = engine.inventory();
+    Box::pin(boot_test::suite(|| base().commit(), &host, "/marker")).await;
+    let bench = Bench::new();
+    let tar = bench.folder().join("out.tar");
+    for (script, passes) in [("test -f /marker", true), ("test ! -e /marker", false)] {
+        let docker = base().export(tar.display().to_string());
+        let build = Build::new("a", docker).provision(FakeProvisioner::run("touch /marker"));
+        let build = build.test(FakeProvisioner::run(script));
+        let report = Engine::new().host(host.clone()).run(Pipeline::of([build])).await.unwrap();
+        let error = &report.builds[0].error;
+        assert_eq!(report.succeeded(), passes, "{error:?}");
+        assert!(report.builds[0].left.is_empty(), "{:?}", report.builds[0].left);
+        let kept = if passes { tar.clone() } else { tar.with_file_name("out.failed-test.tar") };
+        assert_eq!(report.builds[0].artifacts[0].files, std::slice::from_ref(&kept));
+        assert!(kept.exists() && (passes || !tar.exists()));
+    }
+    let build = Build::new("a", base().discard()).test(FakeProvisioner::run(""));
+    let refused = Engine::new().host(host.clone()).run(Pipeline::of([build])).await.unwrap_err();
+    assert!(refused.to_string().contains("there is nothing to test"), "{refused}");
+    assert_eq!(engine.inventory(), before, "nothing is left in the engine");
+}
+
 async fn commits(engine: &Dockerd, host: &Host) {
     let docker = base().change("LABEL a=b").change("CMD [\"/bin/date\"]").commit();
     let artifact = made(host, docker, "echo hello > /note").await;
@@ -249,24 +275,6 @@ async fn suites(host: &Host) {
     builder::suite(|| base().commit(), host).await;
     builder::recovers(|| base().commit(), &registry(), host).await;
     checkpoints::suite(|| base().commit(), &registry(), host, "/marker").await;
-    Box::pin(boot_test::suite(|| base().commit(), host, "/marker")).await;
-    let bench = Bench::new();
-    let tar = bench.folder().join("out.tar");
-    for (script, passes) in [("test -f /marker", true), ("test ! -e /marker", false)] {
-        let docker = base().export(tar.display().to_string());
-        let build = Build::new("a", docker).provision(FakeProvisioner::run("touch /marker"));
-        let build = build.test(FakeProvisioner::run(script));
-        let report = Engine::new().host(host.clone()).run(Pipeline::of([build])).await.unwrap();
-        let error = &report.builds[0].error;
-        assert_eq!(report.succeeded(), passes, "{error:?}");
-        assert!(report.builds[0].left.is_empty(), "{:?}", report.builds[0].left);
-        let kept = if passes { tar.clone() } else { tar.with_file_name("out.failed-test.tar") };
-        assert_eq!(report.builds[0].artifacts[0].files, [kept.clone()]);
-        assert!(kept.exists() && (passes || !tar.exists()));
-    }
-    let build = Build::new("a", base().discard()).test(FakeProvisioner::run(""));
-    let refused = Engine::new().host(host.clone()).run(Pipeline::of([build])).await.unwrap_err();
-    assert!(refused.to_string().contains("there is nothing to test"), "{refused}");
 }
 
 async fn registries(engine: &mut Dockerd, host: &Host) {

@@ -125,7 +125,7 @@
 //!
 //! ```hcl
 //! source "oci" "motd" {
-//!   output = "oci:motd:latest"
+//!   output = ["oci:motd:latest"]
 //! }
 //!
 //! build {
@@ -133,12 +133,12 @@
 //!
 //!   provisioner "file" {
 //!     content     = "Welcome"
-//!     destination = "/etc/motd"
+//!     destination = "/motd"
 //!   }
 //!
 //!   test "file" {
 //!     direction   = "download"
-//!     source      = "/etc/motd"
+//!     source      = "/motd"
 //!     destination = "motd.txt"
 //!   }
 //! }
