@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use packer_core::kit::blocking::Stop;
+use packer_core::kit::private_folder;
 use packer_core::{Context, Error, Resource, Result};
 
 use super::archive;
@@ -15,7 +16,6 @@ use super::documents::Manifest;
 use super::image::{Document, Platform, understand};
 use super::layer::{Budget, Compression, Hashing, Layer, digest_of, hex, unpack};
 use super::layout::{Layout, read_short};
-use super::machine::private_folder;
 use super::name::{BaseName, ImageName};
 use super::reference::Reference;
 use super::registry::{Repository, wrong_digest};

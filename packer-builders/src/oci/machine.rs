@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use packer_core::kit::blocking::Stop;
 use packer_core::{
-    Artifact, CheckpointKey, Communicator, Context, Error, Facts, Machine, Resource, Result, async_trait,
+    Artifact, CheckpointKey, Communicator, Context, Error, Facts, Machine, Resource, Result, async_trait, kit,
 };
 use serde::{Deserialize, Serialize};
 
@@ -195,15 +195,8 @@ impl Machine for OciMachine {
     }
 }
 
-/// Makes a folder that nobody but its owner may look into, and those above it.
-pub(super) fn private_folder(folder: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|e| Error::io("mkdir", folder, e))
-}
-
 fn save(folder: &Path, base: String, made: &[Made], stop: &Stop) -> Result<()> {
-    private_folder(folder)?;
+    kit::private_folder(folder)?;
     let mut account = Saved { base, made: Vec::new() };
     for made in made {
         stop.check()?;

@@ -61,19 +61,19 @@ impl Saved {
     /// Makes the disks of a machine that goes on from here.
     pub(super) async fn disks(&self, vm: &Qemu, cx: &Context, disks: &Disks) -> Result<()> {
         let last = self.layers.saturating_sub(1);
-        let form = |number| if number == 0 { vm.image_format() } else { "qcow2" };
+        let form = Chain::form(vm, last);
         for disk in 0..disks.all(vm).len() {
             if vm.image_format() == "raw" {
                 // Nothing lies over another file there.
                 let from = self.folder.join(Chain::layer(disk, last));
-                disks::rewrite_as(cx, "raw", &from, form(last), &disks.of(disk)).await?;
+                disks::rewrite_as(cx, "raw", &from, form, &disks.of(disk)).await?;
                 continue;
             }
             let (from, to) = (self.folder.clone(), disks.folder.clone());
             let names: Vec<_> = (0..self.layers).map(|number| Chain::layer(disk, number)).collect();
             let link = move |stop: &Stop| names.iter().try_for_each(|name| link(stop, &from, &to, name));
             cx.blocking(link).await?;
-            disks::overlay(cx, &disks.of(disk), &Chain::layer(disk, last), form(last)).await?;
+            disks::overlay(cx, &disks.of(disk), &Chain::layer(disk, last), form).await?;
         }
         Ok(())
     }
@@ -111,8 +111,12 @@ pub(super) async fn save(vm: &Vm, cx: &Context, key: &CheckpointKey) -> Result<R
              or ssh_private_key_file it would be",
         ));
     }
-    let gone = || Error::user("the machine does not run any more");
-    let qmp = vm.qmp.as_ref().filter(|_| vm.machine.state() == State::Runs).ok_or_else(gone)?;
+    let qmp = vm.qmp.as_ref().ok_or_else(|| {
+        Error::user("without a way to QEMU's machine protocol (qmp_enable) the machine is not saved")
+    })?;
+    if vm.machine.state() != State::Runs {
+        return Err(Error::user("the machine does not run any more"));
+    }
     let short: String = key.0.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
     let folder = cx.cache_dir().join("qemu/checkpoints").join(kit::unique_name(&short));
     let folder = std::path::absolute(&folder).map_err(|e| Error::io("mkdir", &folder, e))?;
@@ -126,18 +130,21 @@ pub(super) async fn save(vm: &Vm, cx: &Context, key: &CheckpointKey) -> Result<R
 
 /// Fills the folder of a state; how much room it takes beyond what the states before it have.
 async fn fill(vm: &Vm, cx: &Context, qmp: &Qmp, folder: &Path) -> Result<u64> {
-    private_folder(folder)?;
+    kit::private_folder(folder)?;
     let mut chain = vm.chain.lock().await;
     let count = chain.disks.all(&vm.vm).len();
     let nodes = nodes(vm, qmp, &chain).await?;
     let tops = chain.make_tops(&vm.vm, cx).await?;
     qmp.ask("stop", Value::Null).await?;
     let still = async {
-        let actions: Vec<_> = (0..count)
-            .map(|disk| {
+        let actions: Vec<_> = nodes
+            .iter()
+            .zip(&tops)
+            .enumerate()
+            .map(|(disk, ((kind, node), top))| {
                 let data = json!({
-                    nodes[&disk].0: nodes[&disk].1,
-                    "snapshot-file": tops[disk],
+                    *kind: node,
+                    "snapshot-file": top,
                     "snapshot-node-name": node_name(disk, chain.frozen() + 1),
                     "format": "qcow2",
                     "mode": "existing",
@@ -202,10 +209,9 @@ fn node_name(disk: usize, number: usize) -> String {
 }
 
 /// By what QEMU knows each disk. An error where the machine writes to something that would not be in its state.
-async fn nodes(vm: &Vm, qmp: &Qmp, chain: &Chain) -> Result<BTreeMap<usize, (&'static str, String)>> {
-    let count = chain.disks.all(&vm.vm).len();
+async fn nodes(vm: &Vm, qmp: &Qmp, chain: &Chain) -> Result<Vec<(&'static str, String)>> {
     let real = |path: &Path| fs::canonicalize(path).ok();
-    let tops: Vec<_> = (0..count).map(|disk| real(&chain.top(disk))).collect();
+    let tops: Vec<_> = (0..chain.disks.all(&vm.vm).len()).map(|disk| real(&chain.top(disk))).collect();
     let others: Vec<_> = vm.efi_variables.iter().chain(&vm.floppy).filter_map(|path| real(path)).collect();
     let said = qmp.ask("query-block", Value::Null).await?;
     let mut nodes = BTreeMap::new();
@@ -219,8 +225,9 @@ async fn nodes(vm: &Vm, qmp: &Qmp, chain: &Chain) -> Result<BTreeMap<usize, (&'s
         let (device, node, file) =
             (text(block, "device"), text(inserted, "node-name"), text(inserted, "file"));
         let path = real(Path::new(&file));
-        let known = (0..count)
-            .find(|disk| node == node_name(*disk, chain.frozen()) || path.is_some() && tops[*disk] == path);
+        let known = tops.iter().enumerate().position(|(disk, top)| {
+            node == node_name(disk, chain.frozen()) || path.is_some() && *top == path
+        });
         match known {
             Some(disk) if device.is_empty() => nodes.insert(disk, ("node-name", node)),
             Some(disk) => nodes.insert(disk, ("device", device)),
@@ -232,13 +239,13 @@ async fn nodes(vm: &Vm, qmp: &Qmp, chain: &Chain) -> Result<BTreeMap<usize, (&'s
             }
         };
     }
-    match (0..count).find(|disk| !nodes.contains_key(disk)) {
-        None => Ok(nodes),
-        Some(disk) => Err(Error::user(format!(
+    let unused = |disk| {
+        Error::user(format!(
             "the machine does not use its disk {}, so that it is not saved",
             chain.disks.of(disk).display()
-        ))),
-    }
+        ))
+    };
+    (0..tops.len()).map(|disk| nodes.remove(&disk).ok_or_else(|| unused(disk))).collect()
 }
 
 /// A file of another folder in this one too; copied where it cannot be shared.
@@ -248,15 +255,6 @@ fn link(stop: &Stop, from: &Path, to: &Path, name: &str) -> Result<()> {
         Ok(()) => Ok(()),
         Err(_) => kit::copy_file(stop, None, &from, &to),
     }
-}
-
-/// Makes a folder that nobody but its owner may look into.
-fn private_folder(folder: &Path) -> Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|e| Error::io("mkdir", folder, e))
 }
 
 /// A path for the shell that QEMU reads and writes through.

@@ -104,6 +104,9 @@ impl Disks {
     }
 }
 
+/// How the names of files under disks begin.
+const LAYER: &str = ".layer-";
+
 /// The disks of a machine that runs, each a file over those that are part of its saved states.
 #[derive(Debug)]
 pub(super) struct Chain {
@@ -123,7 +126,7 @@ impl Chain {
 
     /// The name of a file under a disk, relative to the folder: so a state may lie anywhere.
     pub(super) fn layer(disk: usize, number: usize) -> String {
-        format!(".layer-{disk}-{number}")
+        format!("{LAYER}{disk}-{number}")
     }
 
     pub(super) fn frozen(&self) -> usize {
@@ -139,7 +142,7 @@ impl Chain {
     }
 
     /// The form of a file under a disk.
-    fn form<'a>(&self, vm: &'a Qemu, number: usize) -> &'a str {
+    pub(super) fn form(vm: &Qemu, number: usize) -> &str {
         if number == 0 { vm.image_format() } else { "qcow2" }
     }
 
@@ -154,7 +157,7 @@ impl Chain {
                 std::fs::hard_link(&name, &layer).map_err(|e| Error::io("link", &layer, e))?;
             }
             let top = folder.join(Self::layer(disk, self.frozen + 1));
-            overlay(cx, &top, &under, self.form(vm, self.frozen)).await?;
+            overlay(cx, &top, &under, Self::form(vm, self.frozen)).await?;
             tops.push(std::path::absolute(&top).map_err(|e| Error::io("find", &top, e))?);
         }
         Ok(tops)
@@ -170,9 +173,6 @@ impl Chain {
     /// template wants that, and each that lies over others.
     pub(super) async fn finish(&mut self, vm: &Qemu, cx: &Context) -> Result<()> {
         let layered = self.frozen > 0;
-        if !layered && !vm.compacts() {
-            return Ok(());
-        }
         cx.say("Converting hard drive...");
         let failed = |e: Error| e.context("Error converting hard drive");
         for disk in 0..if layered { self.disks.all(vm).len() } else { 1 } {
@@ -182,23 +182,29 @@ impl Chain {
                     rebase(cx, &top, backing).await.map_err(failed)?;
                     std::fs::rename(&top, &path).map_err(|e| failed(Error::io("rename", &top, e)))?;
                 }
-                _ => rewrite(vm, cx, &top, self.form(vm, self.frozen), &path, disk == 0)
+                _ => rewrite(vm, cx, &top, Self::form(vm, self.frozen), &path, disk == 0)
                     .await
                     .map_err(failed)?,
             }
         }
-        for disk in 0..self.disks.all(vm).len() {
-            for number in 0..=self.frozen {
-                let layer = self.disks.folder.join(Self::layer(disk, number));
-                match std::fs::remove_file(&layer) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(Error::io("remove", &layer, e));
-                    }
-                    _ => {}
-                }
+        (self.frozen, self.moved) = (0, false);
+        Ok(())
+    }
+
+    /// Whether the image has to be made of what the machine has left.
+    pub(super) fn is_unfinished(&self, vm: &Qemu) -> bool {
+        self.frozen > 0 || vm.compacts()
+    }
+
+    /// Removes what lies under the disks, also of a state that could not be saved.
+    pub(super) fn clear(&self) -> Result<()> {
+        let folder = &self.disks.folder;
+        for entry in std::fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))? {
+            let entry = entry.map_err(|e| Error::io("read", folder, e))?;
+            if entry.file_name().to_string_lossy().starts_with(LAYER) {
+                std::fs::remove_file(entry.path()).map_err(|e| Error::io("remove", entry.path(), e))?;
             }
         }
-        (self.frozen, self.moved) = (0, false);
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ use super::hypervisor::{Hypervisor, State};
 use super::machine::Vm;
 use super::qmp::Qmp;
 use super::watched::Watched;
-use super::{Qemu, accelerator, bridge, checkpoint, or, rules, tpm};
+use super::{LONGEST_SOCKET, Qemu, accelerator, bridge, checkpoint, or, rules, tpm};
 
 /// Starts a machine and enters it.
 pub(super) async fn launch(vm: &Qemu, cx: &Context, origin: Origin<'_>) -> Result<Box<dyn Machine>> {
@@ -160,11 +160,7 @@ async fn run(
     let mut shown = reserve(cx, min, max).await?;
     let password = screen_password(vm, cx)?;
     let screen = Screen::new(vm, shown.number(), password.clone())?;
-    let controlled = vm.uses_qmp() || cx.saves_states() || ground.saved().is_some();
-    let qmp_socket = controlled.then(|| match vm.qmp_socket_path.as_str() {
-        "" => ground.folder.join(format!("{}.monitor", ground.name)),
-        own => PathBuf::from(own),
-    });
+    let qmp_socket = qmp_socket(vm, cx, ground);
     let installer = (!vm.disk_image).then(|| ground.source.to_string_lossy().into_owned());
     let cd = ground.cd.as_ref().map(|path| path.to_string_lossy().into_owned());
     let http_port = ground.http.as_ref().map_or(0, HttpServer::port);
@@ -225,7 +221,9 @@ async fn run(
             }
             None => None,
         };
-        if let (Some(saved), Some(qmp)) = (ground.saved(), &qmp) {
+        if let Some(saved) = ground.saved() {
+            let closed = || Error::user("without a way to QEMU's machine protocol no state is loaded");
+            let qmp = qmp.as_ref().ok_or_else(closed)?;
             cx.step("restore the state", Box::pin(machine.while_running(saved.load(qmp)))).await?;
         }
         let (communicator, target) =
@@ -270,6 +268,18 @@ async fn run(
         _ports: [Some(shown), forward.and_then(|(_, _, port)| port)],
         _http: ground.http.take(),
     })
+}
+
+/// Where QEMU opens its machine protocol: where the template wants it, and for the states of a cache where nothing is in the way
+/// of that, since a cache fails no build.
+fn qmp_socket(vm: &Qemu, cx: &Context, ground: &Ground<'_>) -> Option<PathBuf> {
+    let socket = match vm.qmp_socket_path.as_str() {
+        "" => ground.folder.join(format!("{}.monitor", ground.name)),
+        own => PathBuf::from(own),
+    };
+    let taken = vm.qemuargs.iter().filter_map(|row| row.first()).any(|word| word.as_str() == "-qmp");
+    let fits = cfg!(unix) && socket.as_os_str().len() <= LONGEST_SOCKET && !taken;
+    (vm.uses_qmp() || fits && (cx.saves_states() || ground.saved().is_some())).then_some(socket)
 }
 
 /// Whether the machine's serial line is read: QEMU has one output, which the user may have put something else on.

@@ -70,9 +70,10 @@ impl Machine for Vm {
             }
         }
         let mut chain = self.chain.lock().await;
-        if self.vm.compacts() || chain.frozen() > 0 {
+        if chain.is_unfinished(&self.vm) {
             cx.step("stepConvertDisk", Box::pin(chain.finish(&self.vm, cx))).await?;
         }
+        chain.clear()?;
         self.artifact(&chain.disks)
     }
 

@@ -37,6 +37,9 @@ mod watched;
 use checkpoint::Saved;
 use ground::Origin;
 
+/// The most bytes that the path of a socket may have.
+const LONGEST_SOCKET: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
 /// Starts a machine with QEMU and makes a disk image of it: from an installer, or from a disk image that is there.
 ///
 /// The programs `qemu-system-…` and `qemu-img` do the work. Without an `accelerator` the machine runs with KVM where a guest

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use packer_core::{Artifact, Context, Error, Resource, Result};
+use packer_core::{Artifact, Context, Error, Resource, Result, kit};
 use serde_json::json;
 
 /// What the folder is called in the ledger.
@@ -85,19 +85,7 @@ pub(super) async fn set_aside(cx: &Context, mut artifact: Artifact) -> Result<Ar
     let at = artifact.resources.iter().position(|resource| resource.kind == FOLDER).ok_or_else(lost)?;
     let old = artifact.resources.remove(at);
     let from = PathBuf::from(&old.name);
-    let named = |path: &Path, number: u32| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".failed-test");
-        if number > 1 {
-            name.push(format!("-{number}"));
-        }
-        PathBuf::from(name)
-    };
-    let mut number = 1;
-    while named(&from, number).symlink_metadata().is_ok() {
-        number += 1;
-    }
-    let to = named(&from, number);
+    let to = kit::failed_test_name(&from);
     let new = Resource::new(FOLDER, to.to_string_lossy()).with_details(old.details.clone());
     cx.record(new.clone())?;
     if let Err(e) = std::fs::rename(&from, &to) {
@@ -108,8 +96,8 @@ pub(super) async fn set_aside(cx: &Context, mut artifact: Artifact) -> Result<Ar
     cx.of_run::<Made>().folders().remove(&from);
     artifact.resources.push(new);
     for file in &mut artifact.files {
-        if let (Some(folder), Some(name)) = (file.parent(), file.file_name()) {
-            *file = named(folder, number).join(name);
+        if let (Some(folder), Some(kept), Some(name)) = (file.parent(), to.file_name(), file.file_name()) {
+            *file = folder.with_file_name(kept).join(name);
         }
     }
     Ok(artifact.describe(format!("VM files in directory: {}", to.display())))

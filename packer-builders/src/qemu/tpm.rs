@@ -6,7 +6,7 @@ use std::time::Duration;
 use packer_core::kit::process::{Process, Program};
 use packer_core::{Context, Error, Result};
 
-use super::Qemu;
+use super::{LONGEST_SOCKET, Qemu};
 
 /// A TPM that runs; dropped, it ends.
 #[derive(Debug)]
@@ -20,8 +20,6 @@ pub(super) struct Tpm {
 pub(super) async fn start(vm: &Qemu, cx: &Context) -> Result<Option<Tpm>> {
     /// How long its socket is waited for; QEMU says it where it is not there.
     const APPEARS: Duration = Duration::from_secs(2);
-    /// The most that a path of a socket may have on every system.
-    const LONGEST_SOCKET: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
     if !vm.vtpm {
         return Ok(None);
     }

@@ -16,9 +16,8 @@ fn registry() -> Registry {
     registry
 }
 
-/// Leaves something on the disk, in a file system in memory, and a program that runs.
-const FIRST: &str =
-    "echo one > /one; mount -t tmpfs none /mnt; echo kept > /mnt/m; sleep 1234 >/dev/null 2>&1 &";
+/// Puts the clock back, and leaves something on the disk, in a file system in memory, and a program that runs.
+const FIRST: &str = "date -u -s '2001-01-01 00:00'; echo one > /one; mount -t tmpfs none /mnt; echo kept > /mnt/m; sleep 1234 >/dev/null 2>&1 &";
 
 /// Takes what the first step has left, and the year, over into files.
 const SECOND: &str = "cat /mnt/m > /two && pidof sleep > /pid && date +%s > /now";
@@ -92,6 +91,28 @@ async fn the_same_of_two_disks_one_of_them_over_another_image() {
         vm
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_cannot_be_saved_is_built_all_the_same() {
+    let Some(disk) = disk(Guest::Deaf) else { return };
+    let cases: [(&[&str], &str); 2] = [
+        (&["-qmp", "null"], "machine protocol"),
+        (&["-fda", "{{ .OutputDir }}/../other"], "none of its disks"),
+    ];
+    for (row, why) in cases {
+        let (_turn, folder) = (turn().await, folder());
+        std::fs::write(folder.path().join("other"), vec![0; 1 << 16]).unwrap();
+        let cache = Cache::new(folder.path().join("states"), registry());
+        let mut vm = machine(&disk, folder.path()).shutdown("poweroff");
+        vm.qmp_enable = false;
+        vm.qemuargs = vec![row.iter().map(|word| (*word).into()).collect()];
+        let done = cached(folder.path(), &cache, vm, &["echo one > /one", "true"]).await;
+        assert_eq!(file_in(&done.artifact().files[0], "/one"), "one");
+        assert_eq!(done.artifact().files.len(), 1, "{:?}", done.artifact().files);
+        let unsaved = done.report.builds[0].cache.as_ref().unwrap().unsaved.clone().unwrap_or_default();
+        assert!(unsaved.contains(why), "{unsaved}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ mod copy;
 mod digest;
 #[cfg(feature = "machines")]
 pub mod download;
+mod folder;
 #[cfg(feature = "http-client")]
 #[cfg_attr(
     not(all(feature = "functions-aws", feature = "functions-vault")),
@@ -41,6 +42,7 @@ pub use body::Body;
 #[cfg(feature = "machines")]
 pub use copy::copy_file;
 pub use digest::{digest_file, digest_files};
+pub use folder::private_folder;
 pub use name::{failed_test_name, unique_name};
 pub use port::ReservedPort;
 pub use render::{render, render_known};

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::imprint::Imprint;
 use super::keyed::Keyed;
 use crate::error::{Error, Result};
+use crate::kit::private_folder;
 use crate::ledger::Resource;
 
 /// The first line of the file.
@@ -175,7 +176,7 @@ impl Store {
     ///
     /// The text says what was wrong and was mended.
     pub(crate) fn open(folder: &Path) -> Result<(Self, Option<String>)> {
-        make_folder(folder)?;
+        private_folder(folder)?;
         let _lock = lock(folder)?;
         let path = folder.join("key");
         let mut note = None;
@@ -272,14 +273,6 @@ fn read_key(path: &Path) -> Result<Option<String>, Option<Error>> {
         Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(None),
         Err(e) => Err(Some(Error::io("read", path, e))),
     }
-}
-
-fn make_folder(folder: &Path) -> Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|e| Error::io("mkdir", folder, e))
 }
 
 fn open(path: &Path, truncate: bool) -> io::Result<File> {
