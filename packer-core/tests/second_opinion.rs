@@ -93,7 +93,15 @@ fn is_known_difference(text: &str) -> bool {
     let marker_not_alone = text.lines().any(|line| line.trim().starts_with("EOT") && line.trim() != "EOT");
     // A bare quote inside a directive's text.
     let directive = text.contains("%{");
-    glued || dots || quoted_line_end || fraction_after_dot || marker_not_alone || directive
+    // `in-` is a name; `hcl-edit` reads a keyword and a minus.
+    let keyword_dash = ["for", "in", "if"].iter().any(|word| text.contains(&format!("{word}-")));
+    // A sign at a line's end within brackets is refused by `hcl-edit`, an operator at the start of a line after an
+    // attribute is taken as going on with it.
+    let sign_at_end = text.lines().any(|line| line.ends_with(['!', '-']));
+    let operator_at_start =
+        text.lines().any(|line| line.trim_start().starts_with(['*', '<', '>', '=', '+', '-', '?', '.']));
+    let of_lines = quoted_line_end || marker_not_alone || sign_at_end || operator_at_start;
+    glued || dots || fraction_after_dot || directive || keyword_dash || of_lines
 }
 
 proptest! {
