@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use packer_core::communicator::ExitStatus;
 use packer_core::event::Level;
-use packer_core::kit::boot_command::Transcript;
 use packer_core::kit::process::{Process, Program};
 use packer_core::{Context, Error, Result};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
+
+use super::console::Console;
 
 /// The longest line of QEMU that is kept.
 const LONGEST_LINE: u64 = 4096;
@@ -64,7 +65,7 @@ impl Hypervisor {
         cx: &Context,
         program: &str,
         arguments: Vec<String>,
-        serial: Option<Transcript>,
+        serial: Option<Console>,
     ) -> Result<Self> {
         let mut process = Program::new(program).args(arguments).start_piped(cx)?;
         drop(process.stdin());
@@ -166,7 +167,7 @@ async fn watch_over(
     words: Words,
     state: watch::Sender<State>,
     mut killed: mpsc::Receiver<()>,
-    serial: Option<Transcript>,
+    serial: Option<Console>,
 ) {
     /// How long what it has printed is waited for when it has ended.
     const LAST: Duration = Duration::from_secs(1);
@@ -194,8 +195,8 @@ async fn watch_over(
     state.send_replace(State::Ended(status.unwrap_or(ExitStatus::Disconnected)));
 }
 
-/// Keeps what the machine prints for whoever waits for a text.
-async fn transcribe(stream: Option<impl AsyncRead + Unpin>, serial: &Transcript) {
+/// Keeps what the machine prints.
+async fn transcribe(stream: Option<impl AsyncRead + Unpin>, serial: &Console) {
     let Some(mut stream) = stream else { return };
     let mut piece = vec![0; 4096];
     while let Ok(length @ 1..) = stream.read(&mut piece).await {

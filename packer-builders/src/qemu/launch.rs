@@ -4,19 +4,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use packer_core::communicator::{CommunicatorConfig, NoCommunicator, Target};
+use packer_core::communicator::{CommunicatorConfig, HostKeySource, NoCommunicator, Target};
 use packer_core::kit::ReservedPort;
-use packer_core::kit::boot_command::Transcript;
 use packer_core::kit::http_server::HttpServer;
 use packer_core::{Communicator, Context, Error, Machine, Resource, Result, Secret, kit};
 use tokio::sync::Mutex;
 
 use super::arguments::{self, Parts};
 use super::boot::{Screen, Typing, show_failure};
+use super::console::{Console, PrintedKeys};
+use super::film::Film;
 use super::ground::{Ground, Origin};
 use super::hypervisor::{Hypervisor, State};
 use super::machine::Vm;
 use super::qmp::Qmp;
+use super::turn::Turn;
 use super::watched::Watched;
 use super::{LONGEST_SOCKET, Qemu, accelerator, bridge, checkpoint, or, rules, tpm};
 
@@ -153,6 +155,7 @@ async fn run(
     accelerator: &str,
     efi: Option<PathBuf>,
 ) -> Result<Vm, Failed> {
+    let mut turn = Turn::new(cx, accelerator).await?;
     let tpm = cx.step("stepCreatevTPM", Box::pin(tpm::start(vm, cx))).await?;
     let mut forward = forward(vm, cx).await?;
     let (min, max) = rules::screen_ports(vm);
@@ -173,7 +176,7 @@ async fn run(
         ("SSHPublicKey", public),
     ];
     let typing = Typing::new(vm, cx, &variables)?;
-    let serial = reads_serial(vm, &typing).then(Transcript::new);
+    let serial = reads_serial(vm, &typing).then(Console::new);
     let parts = Parts {
         name: ground.name.clone(),
         accelerator: accelerator.to_owned(),
@@ -230,9 +233,18 @@ async fn run(
             Box::pin(enter(vm, cx, ground, &machine, &typing, &screen, serial, qmp.as_ref(), here)).await?;
         Ok((qmp, communicator, target))
     };
-    let (qmp, communicator, target) = match work.await {
+    let mut film = Film::default();
+    let meanwhile = async { tokio::join!(film.record(vm, cx, &screen), turn.lapse()) };
+    let entered = tokio::select! {
+        biased;
+        entered = Box::pin(work) => entered,
+        (never, ()) = meanwhile => match never {},
+    };
+    drop(turn);
+    let (qmp, communicator, target) = match entered {
         Ok(entered) => entered,
         Err(error) => {
+            film.show(cx);
             Box::pin(show_failure(vm, cx, &machine, &screen, &error)).await;
             return Err(judge(error, accelerator, &machine));
         }
@@ -356,12 +368,14 @@ async fn enter(
     machine: &Hypervisor,
     typing: &Typing,
     screen: &Screen,
-    serial: Option<Transcript>,
+    serial: Option<Console>,
     qmp: Option<&Qmp>,
     here: Option<u16>,
 ) -> Result<(Arc<dyn Communicator>, Target)> {
+    let keys = serial.as_ref().map(|serial| serial.keys.clone());
+    let connect = Box::pin(connect(vm, cx, ground, machine, qmp, here, keys));
     if !ground.is_new() && vm.communicator.kind() != "none" {
-        let entered = cx.step("StepConnect", Box::pin(connect(vm, cx, ground, machine, qmp, here))).await?;
+        let entered = cx.step("StepConnect", connect).await?;
         if ground.saved().is_some() {
             checkpoint::set_clock(vm, cx, entered.0.as_ref()).await?;
         }
@@ -371,13 +385,14 @@ async fn enter(
         return Ok((Arc::new(NoCommunicator::new()), Target::default()));
     }
     // A future of its own on the heap: what is inside of it is large.
-    let boot = cx.step("stepTypeBootCommand", Box::pin(typing.run(vm, cx, machine, screen, serial)));
+    let transcript = serial.map(|serial| serial.transcript);
+    let boot = cx.step("stepTypeBootCommand", Box::pin(typing.run(vm, cx, machine, screen, transcript)));
     let boot = Box::pin(boot);
     if vm.communicator.kind() == "none" {
         boot.await?;
         return Ok((Arc::new(NoCommunicator::new()), Target::default()));
     }
-    let connect = cx.step("StepConnect", Box::pin(connect(vm, cx, ground, machine, qmp, here)));
+    let connect = cx.step("StepConnect", connect);
     if !typing.is_empty() {
         boot.await?;
         return connect.await;
@@ -397,6 +412,7 @@ async fn connect(
     machine: &Hypervisor,
     qmp: Option<&Qmp>,
     here: Option<u16>,
+    keys: Option<PrintedKeys>,
 ) -> Result<(Arc<dyn Communicator>, Target)> {
     const LIMIT: Duration = Duration::from_secs(5 * 60);
     let config = reached(vm, here);
@@ -413,6 +429,7 @@ async fn connect(
             target = pair.target(target);
         }
         target.host_keys = given_host_keys(vm);
+        target.host_key_source = keys.map(|keys| Arc::new(keys) as Arc<dyn HostKeySource>);
         let communicator = config.connect(cx, &target).await?;
         Ok((communicator, target))
     };

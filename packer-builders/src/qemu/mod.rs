@@ -22,7 +22,9 @@ mod arguments;
 mod boot;
 mod bridge;
 mod checkpoint;
+mod console;
 mod disks;
+mod film;
 mod ground;
 mod hypervisor;
 mod launch;
@@ -32,6 +34,7 @@ mod qmp;
 mod rules;
 mod shutdown;
 mod tpm;
+mod turn;
 mod watched;
 
 use checkpoint::Saved;
@@ -174,7 +177,8 @@ pub struct Qemu {
     /// How the machine sees its CDs. Default QEMU's own.
     pub cdrom_interface: String,
     /// Whether what the machine prints on its first serial line is read: the waits for a text of a boot command look there too, in
-    /// any case where there is one. (Not in Packer.)
+    /// any case where there is one, and the host keys that cloud-init prints there are those that the machine is known by; nobody
+    /// logs in before. (Not in Packer.)
     pub serial_console: bool,
     /// Whether QEMU reads the installer from its URL itself.
     pub iso_skip_cache: bool,

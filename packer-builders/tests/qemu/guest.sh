@@ -72,7 +72,12 @@ fi
 ip link set lo up
 i=0; while [ ! -d /sys/class/net/eth0 ] && [ $i -lt 50 ]; do sleep 0.1; i=$((i+1)); done
 ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2; echo nameserver 10.0.2.3 >/etc/resolv.conf
+# What a test asks for of the machine stands in its serial number.
+asked=$(cat /sys/class/dmi/id/product_serial 2>/dev/null)
+case $asked in *-keys) echo "Cloud-init v. 22.4.2 running 'init' at Thu" >/dev/console ;; esac
 dropbear -E -p 22
+case $asked in *-keys) sleep 4 ;; esac
+[ "$asked" != other-keys ] || sed -i 's/ AAAA\(.*\)[a-z]\(.*\) / AAAA\1Z\2 /' /etc/host-keys
 cat /etc/host-keys >/dev/console
 RC
 chmod +x "$R/init" "$R/etc/rc"

@@ -10,6 +10,7 @@
 mod accelerators;
 mod boot_tests;
 mod checkpoints;
+mod console;
 mod failures;
 mod folders;
 mod images;

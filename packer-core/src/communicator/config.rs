@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -145,7 +147,7 @@ pub struct CommunicatorConfig {
 
 /// Where a machine is and how it is entered, as far as its builder found out; what the template says about
 /// the same things wins.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Target {
     /// The address.
@@ -163,6 +165,17 @@ pub struct Target {
     /// The keys that the machine may show, as `ssh_host_key` takes them: what its builder has read from it or put into it.
     /// None where the builder cannot tell.
     pub host_keys: Vec<String>,
+    /// Who is asked for them where there are none yet when the machine shows its key.
+    pub host_key_source: Option<Arc<dyn HostKeySource>>,
+}
+
+/// Tells by which keys a machine is known where that shows only while it starts: on its console, over its provider's API.
+#[async_trait]
+pub trait HostKeySource: std::fmt::Debug + Send + Sync {
+    /// The keys, as [`Target::host_keys`] has them, as soon as they are known; none where nobody will tell them. What is no key
+    /// is left out. It is asked when the machine has shown its key and nobody has logged in yet, and has a minute; without an
+    /// answer the key counts as [unchecked](crate::EventKind::HostKeyUnchecked). Dropping the future ends the asking.
+    async fn host_keys(&self) -> Vec<String>;
 }
 
 impl Target {

@@ -29,7 +29,7 @@ mod waiting;
 #[cfg(feature = "winrm")]
 pub mod winrm;
 
-pub use config::{CommunicatorConfig, Target};
+pub use config::{CommunicatorConfig, HostKeySource, Target};
 pub use none::NoCommunicator;
 use output::Kept;
 pub use output::LineWriter;

@@ -136,10 +136,10 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// How long an attempt may stay where it is before another one is made; `None` for one that logs in.
+    /// How long an attempt may stay where it is before another one is made; `None` for one that is about to log in.
     fn patience(&self, stage: &Stage) -> Option<Duration> {
         match stage.phase() {
-            Phase::Login | Phase::Opening => None,
+            Phase::HostKey | Phase::Login | Phase::Opening => None,
             // Attempts side by side make the machine's part in it, which costs it work, slower.
             Phase::KeyExchange => Some(PATIENCE * self.open.len().max(1) as u32),
             _ if stage.is_led() || stage.has_heard() => Some(PATIENCE),
@@ -151,7 +151,7 @@ impl<'a> Attempts<'a> {
 
     /// When the next attempt is made; `None` while one is about to log in.
     fn next_at(&self) -> Option<Instant> {
-        if self.open.iter().any(|attempt| attempt.stage.phase() >= Phase::Login) {
+        if self.open.iter().any(|attempt| attempt.stage.phase() >= Phase::HostKey) {
             return None;
         }
         let Some(newest) = self.open.last() else { return Some(self.rest) };

@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::super::waiting::Cause;
 use super::auth::log_in;
-use super::host_key::Trust;
+use super::host_key::{ASK_LIMIT, Trust};
 use super::proxy::Proxy;
 use super::settings::{Hop, Settings};
 use super::side::{Streams, Wanted, dial_agent};
@@ -195,6 +195,7 @@ impl Connection {
         let client = Client {
             streams: streams.clone(),
             trust: hop.trust.clone(),
+            stage: stage.clone(),
             host: hop.host.clone(),
             port: hop.port,
             distrust: Notes::default(),
@@ -216,6 +217,7 @@ impl Connection {
             Ok(handle)
         };
         let limit = if hop.login.person.is_some() { PERSON_LIMIT } else { HANDSHAKE_LIMIT };
+        let limit = if matches!(hop.trust, Trust::Asked(_)) { limit + ASK_LIMIT } else { limit };
         match timeout(limit, handshake).await {
             Ok(handle) => {
                 let handle = handle?;
@@ -349,6 +351,7 @@ impl Notes {
 pub(super) struct Client {
     streams: Streams,
     trust: Trust,
+    stage: Stage,
     host: String,
     port: u16,
     /// Why the host's key was refused.
@@ -369,6 +372,10 @@ impl client::Handler for Client {
                 PublicKey::new(certificate.public_key().clone(), "")
             }
         };
+        if matches!(self.trust, Trust::Asked(_)) {
+            self.stage.asks_for_host_keys();
+            self.trust = self.trust.settled().await;
+        }
         match self.trust.check(&self.host, self.port, &key) {
             Ok(()) => {
                 if matches!(self.trust, Trust::Any) {

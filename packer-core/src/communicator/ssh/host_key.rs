@@ -3,13 +3,19 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use russh::keys::ssh_key::known_hosts::{Entry, HostPatterns, Marker};
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 use sha1::Sha1;
 
+use super::super::config::HostKeySource;
 use super::keys::Pin;
+
+/// How long somebody is asked for the keys of a host. Servers wait for two minutes until somebody logs in.
+pub(super) const ASK_LIMIT: Duration = Duration::from_secs(60);
 
 /// How a host must prove who it is.
 #[derive(Debug, Clone)]
@@ -18,16 +24,26 @@ pub(super) enum Trust {
     Any,
     /// One of these keys.
     Pinned(Vec<Pin>),
+    /// One of those that the source tells, any where it tells none.
+    Asked(Arc<dyn HostKeySource>),
     /// What the file says; an unknown host is written into it where `learn` is set, else refused.
     Known { file: PathBuf, learn: bool },
 }
 
 impl Trust {
+    /// The same where nobody has to be asked any more.
+    pub(super) async fn settled(&self) -> Self {
+        let Self::Asked(source) = self else { return self.clone() };
+        let keys = tokio::time::timeout(ASK_LIMIT, source.host_keys()).await.unwrap_or_default();
+        let pins: Vec<Pin> = keys.iter().filter_map(|key| Pin::parse(key).ok()).collect();
+        if pins.is_empty() { Self::Any } else { Self::Pinned(pins) }
+    }
+
     /// Checks the key that a host showed; the error says what is wrong with it.
     pub(super) fn check(&self, host: &str, port: u16, key: &PublicKey) -> Result<(), String> {
         let shown = format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256));
         match self {
-            Self::Any => Ok(()),
+            Self::Any | Self::Asked(_) => Ok(()),
             Self::Pinned(pins) if pins.iter().any(|pin| pin.fits(key)) => Ok(()),
             Self::Pinned(_) => Err(format!(
                 "the host key of {host} is not the expected one (that in ssh_host_key, or the machine's own as its \
@@ -66,7 +82,7 @@ impl Trust {
     /// because it shows a second key of its own.
     pub(super) fn known_algorithms(&self, host: &str, port: u16) -> Vec<Algorithm> {
         match self {
-            Self::Any => Vec::new(),
+            Self::Any | Self::Asked(_) => Vec::new(),
             Self::Pinned(pins) => pins.iter().filter_map(Pin::algorithm).collect(),
             Self::Known { file, .. } => {
                 let text = read(file).unwrap_or_default();

@@ -102,7 +102,11 @@ impl Settings {
         };
         let trust = trust(cx, config)?;
         let bastion = bastion(cx, config, user, &trust).await?;
-        let trust = if pinned.is_empty() { trust } else { Trust::Pinned(pinned) };
+        let trust = match &target.host_key_source {
+            _ if !pinned.is_empty() => Trust::Pinned(pinned),
+            Some(source) if unsaid => Trust::Asked(source.clone()),
+            _ => trust,
+        };
 
         let timeout =
             if config.ssh_wait_timeout.is_zero() { config.ssh_timeout } else { config.ssh_wait_timeout };

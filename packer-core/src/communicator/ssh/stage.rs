@@ -62,6 +62,8 @@ pub(super) enum Phase {
     /// It is accepted, and nobody has said that this is SSH.
     Banner,
     KeyExchange,
+    /// The peer has shown its key, and somebody is asked whether it is the peer's.
+    HostKey,
     Login,
     /// What was asked for beside is opened.
     Opening,
@@ -120,6 +122,11 @@ impl Stage {
     /// The host has accepted the connection.
     pub(super) fn accepted(&self) {
         self.enter(Phase::Banner);
+    }
+
+    /// The peer has shown its key, and somebody is asked for those that it has.
+    pub(super) fn asks_for_host_keys(&self) {
+        self.enter(Phase::HostKey);
     }
 
     /// The keys are exchanged; returns when no other attempt logs in, and keeps them from it while the guard lives.
@@ -181,10 +188,10 @@ impl Stage {
         self.lock().peer.clone()
     }
 
-    /// When it counts as stuck unless it comes further. `None` for one that logs in.
+    /// When it counts as stuck unless it comes further. `None` for one that is about to log in.
     pub(super) fn stuck_at(&self, patience: Duration) -> Option<Instant> {
         let state = self.lock();
-        (state.phase < Phase::Login).then(|| state.since + patience)
+        (state.phase < Phase::HostKey).then(|| state.since + patience)
     }
 
     /// What an attempt that got no further says of the machine.
@@ -218,6 +225,10 @@ impl Stage {
             Phase::KeyExchange => {
                 let text = format!("{peer}: an SSH server, but the exchange of keys did not end");
                 Cause::new(Unreachable::Silent, text)
+            }
+            Phase::HostKey => {
+                let text = format!("{peer}: an SSH server, but nobody has told which host key it has");
+                Cause::new(Unreachable::Other, text)
             }
             Phase::Login if !state.asked.is_empty() => {
                 let text = format!("{peer}: the login waits for {}, which does not answer", state.asked);

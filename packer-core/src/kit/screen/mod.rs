@@ -98,6 +98,17 @@ impl Screen {
         Ok(file)
     }
 
+    /// The event that tells of it.
+    pub fn shown(&self, title: impl Into<String>) -> EventKind {
+        // A screen that cannot be written as PNG is told by its text.
+        let png = self.png().unwrap_or_default();
+        EventKind::Screen {
+            title: title.into(),
+            png: base64::engine::general_purpose::STANDARD.encode(png),
+            text: self.text(),
+        }
+    }
+
     /// The text on it, where it is a text console: of the VGA's text mode, or drawn with its font of 8x16 pixels as Linux
     /// does without a graphical surface. Lines without the spaces at their ends; empty lines at the end are left out. A
     /// sign that is not known is `�`. Empty for any other picture.
@@ -158,13 +169,7 @@ impl Context {
     /// Tells what a machine's screen shows, as an [event](crate::EventKind::Screen): the timeline page of the run has the
     /// picture.
     pub fn show_screen(&self, title: impl Into<String>, screen: &Screen) {
-        // A screen that cannot be written as PNG is told by its text.
-        let png = screen.png().unwrap_or_default();
-        self.emit(EventKind::Screen {
-            title: title.into(),
-            png: base64::engine::general_purpose::STANDARD.encode(png),
-            text: screen.text(),
-        });
+        self.emit(screen.shown(title));
     }
 }
 
