@@ -1,6 +1,7 @@
 //! The program that is the machine: started, watched, ended.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Hypervisor {
     program: String,
+    /// Where its disks are.
+    folder: PathBuf,
     state: watch::Receiver<State>,
     words: Words,
     kill: mpsc::Sender<()>,
@@ -60,11 +63,12 @@ impl Words {
 }
 
 impl Hypervisor {
-    /// Starts it. With `serial` its output is what the machine prints.
+    /// Starts it with disks in a folder. With `serial` its output is what the machine prints.
     pub(super) fn start(
         cx: &Context,
         program: &str,
         arguments: Vec<String>,
+        folder: &Path,
         serial: Option<Console>,
     ) -> Result<Self> {
         let mut process = Program::new(program).args(arguments).start_piped(cx)?;
@@ -75,6 +79,7 @@ impl Hypervisor {
         let task = watch_over(cx.clone(), process, words.clone(), sender, killed, serial);
         Ok(Self {
             program: program.to_owned(),
+            folder: folder.to_owned(),
             state,
             words,
             kill,
@@ -150,6 +155,30 @@ impl Hypervisor {
             words if words.is_empty() => Error::provider(how),
             words => Error::provider(format!("{how}: {words}")),
         }
+    }
+
+    /// The error of work with the machine; another one with its words where the disk of this computer is full: QEMU stops a
+    /// machine that writes to it, so that what the error says of the machine's side does not count.
+    pub(super) fn explained(&self, error: Error) -> Error {
+        if error.is_cancelled() || !self.is_full() {
+            return error;
+        }
+        let folder = self.folder.display();
+        let why = format!("no space left on the device of {folder}, so that QEMU stops the machine: {error}");
+        Error::provider(why)
+    }
+
+    /// Whether a machine that writes to its disks is stopped for want of room.
+    #[cfg(unix)]
+    pub(super) fn is_full(&self) -> bool {
+        /// More than a machine writes at once.
+        const LEAST: u64 = 16 << 20;
+        rustix::fs::statvfs(&self.folder).is_ok_and(|fs| fs.f_bavail.saturating_mul(fs.f_frsize) < LEAST)
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn is_full(&self) -> bool {
+        false
     }
 
     /// Ends it now, as if its plug were pulled.

@@ -216,7 +216,8 @@ async fn run(
     let here =
         forward.as_mut().map(|(number, _, port)| port.as_mut().map_or(*number, ReservedPort::hand_over));
     debug_assert_eq!((number, here), (parts.screen, parts.forward.map(|(here, _)| here)));
-    let machine = cx.step("stepRun", async { Hypervisor::start(cx, program, words, serial.clone()) }).await?;
+    let started = async { Hypervisor::start(cx, program, words, &ground.folder, serial.clone()) };
+    let machine = cx.step("stepRun", started).await?;
     let work = async {
         let qmp = match &qmp_socket {
             Some(socket) => {
@@ -245,6 +246,7 @@ async fn run(
         Ok(entered) => entered,
         Err(error) => {
             film.show(cx);
+            let error = machine.explained(error);
             Box::pin(show_failure(vm, cx, &machine, &screen, &error)).await;
             return Err(judge(error, accelerator, &machine));
         }

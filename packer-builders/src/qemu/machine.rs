@@ -65,6 +65,7 @@ impl Machine for Vm {
             let (communicator, qmp) = (self.communicator.as_ref(), self.qmp.as_ref());
             let off = shutdown::shut_down(&self.vm, cx, &self.machine, communicator, qmp, &self.screen);
             if let Err(error) = cx.step("stepShutdown", Box::pin(off)).await {
+                let error = self.machine.explained(error);
                 Box::pin(show_failure(&self.vm, cx, &self.machine, &self.screen, &error)).await;
                 return Err(error);
             }

@@ -42,7 +42,12 @@ impl Watched {
             Fault::Network => self.machine.stops_soon().await,
             _ => self.machine.state() != State::Runs,
         };
-        if gone { error.context(self.machine.gone()) } else { error }
+        match self.machine.state() {
+            _ if !gone => self.machine.explained(error),
+            // A step that switches the machine off may expect that.
+            State::Ended(how) if how.success() => error.context(self.machine.gone()),
+            _ => Error::provider(format!("{}: {error}", self.machine.gone())),
+        }
     }
 }
 
@@ -50,6 +55,9 @@ impl Watched {
 impl Communicator for Watched {
     async fn exec(&self, cx: &Context, command: Command<'_>) -> Result<ExitStatus> {
         let status = self.over(self.inner.exec(cx, command)).await?;
+        if status == ExitStatus::Disconnected && self.machine.is_full() {
+            return Err(self.machine.explained(Error::guest("the connection broke")));
+        }
         if status == ExitStatus::Disconnected && self.machine.stops_soon().await {
             // A command may switch the machine off, or start it again; nothing that runs in it makes its program fail.
             match self.machine.state() {

@@ -61,6 +61,39 @@ async fn the_last_words_of_qemu_are_in_the_error() {
     assert!(done.error().message().contains("-no-such-option: invalid option"), "{}", done.error());
 }
 
+/// A file system of its own; unmounted when dropped.
+struct Small<'a>(&'a std::path::Path);
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").args(["-l".as_ref(), self.0.as_os_str()]).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told() {
+    let Some(disk) = disk(Guest::Deaf) else { return };
+    let (_turn, folder) = (turn().await, folder());
+    let small = folder.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    // Room for what is copied, and two MiB.
+    let size = format!("size={}", std::fs::metadata(&disk).unwrap().len() + (2 << 20));
+    let mount = ["-t", "tmpfs", "-o", &size, "small"].map(std::ffi::OsStr::new);
+    let mounted = std::process::Command::new("mount").args(mount).arg(&small).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: needs the right to mount");
+        return;
+    }
+    let _small = Small(&small);
+    let mut vm = machine(&disk, folder.path()).output(small.join("out").display().to_string());
+    vm.communicator.ssh_keep_alive_interval = std::time::Duration::from_secs(1).into();
+    let step = Run("dd if=/dev/urandom of=/big bs=1M count=20; sync");
+    let done = build(folder.path(), vm, Some(step)).await;
+    let why = format!("no space left on the device of {}", small.join("out").display());
+    assert!(done.error().message().contains(&why), "{}", done.error());
+    assert!(!small.join("out").exists());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn both_programs_must_be_there() {
     let Some(disk) = disk(Guest::Deaf) else { return };

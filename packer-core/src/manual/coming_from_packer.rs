@@ -50,11 +50,16 @@
 //! - Without `shutdown_command` the machine's power button is pressed (ACPI), and only a machine that does not listen is killed.
 //!   Packer kills it, so that what it had not written is lost.
 //! - A boot command may wait for a text or a still screen ([extensions](crate::template::extensions)). Where a build fails, the
-//!   timeline page shows the machine's last screen; in a debugged build also what it showed after each step of the boot command.
+//!   timeline page shows what was on the machine's screen while it started, every few seconds, and last; in a debugged build also
+//!   where it does not fail, and after each step of the boot command.
 //! - The HTTP server listens only where the machine reaches it: on `127.0.0.1` for a machine behind QEMU's own network.
 //! - Nothing waits where nothing is typed: the connecting begins with the machine, whatever `boot_wait` says.
 //! - The last words of QEMU are in the error; a port that another program took is no failure, another one is tried.
-//! - Host keys that the build itself gives to cloud-init (`ssh_keys` in `cd_content`) are checked.
+//! - Host keys that the build itself gives to cloud-init (`ssh_keys` in `cd_content`) are checked, and with `serial_console` those
+//!   that cloud-init prints: nobody logs in before it has.
+//! - Machines without hardware acceleration start in turn, as many at once as there are processors, and one that takes long is
+//!   waited for two minutes: ten at once on two processors need more time than one after the other.
+//! - A machine that QEMU has stopped because the disk of this computer is full is told so.
 //! - Downloads resume, try the next mirror when one stalls, and are made once for builds that want the same file. A password in
 //!   a URL is not shown.
 //! - CDs and floppies are made without `xorriso` or another program.
