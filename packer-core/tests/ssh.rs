@@ -11,11 +11,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use packer_core::communicator::HostKeySource;
 use packer_core::testing::sshd::{SshAgent, Sshd, SystemUser};
 use packer_core::testing::{Bench, communicator, require};
 use packer_core::{
     Command, Communicator, CommunicatorConfig, CommunicatorExt, Error, EventKind, ExitStatus, Fault,
-    GoDuration, Host, Secret, Target,
+    GoDuration, Host, Secret, Target, async_trait,
 };
 
 type Machine = Arc<dyn Communicator>;
@@ -341,7 +342,30 @@ async fn a_machine_is_known_by_the_keys_that_its_builder_knows() {
     said.ssh_host_key = unchecked[0].split_once(' ').map(|(_, fingerprint)| fingerprint.to_owned());
     assert_eq!(connect(&wrong, &said).await, (Ok(()), vec![]));
     // Where nobody knows it that is told, once, and not in lines of Packer's layout.
-    assert_eq!(connect(&Target::default(), &config).await, (Ok(()), unchecked));
+    assert_eq!(connect(&Target::default(), &config).await, (Ok(()), unchecked.clone()));
+    // Somebody tells it when the machine has shown its own.
+    let told = |keys: &[&str]| {
+        let mut target = Target::default();
+        target.host_key_source = Some(Arc::new(Later(keys.iter().map(|key| (*key).to_owned()).collect())));
+        target
+    };
+    assert_eq!(connect(&told(&["torn", &other, &rsa, &server.host_key()]), &config).await, (Ok(()), vec![]));
+    let (result, _) = connect(&told(&[&other]), &config).await;
+    assert!(result.unwrap_err().contains("or the machine's own as its builder knows it"));
+    assert_eq!(connect(&told(&["torn"]), &config).await, (Ok(()), unchecked));
+    assert_eq!(connect(&told(&[&other]).host_key(server.host_key()), &config).await, (Ok(()), vec![]));
+}
+
+/// Knows keys after longer than an attempt is left alone.
+#[derive(Debug)]
+struct Later(Vec<String>);
+
+#[async_trait]
+impl HostKeySource for Later {
+    async fn host_keys(&self) -> Vec<String> {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        self.0.clone()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
