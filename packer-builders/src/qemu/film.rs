@@ -75,7 +75,7 @@ impl Film {
         while self.pictures.len() > MOST
             || self.pictures.len() > 1 && self.pictures.iter().map(bytes).sum::<usize>() > MOST_BYTES
         {
-            let mut stays = self.pictures.len() % 2 == 0;
+            let mut stays = self.pictures.len().is_multiple_of(2);
             self.pictures.retain(|_| {
                 stays = !stays;
                 stays

@@ -54,18 +54,18 @@ mod tests {
         let bench = Bench::new();
         let cx = bench.context();
         let soon = Duration::from_secs(1);
-        let mut first = Turn::new(&cx, "tcg").await.unwrap();
+        let mut first = Turn::new(cx, "tcg").await.unwrap();
         let mut others = Vec::new();
-        while let Ok(turn) = timeout(soon, Turn::new(&cx, "none")).await {
+        while let Ok(turn) = timeout(soon, Turn::new(cx, "none")).await {
             others.push(turn.unwrap());
         }
         assert_eq!(others.len() + 1, std::thread::available_parallelism().unwrap().get());
-        timeout(soon, Turn::new(&cx, "kvm")).await.unwrap().unwrap();
+        timeout(soon, Turn::new(cx, "kvm")).await.unwrap().unwrap();
         // One that does not come up is not waited for.
-        let (next, ()) = tokio::join!(Turn::new(&cx, "tcg"), first.lapse());
+        let (next, ()) = tokio::join!(Turn::new(cx, "tcg"), first.lapse());
         others.push(next.unwrap());
-        timeout(soon, Turn::new(&cx, "tcg")).await.unwrap_err();
+        timeout(soon, Turn::new(cx, "tcg")).await.unwrap_err();
         others.clear();
-        timeout(soon, Turn::new(&cx, "tcg")).await.unwrap().unwrap();
+        timeout(soon, Turn::new(cx, "tcg")).await.unwrap().unwrap();
     }
 }
