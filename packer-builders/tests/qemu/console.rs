@@ -38,7 +38,7 @@ async fn a_machine_that_is_not_entered_leaves_pictures_of_all_the_time() {
     let (_turn, folder) = (turn().await, folder());
     let mut vm = machine(&disk, folder.path());
     let mut way = CommunicatorConfig::ssh("root").password("rootpw");
-    (way.ssh_port, way.ssh_timeout) = (Some(2299), std::time::Duration::from_secs(9).into());
+    (way.ssh_port, way.ssh_timeout) = (Some(2299), std::time::Duration::from_secs(15).into());
     vm.communicator = way;
     let done = build(folder.path(), vm, None).await;
     assert!(done.error().message().starts_with("Timeout waiting for SSH."), "{}", done.error());
