@@ -28,7 +28,9 @@ impl Turn {
         if let Ok(permit) = PROCESSORS.try_acquire() {
             return Ok(Self(Some(permit)));
         }
-        cx.say("Waiting for a processor: other machines without hardware acceleration are starting.");
+        let what = "Waiting for a processor: other machines without hardware acceleration are starting";
+        let mut shown = cx.progress(what, None);
+        shown.set(0);
         let permit = cx.until_cancelled(async {
             PROCESSORS.acquire().await.map_err(|e| Error::internal(format!("waiting for a processor: {e}")))
         });
