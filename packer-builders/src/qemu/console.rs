@@ -81,7 +81,7 @@ impl PrintedKeys {
                 if printed.line.len() + piece.len() > LONGEST {
                     printed.line.clear();
                 }
-                printed.line.push_str(piece.get(..LONGEST).unwrap_or(piece));
+                printed.line.push_str(piece.split_at(piece.floor_char_boundary(LONGEST)).0);
                 if piece.ends_with('\n') {
                     let line = std::mem::take(&mut printed.line);
                     news |= printed.read(&line);
@@ -128,7 +128,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_machine_prints_is_bounded() {
         let console = Console::new();
-        console.push(&"é".repeat(LONGEST));
+        console.push(&format!("x{}", "é".repeat(LONGEST)));
+        assert!(console.keys.0.borrow().line.len() <= LONGEST);
         for _ in 0..100 {
             console.push(&"x".repeat(LONGEST - 1));
         }

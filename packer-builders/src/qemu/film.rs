@@ -36,13 +36,13 @@ impl Default for Film {
 impl Film {
     /// Takes pictures, those that differ from the ones before, until it is dropped. A build that is debugged shows them at once.
     pub(super) async fn record(&mut self, vm: &Qemu, cx: &Context, screen: &Screen) -> Infallible {
+        // Nothing may look at the screen.
+        if vm.disable_vnc {
+            return std::future::pending().await;
+        }
         let began = Instant::now();
         let mut last: Option<Picture> = None;
         loop {
-            // Where nothing may look at the screen there is nothing to do.
-            if vm.disable_vnc {
-                std::future::pending::<()>().await;
-            }
             tokio::time::sleep(self.pause).await;
             let look =
                 async { Vnc::connect(cx, screen.address, screen.password.as_ref()).await?.screen().await };

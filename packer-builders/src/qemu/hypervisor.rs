@@ -157,28 +157,23 @@ impl Hypervisor {
         }
     }
 
-    /// The error of work with the machine; another one with its words where the disk of this computer is full: QEMU stops a
-    /// machine that writes to it, so that what the error says of the machine's side does not count.
+    /// The error of work with the machine, with a word in front where the disk of this computer is full.
     pub(super) fn explained(&self, error: Error) -> Error {
-        if error.is_cancelled() || !self.is_full() {
-            return error;
+        match self.wants_room() {
+            Some(why) if !error.is_cancelled() => error.context(why),
+            _ => error,
         }
-        let folder = self.folder.display();
-        let why = format!("no space left on the device of {folder}, so that QEMU stops the machine: {error}");
-        Error::provider(why)
     }
 
-    /// Whether a machine that writes to its disks is stopped for want of room.
-    #[cfg(unix)]
-    pub(super) fn is_full(&self) -> bool {
+    /// Says so where the machine may stand still for want of room on this computer: QEMU stops it when a write to its disks fails,
+    /// and does not say that it has.
+    pub(super) fn wants_room(&self) -> Option<String> {
         /// More than a machine writes at once.
         const LEAST: u64 = 16 << 20;
-        rustix::fs::statvfs(&self.folder).is_ok_and(|fs| fs.f_bavail.saturating_mul(fs.f_frsize) < LEAST)
-    }
-
-    #[cfg(not(unix))]
-    pub(super) fn is_full(&self) -> bool {
-        false
+        let folder = self.folder.display();
+        let why =
+            || format!("no space left on the device of {folder}, where QEMU stops a machine that writes");
+        (available(&self.folder)? < LEAST).then(why)
     }
 
     /// Ends it now, as if its plug were pulled.
@@ -187,6 +182,18 @@ impl Hypervisor {
         let mut state = self.state.clone();
         let _ = state.wait_for(|state| matches!(state, State::Ended(_))).await;
     }
+}
+
+/// How many bytes may still be written to the file system of a folder, where that is known.
+#[cfg(unix)]
+fn available(folder: &Path) -> Option<u64> {
+    let system = rustix::fs::statvfs(folder).ok()?;
+    Some(system.f_bavail.saturating_mul(system.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn available(_: &Path) -> Option<u64> {
+    None
 }
 
 /// Shows what the program prints until it ends, and kills it when asked.

@@ -155,7 +155,6 @@ async fn run(
     accelerator: &str,
     efi: Option<PathBuf>,
 ) -> Result<Vm, Failed> {
-    let mut turn = Turn::new(cx, accelerator).await?;
     let tpm = cx.step("stepCreatevTPM", Box::pin(tpm::start(vm, cx))).await?;
     let mut forward = forward(vm, cx).await?;
     let (min, max) = rules::screen_ports(vm);
@@ -199,6 +198,8 @@ async fn run(
     };
     let http_port = http_port_text;
     let program = or(&vm.qemu_binary, "qemu-system-x86_64");
+    // When it has its ports: who waits for one keeps nobody from starting.
+    let mut turn = Turn::new(cx, accelerator).await?;
     cx.say(if vm.disk_image {
         "Starting VM, booting disk image"
     } else {

@@ -55,8 +55,11 @@ impl Watched {
 impl Communicator for Watched {
     async fn exec(&self, cx: &Context, command: Command<'_>) -> Result<ExitStatus> {
         let status = self.over(self.inner.exec(cx, command)).await?;
-        if status == ExitStatus::Disconnected && self.machine.is_full() {
-            return Err(self.machine.explained(Error::guest("the connection broke")));
+        // No error: the command may have started the machine again.
+        if status == ExitStatus::Disconnected
+            && let Some(why) = self.machine.wants_room()
+        {
+            cx.say_error(format!("The connection broke, and there is {why}."));
         }
         if status == ExitStatus::Disconnected && self.machine.stops_soon().await {
             // A command may switch the machine off, or start it again; nothing that runs in it makes its program fail.

@@ -90,7 +90,7 @@ async fn a_full_disk_is_told() {
     let step = Run("dd if=/dev/urandom of=/big bs=1M count=20; sync");
     let done = build(folder.path(), vm, Some(step)).await;
     let why = format!("no space left on the device of {}", small.join("out").display());
-    assert!(done.error().message().contains(&why), "{}", done.error());
+    assert!(done.said(&why), "{}: {:?}", done.error(), done.recorder.lines());
     assert!(!small.join("out").exists());
 }
 
