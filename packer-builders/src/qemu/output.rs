@@ -10,11 +10,11 @@ use serde_json::json;
 /// What the folder is called in the ledger.
 pub(super) const FOLDER: &str = "output folder";
 
-/// The folders that builds of a run have made: what `-force` deletes is of an earlier one.
+/// The folders that builds of a run make or have made: what `-force` deletes is of an earlier one.
 #[derive(Default)]
-struct Made(Mutex<HashSet<PathBuf>>);
+struct Claimed(Mutex<HashSet<PathBuf>>);
 
-impl Made {
+impl Claimed {
     fn folders(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -29,16 +29,29 @@ pub(super) async fn create(cx: &Context, folder: &Path) -> Result<Resource> {
             "Output directory exists: {shown}\n\nUse the force flag to delete it prior to building."
         ))
     };
+    // Before anything is looked at or deleted: two builds at once may want it.
+    if !cx.of_run::<Claimed>().folders().insert(path.clone()) {
+        return Err(exists());
+    }
+    let made = make(cx, folder, &path, exists).await;
+    if made.is_err() {
+        cx.of_run::<Claimed>().folders().remove(&path);
+    }
+    made
+}
+
+async fn make(cx: &Context, folder: &Path, path: &Path, exists: impl Fn() -> Error) -> Result<Resource> {
+    let shown = folder.display();
     if path.symlink_metadata().is_ok() {
-        if !cx.build().force || cx.of_run::<Made>().folders().contains(&path) {
+        if !cx.build().force {
             return Err(exists());
         }
         let here = std::env::current_dir().map_err(|e| Error::io("find", ".", e))?;
-        if here.starts_with(&path) {
+        if here.starts_with(path) {
             return Err(Error::user(format!("the output directory {shown} holds the working directory")));
         }
         cx.say("Deleting previous output directory...");
-        let old = path.clone();
+        let old = path.to_owned();
         cx.blocking(move |_| remove(&old)).await?;
     }
     if let Some(parent) = path.parent() {
@@ -46,15 +59,14 @@ pub(super) async fn create(cx: &Context, folder: &Path) -> Result<Resource> {
     }
     let resource = Resource::new(FOLDER, path.to_string_lossy());
     cx.record(resource.clone())?;
-    if let Err(e) = std::fs::create_dir(&path) {
+    if let Err(e) = std::fs::create_dir(path) {
         // It is not ours, whether somebody else has made it meanwhile or nobody has.
         cx.released(&resource)?;
         let meanwhile = e.kind() == std::io::ErrorKind::AlreadyExists;
         return Err(if meanwhile { exists() } else { Error::io("mkdir", folder, e) });
     }
-    cx.of_run::<Made>().folders().insert(path.clone());
     // By this it is known again: another run may have made one of the same name since.
-    let resource = resource.with_details(json!({ "identity": identity(&path) }));
+    let resource = resource.with_details(json!({ "identity": identity(path) }));
     cx.record(resource.clone())?;
     Ok(resource)
 }
@@ -62,20 +74,26 @@ pub(super) async fn create(cx: &Context, folder: &Path) -> Result<Resource> {
 /// Removes the folder if it is the one that was made.
 pub(super) async fn release(cx: &Context, resource: &Resource) -> Result<()> {
     let path = PathBuf::from(&resource.name);
-    cx.of_run::<Made>().folders().remove(&path);
+    let deleted = delete(cx, resource, &path).await;
+    cx.of_run::<Claimed>().folders().remove(&path);
+    deleted
+}
+
+async fn delete(cx: &Context, resource: &Resource, path: &Path) -> Result<()> {
     let known = resource.details.get("identity").cloned().unwrap_or_default();
     if path.symlink_metadata().is_err() {
         return Ok(());
     }
     if known.is_null() {
         // The process died between two lines: nothing is in it, or it is somebody else's.
-        let _ = std::fs::remove_dir(&path);
+        let _ = std::fs::remove_dir(path);
         return Ok(());
     }
-    if known != json!(identity(&path)) {
+    if known != json!(identity(path)) {
         return Ok(());
     }
     cx.say("Deleting output directory...");
+    let path = path.to_owned();
     cx.blocking(move |_| remove(&path)).await
 }
 
@@ -93,7 +111,7 @@ pub(super) async fn set_aside(cx: &Context, mut artifact: Artifact) -> Result<Ar
         return Err(Error::io("rename", &from, e));
     }
     cx.released(&old)?;
-    cx.of_run::<Made>().folders().remove(&from);
+    cx.of_run::<Claimed>().folders().remove(&from);
     artifact.resources.push(new);
     for file in &mut artifact.files {
         if let (Some(folder), Some(kept), Some(name)) = (file.parent(), to.file_name(), file.file_name()) {
