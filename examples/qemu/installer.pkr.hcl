@@ -23,7 +23,7 @@ source "qemu" "debian" {
   vm_name          = "debian.qcow2"
 
   http_content = {
-    "/preseed.cfg" = file("${path.root}/preseed.cfg")
+    "/preseed.cfg" = file("preseed.cfg")
   }
   boot_wait = "1s"
   boot_command = [

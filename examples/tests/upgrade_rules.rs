@@ -226,6 +226,15 @@ const WRITTEN: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "empty lists and flags",
+        r#"{"builders": [{"type": "amazon-chroot", "name": "a", "source_ami": "ami-1", "ami_name": "image",
+            "copy_files": [], "mount_options": [], "ena_support": "", "encrypt_boot": "f"}]}"#,
+        &[
+            "source \"amazon-chroot\" \"a\" {\n  ami_name     = \"image\"\n  copy_files   = []\n  encrypt_boot = false\n  \
+             source_ami   = \"ami-1\"\n}\n",
+        ],
+    ),
+    (
         "dollar signs",
         r#"{"builders": [{"type": "x", "a": "$${b} $$${c} ${d} $$ $", "b": "${{user `v`}} %{{user `v`}} ${{.X}}"}]}"#,
         &[

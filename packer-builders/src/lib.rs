@@ -8,6 +8,8 @@
 
 use packer_core::Registry;
 
+#[cfg(feature = "amazon")]
+pub mod amazon;
 pub mod data_source;
 #[cfg(feature = "docker")]
 mod docker;
@@ -17,11 +19,15 @@ mod file;
 mod null;
 #[cfg(all(feature = "oci", unix))]
 mod oci;
+#[cfg(any(feature = "amazon", feature = "qemu"))]
+mod printed_keys;
 #[cfg(feature = "qemu")]
 mod qemu;
 #[cfg(any(feature = "http", feature = "oci"))]
 mod web;
 
+#[cfg(feature = "amazon")]
+pub use amazon::{AmazonChroot, AmazonEbs, AmazonEbsSurrogate, AmazonEbsVolume, AmazonInstance};
 #[cfg(feature = "docker")]
 pub use docker::{Docker, DockerBuild};
 #[cfg(feature = "file")]
@@ -35,6 +41,8 @@ pub use qemu::{Qemu, QemuImgArgs};
 
 /// Registers every builder and data source that the crate's features hold, under the names of Packer's templates.
 pub fn register(registry: &mut Registry) {
+    #[cfg(feature = "amazon")]
+    amazon::register(registry);
     #[cfg(feature = "docker")]
     registry.builder::<Docker>("docker").provides("github.com/hashicorp/docker");
     #[cfg(feature = "file")]

@@ -48,6 +48,16 @@ impl Artifact {
         Self { builder_id: builder_id.into(), id: id.into(), ..Self::default() }
     }
 
+    /// No artifact: the builder was asked to make none. No post-processor runs, and nothing is listed.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Whether it is [none](Self::none).
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Sets the description.
     #[must_use]
     pub fn describe(mut self, description: impl Into<String>) -> Self {

@@ -35,6 +35,8 @@ pub struct BuildInfo {
     pub user_variables: BTreeMap<String, String>,
     /// Names of the variables that are sensitive.
     pub sensitive_variables: Vec<String>,
+    /// What `{{clean_resource_name}}` does (legacy templates, where the builder has it).
+    pub clean_resource_name: Option<fn(&str) -> String>,
 }
 
 /// Names and values of what a builder knows about its machine. Names are those of Packer's templates: `ID`,

@@ -88,7 +88,7 @@
 
 pub mod artifact;
 #[cfg(feature = "aws-requests")]
-pub(crate) mod aws;
+pub mod aws;
 pub mod builder;
 pub mod clock;
 pub mod communicator;

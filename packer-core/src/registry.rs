@@ -24,7 +24,11 @@ pub struct Registry {
     post_processors: BTreeMap<String, ComponentType<dyn PostProcessor>>,
     data_sources: BTreeMap<String, ComponentType<dyn DataSource>>,
     provided: BTreeSet<String>,
+    name_cleaners: BTreeMap<String, NameCleaner>,
 }
+
+/// What a type of component makes of a text so that it can be a name.
+pub type NameCleaner = fn(&str) -> String;
 
 /// How components of one type are made.
 pub struct ComponentType<T: ?Sized> {
@@ -87,6 +91,18 @@ impl Registry {
     pub fn provides(&mut self, source: impl Into<String>) -> &mut Self {
         self.provided.insert(source.into());
         self
+    }
+
+    /// Gives the components of a type the function `{{clean_resource_name "TEXT"}}` in legacy JSON templates; it replaces what
+    /// their names may not hold.
+    pub fn cleans_names(&mut self, kind: impl Into<String>, clean: NameCleaner) -> &mut Self {
+        self.name_cleaners.insert(kind.into(), clean);
+        self
+    }
+
+    /// What `{{clean_resource_name}}` does for the components of a type; `None` where they do not know it.
+    pub fn name_cleaner(&self, kind: &str) -> Option<NameCleaner> {
+        self.name_cleaners.get(kind).copied()
     }
 
     /// Whether the components of a plugin are registered here, whatever version a template asks for.

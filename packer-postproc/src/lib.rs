@@ -8,6 +8,8 @@
 
 use packer_core::Registry;
 
+#[cfg(feature = "amazon-import")]
+mod amazon_import;
 #[cfg(feature = "artifice")]
 mod artifice;
 #[cfg(feature = "checksum")]
@@ -28,6 +30,8 @@ mod shell_local;
 #[cfg(feature = "vagrant")]
 mod vagrant;
 
+#[cfg(feature = "amazon-import")]
+pub use amazon_import::AmazonImport;
 #[cfg(feature = "artifice")]
 pub use artifice::Artifice;
 #[cfg(feature = "checksum")]
@@ -53,6 +57,11 @@ pub use vagrant::{Vagrant, VagrantOverride};
 
 /// Registers every post-processor that the crate's features hold, under the names of Packer's templates.
 pub fn register(registry: &mut Registry) {
+    #[cfg(feature = "amazon-import")]
+    registry
+        .post_processor::<AmazonImport>("amazon-import")
+        .cleans_names("amazon-import", packer_core::aws::clean_image_name)
+        .provides("github.com/hashicorp/amazon");
     #[cfg(feature = "artifice")]
     registry.post_processor::<Artifice>("artifice");
     #[cfg(feature = "checksum")]

@@ -5,6 +5,8 @@ mod http;
 #[cfg(feature = "null")]
 mod null;
 
+#[cfg(feature = "amazon")]
+pub use crate::amazon::data::{AmazonAmi, AmazonParameterStore, AmazonSecretsManager};
 #[cfg(feature = "http")]
 pub use http::Http;
 #[cfg(feature = "null")]

@@ -1,20 +1,8 @@
 //! What a machine prints on its serial line: for the waits of the boot command, and the host keys that it tells there.
-//!
-//! cloud-init prints the keys between two lines when a machine has booted (its module `keys_to_console`).
 
-use packer_core::async_trait;
-use packer_core::communicator::HostKeySource;
 use packer_core::kit::boot_command::Transcript;
-use tokio::sync::watch;
 
-const BEGINS: &str = "-----BEGIN SSH HOST KEY KEYS-----";
-const ENDS: &str = "-----END SSH HOST KEY KEYS-----";
-/// What cloud-init says first.
-const CLOUD_INIT: &str = "Cloud-init v.";
-/// The longest line that is read; a key of 16384 bits has 2800 characters.
-const LONGEST: usize = 8 * 1024;
-/// A machine has so many keys at most.
-const MOST_KEYS: usize = 32;
+use crate::printed_keys::PrintedKeys;
 
 /// A machine's serial line. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -25,120 +13,12 @@ pub(super) struct Console {
 
 impl Console {
     pub(super) fn new() -> Self {
-        Self { transcript: Transcript::new(), keys: PrintedKeys(watch::Sender::default()) }
+        Self { transcript: Transcript::new(), keys: PrintedKeys::default() }
     }
 
     /// Adds what the machine printed.
     pub(super) fn push(&self, text: &str) {
         self.transcript.push(text);
         self.keys.push(text);
-    }
-}
-
-/// The host keys that a machine has printed.
-#[derive(Debug, Clone)]
-pub(super) struct PrintedKeys(watch::Sender<Printed>);
-
-#[derive(Debug, Default)]
-struct Printed {
-    /// The end of what was printed, which is no whole line yet.
-    line: String,
-    /// What was printed since the keys began.
-    begun: Option<Vec<String>>,
-    /// All keys, the last time they were printed.
-    keys: Option<Vec<String>>,
-    /// Whether they will be printed.
-    expected: bool,
-}
-
-impl Printed {
-    /// Takes a line; whether something is known by it.
-    fn read(&mut self, line: &str) -> bool {
-        // What the machine's kernel prints may stand before, colours may too.
-        if line.contains(BEGINS) {
-            self.begun = Some(Vec::new());
-        } else if line.contains(ENDS) {
-            self.keys = self.begun.take().filter(|keys| !keys.is_empty());
-            return self.keys.is_some();
-        } else if let Some(begun) = &mut self.begun {
-            let line = line.trim();
-            if begun.len() < MOST_KEYS && ["ssh-", "ecdsa-", "sk-"].iter().any(|kind| line.starts_with(kind))
-            {
-                begun.push(line.to_owned());
-            }
-        } else {
-            self.expected |= line.contains(CLOUD_INIT);
-        }
-        false
-    }
-}
-
-impl PrintedKeys {
-    fn push(&self, text: &str) {
-        self.0.send_if_modified(|printed| {
-            let mut news = false;
-            for piece in text.split_inclusive('\n') {
-                if printed.line.len() + piece.len() > LONGEST {
-                    printed.line.clear();
-                }
-                printed.line.push_str(piece.split_at(piece.floor_char_boundary(LONGEST)).0);
-                if piece.ends_with('\n') {
-                    let line = std::mem::take(&mut printed.line);
-                    news |= printed.read(&line);
-                }
-            }
-            news
-        });
-    }
-}
-
-#[async_trait]
-impl HostKeySource for PrintedKeys {
-    /// A machine on which cloud-init runs is waited for; of others nobody knows whether they print any.
-    async fn host_keys(&self) -> Vec<String> {
-        let mut printed = self.0.subscribe();
-        let told = printed.wait_for(|printed| printed.keys.is_some() || !printed.expected).await;
-        told.ok().and_then(|printed| printed.keys.clone()).unwrap_or_default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn told(console: &Console) -> Option<Vec<String>> {
-        tokio::time::timeout(std::time::Duration::from_millis(5), console.keys.host_keys()).await.ok()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn keys_are_known_when_all_were_printed() {
-        let console = Console::new();
-        assert_eq!(told(&console).await, Some(Vec::new()), "nobody says that they will come");
-        console.push("[    1.0] Linux\r\nCloud-init v. 22.4.2 running 'ini");
-        console.push("t' at Thu\r\n");
-        assert_eq!(told(&console).await, None, "cloud-init will print them");
-        console.push("-----BEGIN SSH HOST KEY KEYS-----\r\nssh-ed25519 AAAA");
-        console.push("B root@m\r\n[   20.1] a word of the kernel\r\necdsa-sha2-nistp256 CCCC root@m\r\n");
-        assert_eq!(told(&console).await, None, "there may be more");
-        console.push("-----END SSH HOST KEY KEYS-----\r\n");
-        let both = ["ssh-ed25519 AAAAB root@m", "ecdsa-sha2-nistp256 CCCC root@m"].map(str::to_owned);
-        assert_eq!(told(&console).await, Some(both.to_vec()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_a_machine_prints_is_bounded() {
-        let console = Console::new();
-        console.push(&format!("x{}", "é".repeat(LONGEST)));
-        assert!(console.keys.0.borrow().line.len() <= LONGEST);
-        for _ in 0..100 {
-            console.push(&"x".repeat(LONGEST - 1));
-        }
-        assert!(console.keys.0.borrow().line.len() <= LONGEST);
-        console.push("\n-----BEGIN SSH HOST KEY KEYS-----\n");
-        for _ in 0..2 * MOST_KEYS {
-            console.push("ssh-rsa AAAA\n");
-        }
-        console.push("-----END SSH HOST KEY KEYS-----\n");
-        assert_eq!(told(&console).await.map(|keys| keys.len()), Some(MOST_KEYS));
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::arguments::{self, Parts};
 use super::boot::{Screen, Typing, show_failure};
-use super::console::{Console, PrintedKeys};
+use super::console::Console;
 use super::film::Film;
 use super::ground::{Ground, Origin};
 use super::hypervisor::{Hypervisor, State};
@@ -21,6 +21,7 @@ use super::qmp::Qmp;
 use super::turn::Turn;
 use super::watched::Watched;
 use super::{LONGEST_SOCKET, Qemu, accelerator, bridge, checkpoint, or, rules, tpm};
+use crate::printed_keys::PrintedKeys;
 
 /// Starts a machine and enters it.
 pub(super) async fn launch(vm: &Qemu, cx: &Context, origin: Origin<'_>) -> Result<Box<dyn Machine>> {

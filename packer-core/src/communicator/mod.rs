@@ -34,6 +34,8 @@ pub use none::NoCommunicator;
 use output::Kept;
 pub use output::LineWriter;
 pub use posix::program_on_input;
+#[cfg(any(feature = "docker", feature = "ssh", feature = "winrm"))]
+pub use tree::{Entry, Links, LocalTree};
 
 pub use crate::error::Unreachable;
 

@@ -9,43 +9,39 @@ use crate::error::{Error, Result};
 
 /// What becomes of links in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Links {
+pub enum Links {
     /// They are what they lead to.
-    #[cfg_attr(not(any(feature = "ssh", feature = "winrm")), allow(dead_code))]
     Followed,
     /// They stay links.
-    #[cfg_attr(not(feature = "docker"), allow(dead_code))]
     Kept,
 }
 
 /// What a folder contains.
 #[derive(Debug, Clone)]
-pub(crate) struct LocalTree {
+pub struct LocalTree {
     /// The folder's own name, where it is copied itself; `None` where only what it contains is.
-    pub(crate) name: Option<String>,
+    pub name: Option<String>,
     /// The folder's permission bits.
-    #[cfg_attr(not(any(feature = "docker", feature = "ssh")), allow(dead_code))]
-    pub(crate) mode: u32,
+    pub mode: u32,
     /// Folders and files, each folder before what it contains, in the order of their names.
-    pub(crate) entries: Vec<Entry>,
+    pub entries: Vec<Entry>,
     /// The bytes of all files.
-    pub(crate) total: u64,
+    pub total: u64,
 }
 
 /// A folder or file in a tree.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// Its path seen from the root, with `/`.
-    pub(crate) relative: String,
-    pub(crate) path: PathBuf,
+    pub relative: String,
+    /// Where it is.
+    pub path: PathBuf,
     /// Permission bits.
-    #[cfg_attr(not(feature = "ssh"), allow(dead_code))]
-    pub(crate) mode: u32,
+    pub mode: u32,
     /// `None` for a folder or link.
-    pub(crate) size: Option<u64>,
+    pub size: Option<u64>,
     /// Where a link that stays one leads.
-    #[cfg_attr(not(feature = "docker"), allow(dead_code))]
-    pub(crate) link: Option<PathBuf>,
+    pub link: Option<PathBuf>,
 }
 
 /// The real paths of the folders one is in, innermost first: a link back to one of them would never end.
@@ -56,8 +52,7 @@ struct Chain {
 
 impl LocalTree {
     /// How many files there are.
-    #[cfg_attr(not(feature = "ssh"), allow(dead_code))]
-    pub(crate) fn files(&self) -> usize {
+    pub fn files(&self) -> usize {
         self.entries.iter().filter(|entry| entry.size.is_some()).count()
     }
 
@@ -66,13 +61,13 @@ impl LocalTree {
     /// # Errors
     /// Where the folder cannot be read, a link leads nowhere or back into a folder that contains it, an entry is
     /// neither file nor folder, or a name is no UTF-8.
-    pub(crate) async fn read(cx: &Context, source: &Path, exclude: &Globs, links: Links) -> Result<Self> {
+    pub async fn read(cx: &Context, source: &Path, exclude: &Globs, links: Links) -> Result<Self> {
         let exclude = exclude.clone();
         Self::select(cx, source, links, move |path: &str| !exclude.matches(path)).await
     }
 
     /// The same with what `admits` lets in by its path, seen from the root; of a folder that it does not, nothing.
-    pub(crate) async fn select(
+    pub async fn select(
         cx: &Context,
         source: &Path,
         links: Links,

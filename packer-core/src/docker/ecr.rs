@@ -1,16 +1,13 @@
 //! Tokens for Amazon's registries: `GetAuthorizationToken`, asked for over HTTPS.
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use serde_json::{Value as Json, json};
 
 use super::credentials::Credentials;
 use super::login::Login;
-use crate::aws::{Account, Call};
+use crate::aws::{AccessConfig, Service};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::language::functions::Capabilities;
 
 /// The registry that a name stands for.
 #[derive(Debug, PartialEq)]
@@ -18,7 +15,6 @@ struct Registry {
     /// The account; `None` for the public registry.
     account: Option<String>,
     region: String,
-    domain: &'static str,
 }
 
 impl Registry {
@@ -28,98 +24,50 @@ impl Registry {
         let host = host.split('/').next().unwrap_or_default();
         if public || host == "public.ecr.aws" {
             // Only there are tokens for the public registry given out.
-            return Ok(Self { account: None, region: "us-east-1".to_owned(), domain: "amazonaws.com" });
+            return Ok(Self { account: None, region: "us-east-1".to_owned() });
         }
         let wrong = || {
             Error::user(format!(
                 "login_server {server:?} is neither ACCOUNT.dkr.ecr.REGION.amazonaws.com nor public.ecr.aws"
             ))
         };
-        let (rest, domain) = match host.strip_suffix(".amazonaws.com.cn") {
-            Some(rest) => (rest, "amazonaws.com.cn"),
-            None => (host.strip_suffix(".amazonaws.com").ok_or_else(wrong)?, "amazonaws.com"),
-        };
+        let rest = host.strip_suffix(".amazonaws.com.cn").or_else(|| host.strip_suffix(".amazonaws.com"));
+        let rest = rest.ok_or_else(wrong)?;
         let parts: Vec<&str> = rest.split('.').collect();
         match parts.as_slice() {
             [account, "dkr", "ecr" | "ecr-fips", region] if !account.is_empty() && !region.is_empty() => {
-                Ok(Self { account: Some((*account).to_owned()), region: (*region).to_owned(), domain })
+                Ok(Self { account: Some((*account).to_owned()), region: (*region).to_owned() })
             }
             _ => Err(wrong()),
         }
     }
 
-    fn service(&self) -> &'static str {
-        if self.account.is_some() { "ecr" } else { "ecr-public" }
-    }
-
-    fn target(&self) -> &'static str {
-        match self.account {
-            Some(_) => "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken",
-            None => "SpencerFrontendService.GetAuthorizationToken",
-        }
-    }
-
-    /// The variable that names another address to ask at than Amazon's own.
-    fn endpoint_variable(&self) -> &'static str {
-        if self.account.is_some() { "AWS_ENDPOINT_URL_ECR" } else { "AWS_ENDPOINT_URL_ECR_PUBLIC" }
+    fn service(&self) -> Service {
+        if self.account.is_some() { Service::ECR } else { Service::ECR_PUBLIC }
     }
 }
 
 /// Asks for a token; it is a user's name and password.
 pub(super) async fn token(cx: &Context, login: &Login) -> Result<Credentials> {
     let registry = Registry::parse(&login.login_server, login.aws_force_use_public_ecr)?;
-    let lent = lent(cx, login);
-    for name in ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
-        cx.secrets().add(lent.env.get(name).map_or("", String::as_str));
-    }
-    let account = Account::of(&lent);
-    let own = account.endpoint(registry.endpoint_variable()).map_err(Error::user)?;
-    let amazons = || format!("https://api.{}.{}.{}", registry.service(), registry.region, registry.domain);
-    let address = own.unwrap_or_else(amazons);
-    let call = Call {
-        service: registry.service(),
-        target: registry.target(),
-        address: address.clone(),
-        region: registry.region.clone(),
-        body: registry
-            .account
-            .as_ref()
-            .map_or_else(|| json!({}), |account| json!({ "registryIds": [account] })),
-    };
-    let answer = account.ask(call).await.map_err(|e| Error::user(format!("{address}: {e}")))?;
+    let mut options = AccessConfig::in_region(registry.region.as_str());
+    options.access_key.clone_from(&login.aws_access_key);
+    options.secret_key = login.aws_secret_key.clone();
+    options.token = login.aws_token.clone();
+    options.profile.clone_from(&login.aws_profile);
+    let session = options.for_one_call().session(cx).await?;
+    let service = registry.service();
+    let asked =
+        registry.account.as_ref().map_or_else(|| json!({}), |account| json!({ "registryIds": [account] }));
+    let answer =
+        cx.until_cancelled(async { Ok(session.json(service, "GetAuthorizationToken", &asked).await?) });
+    let answer = answer.await?;
     let data = match &answer["authorizationData"] {
         Json::Array(items) => items.first().unwrap_or(&Json::Null),
         one => one,
     };
     decode(data["authorizationToken"].as_str().unwrap_or_default())
-        .ok_or_else(|| Error::provider(format!("{address}: there is no token in the answer")))
-}
-
-/// What the search for keys may use: what the host lends, and before it what the configuration says.
-fn lent(cx: &Context, login: &Login) -> Capabilities {
-    let host = cx.host();
-    let mut env = host.env.clone();
-    if !login.aws_profile.is_empty() {
-        env.insert("AWS_PROFILE".to_owned(), login.aws_profile.clone());
-    }
-    if !login.aws_profile.is_empty() || !login.aws_access_key.is_empty() {
-        let own = [
-            ("AWS_ACCESS_KEY_ID", login.aws_access_key.as_str()),
-            ("AWS_SECRET_ACCESS_KEY", login.aws_secret_key.reveal()),
-            ("AWS_SESSION_TOKEN", login.aws_token.reveal()),
-        ];
-        for (name, value) in own {
-            env.insert(name.to_owned(), value.to_owned());
-        }
-        env.retain(|name, value| !(value.is_empty() && own.iter().any(|(own, _)| own == name)));
-    }
-    let mut lent = Capabilities::real_files(".", ".");
-    lent.home = ["HOME", "USERPROFILE"].iter().find_map(|name| host.env.get(*name)).map(Into::into);
-    lent.env = Arc::new(env);
-    lent.cancel = cx.cancellation();
-    lent.secrets = cx.secrets().clone();
-    lent.clock = cx.clock().clone();
-    lent
+        .ok_or_else(|| Error::provider(format!("{}: there is no token in the answer", service.name)))
 }
 
 fn decode(token: &str) -> Option<Credentials> {
@@ -139,10 +87,10 @@ mod tests {
 
     #[test]
     fn registries_by_name() {
-        let parse = |name: &str| Registry::parse(name, false).map(|r| (r.account, r.region, r.domain));
+        let parse = |name: &str| Registry::parse(name, false).map(|r| (r.account, r.region));
         let found = parse("123.dkr.ecr.eu-west-1.amazonaws.com").unwrap();
-        assert_eq!(found, (Some("123".into()), "eu-west-1".into(), "amazonaws.com"));
-        assert_eq!(parse("https://1.dkr.ecr.cn-north-1.amazonaws.com.cn/x").unwrap().2, "amazonaws.com.cn");
+        assert_eq!(found, (Some("123".into()), "eu-west-1".into()));
+        assert_eq!(parse("https://1.dkr.ecr.cn-north-1.amazonaws.com.cn/x").unwrap().1, "cn-north-1");
         assert_eq!(parse("public.ecr.aws/abc").unwrap().0, None);
         for bad in ["ghcr.io", "dkr.ecr.eu-west-1.amazonaws.com", ".dkr.ecr.x.amazonaws.com"] {
             assert!(parse(bad).is_err(), "{bad}");
@@ -170,9 +118,11 @@ mod tests {
 
     fn bench(address: &str) -> Bench {
         let mut host = Host::new();
-        for (name, value) in
-            [("AWS_ENDPOINT_URL", address), ("AWS_ACCESS_KEY_ID", "AK"), ("AWS_SECRET_ACCESS_KEY", "SK")]
-        {
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", address),
+            ("AWS_ACCESS_KEY_ID", "AK"),
+            ("AWS_SECRET_ACCESS_KEY", "AK-secret"),
+        ] {
             host.env.insert(name.into(), value.into());
         }
         Bench::with_host(host)
@@ -192,7 +142,7 @@ mod tests {
         let image = "123.dkr.ecr.eu-west-1.amazonaws.com/web:1";
         let found = login.credentials(bench.context(), image).await.unwrap();
         assert_eq!(found, Some(Credentials::password("AWS", "geheim")));
-        assert_eq!(bench.context().secrets().scrub("geheim SK"), "<sensitive> <sensitive>");
+        assert_eq!(bench.context().secrets().scrub("geheim AK-secret"), "<sensitive> <sensitive>");
         let asked = asked.await.unwrap().to_lowercase();
         assert!(
             asked.contains("x-amz-target: amazonec2containerregistry_v20150921.getauthorizationtoken"),
@@ -252,6 +202,6 @@ mod tests {
         host.env.insert("AWS_EC2_METADATA_DISABLED".into(), "true".into());
         let none = Bench::with_host(host);
         let error = login.credentials(none.context(), "public.ecr.aws/x/y").await.unwrap_err();
-        assert!(error.message().contains("no credentials of AWS are found"), "{error}");
+        assert!(error.message().contains("No valid credential sources found"), "{error}");
     }
 }

@@ -133,6 +133,9 @@ impl Life<'_> {
         // What only the machine needed goes before the artifact is worked on; what does not go now is tried again,
         // and told, at the end of the build.
         cleanup::release_all(self.cx, &self.owners, &[&artifact]).await;
+        if artifact.is_none() {
+            return End { artifacts: Vec::new(), error: None, leave: false };
+        }
         let artifact = match Box::pin(self.test(builder.component.as_ref(), artifact)).await {
             Ok(artifact) => artifact,
             Err(end) => return end,

@@ -257,6 +257,20 @@ pub enum EventKind {
         /// The key it showed: kind and fingerprint, as `ssh_host_key` takes it behind the blank.
         key: String,
     },
+    /// Something is waited for that somebody else makes, such as a machine or an image of a cloud: told when the waiting begins
+    /// and where what is seen of it changes. Lines of Packer's layout do not show it.
+    Waiting {
+        /// What is waited for.
+        what: String,
+        /// How it is now, in the words of who makes it.
+        state: String,
+        /// How long it is waited for already.
+        #[serde(with = "seconds", rename = "elapsed_seconds")]
+        elapsed: std::time::Duration,
+        /// How long it may take.
+        #[serde(with = "seconds", rename = "limit_seconds")]
+        limit: std::time::Duration,
+    },
     /// The HTTP server of a build answered a request. Lines of Packer's layout do not show it.
     Served {
         /// The method of the request: `GET`.
@@ -594,6 +608,7 @@ fn scrubbed(mut kind: EventKind, secrets: &Secrets) -> EventKind {
         EventKind::Retrying { error, .. } | EventKind::FailureIgnored { error } => error.scrub(secrets),
         EventKind::Asked { question } => clean(question),
         EventKind::HostKeyUnchecked { host, key, .. } => [host, key].into_iter().for_each(clean),
+        EventKind::Waiting { what, state, .. } => [what, state].into_iter().for_each(clean),
         EventKind::Served { method, path, .. } => [method, path].into_iter().for_each(clean),
         EventKind::Screen { title, png, text } => {
             let before = text.clone();

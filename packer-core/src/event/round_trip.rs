@@ -239,6 +239,9 @@ fn kinds() -> (BoxedStrategy<EventKind>, usize) {
         (text(), text(), text())
             .prop_map(|(title, png, text)| EventKind::Screen { title, png, text })
             .boxed(),
+        (text(), text(), time(), time())
+            .prop_map(|(what, state, elapsed, limit)| EventKind::Waiting { what, state, elapsed, limit })
+            .boxed(),
     ];
     let count = all.len();
     (proptest::strategy::Union::new(all).boxed(), count)
@@ -285,6 +288,7 @@ fn number_of(kind: &EventKind) -> usize {
         EventKind::HostKeyUnchecked { .. } => 35,
         EventKind::Served { .. } => 36,
         EventKind::Screen { .. } => 37,
+        EventKind::Waiting { .. } => 38,
     }
 }
 

@@ -156,7 +156,8 @@ impl Transcript {
             | EventKind::Retrying { .. }
             | EventKind::StepFinished { .. }
             | EventKind::StepStarted { .. }
-            | EventKind::TimedOut { .. } => Vec::new(),
+            | EventKind::TimedOut { .. }
+            | EventKind::Waiting { .. } => Vec::new(),
         }
     }
 

@@ -83,7 +83,7 @@ pub(crate) struct Options<'a> {
     pub(crate) server_name: Option<&'a str>,
     /// The proxy, instead of those that `HTTP_PROXY` and `HTTPS_PROXY` name.
     pub(crate) proxy: Option<&'a str>,
-    /// How long a request may take.
+    /// How long a request may take; zero where each request says that itself.
     pub(crate) limit: Duration,
 }
 
@@ -98,13 +98,8 @@ pub(crate) struct Server {
 impl Server {
     /// `address` is `http://…`, `https://…` or `unix://PATH`.
     pub(crate) fn new(cx: &Capabilities, address: &str, options: &Options<'_>) -> Result<Self, String> {
-        let mut builder = Client::builder()
-            .no_proxy()
-            .connect_timeout(CONNECT_LIMIT)
-            .timeout(options.limit)
-            .redirect(downgrades_refused())
-            .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
-            .user_agent(concat!("packer-core/", env!("CARGO_PKG_VERSION")));
+        let gzip = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]);
+        let mut builder = usual(options).default_headers(gzip);
         let mut address = address;
         if let Some(path) = address.strip_prefix("unix://") {
             builder = unix_socket(builder, path)?;
@@ -147,11 +142,23 @@ impl Server {
             None => request,
         })
     }
+}
 
-    /// The client itself.
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
-    }
+/// A client for whatever address a request names; of the options what says where is left out. It asks
+/// for no compressed answers: whoever reads them may not know how.
+#[cfg(feature = "aws-requests")]
+pub(crate) fn client(cx: &Capabilities, options: &Options<'_>) -> Result<Client, String> {
+    let builder = with_proxies(usual(options), &cx.env, options.proxy)?;
+    with_certificates(builder, cx, options)?.build().map_err(|e| failure(&e))
+}
+
+fn usual(options: &Options<'_>) -> ClientBuilder {
+    let builder = Client::builder()
+        .no_proxy()
+        .connect_timeout(CONNECT_LIMIT)
+        .redirect(downgrades_refused())
+        .user_agent(concat!("packer-core/", env!("CARGO_PKG_VERSION")));
+    if options.limit.is_zero() { builder } else { builder.timeout(options.limit) }
 }
 
 /// Sends a request, again where the server or the way to it fails, and reads the answer.
@@ -186,12 +193,17 @@ async fn once(request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), (String,
 }
 
 /// The body of an answer, decoded; with an error whether another try may help.
-pub(crate) async fn body(mut response: Response) -> Result<Vec<u8>, (String, bool)> {
+pub(crate) async fn body(response: Response) -> Result<Vec<u8>, (String, bool)> {
+    body_of(response, LONGEST_ANSWER).await
+}
+
+/// The same of an answer of at most so many bytes.
+pub(crate) async fn body_of(mut response: Response, longest: usize) -> Result<Vec<u8>, (String, bool)> {
     let encoding = response.headers().get(CONTENT_ENCODING).and_then(|name| name.to_str().ok());
-    let mut body = Body::new(encoding, LONGEST_ANSWER);
+    let mut body = Body::new(encoding, longest);
     let spoilt = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::FileTooLarge => {
-            (format!("the answer is longer than {} MiB", LONGEST_ANSWER >> 20), false)
+            (format!("the answer is longer than {} MiB", longest >> 20), false)
         }
         _ => (format!("the answer is not compressed as it says: {e}"), true),
     };
@@ -374,7 +386,7 @@ mod tests {
         let options = Options { limit: Duration::from_secs(60), ..Options::default() };
         let (address, asked) = server(b"{\"a\": 1}".to_vec()).await;
         let server_of = |address: &str| Server::new(&cx, address, &options).unwrap();
-        let request = |address: &str| server_of(address).client().get(address);
+        let request = |address: &str| server_of(address).get("").unwrap();
         let (status, body) = send(request(&address), 0).await.unwrap();
         assert_eq!((status, body.as_slice()), (StatusCode::OK, &b"{\"a\": 1}"[..]));
         assert!(asked.lock().unwrap().contains("\r\naccept-encoding: gzip\r\n"), "{asked:?}");

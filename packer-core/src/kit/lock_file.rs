@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// What trying to lock a file came to.
 #[derive(Debug)]
-pub(crate) enum Locked {
+pub enum Locked {
     /// It is ours for as long as the file is open.
     Ours(File),
     /// Somebody else has it.
@@ -16,7 +16,10 @@ pub(crate) enum Locked {
 }
 
 /// Tries to lock a file, which is made where there is none. Its folder must exist.
-pub(crate) fn try_lock(path: &Path) -> io::Result<Locked> {
+///
+/// # Errors
+/// Where it cannot be made or opened.
+pub fn try_lock(path: &Path) -> io::Result<Locked> {
     let file = File::options().create(true).truncate(false).write(true).open(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Locked::Ours(file)),

@@ -34,6 +34,8 @@ pub mod shell;
 #[cfg(any(feature = "docker", feature = "ssh", feature = "winrm"))]
 pub(crate) mod stream;
 mod temp;
+#[cfg(any(feature = "aws-requests", feature = "functions-vault"))]
+pub(crate) mod vault;
 #[cfg(feature = "machines")]
 pub mod vnc;
 pub(crate) mod whole_file;
@@ -43,8 +45,9 @@ pub use body::Body;
 pub use copy::copy_file;
 pub use digest::{digest_file, digest_files};
 pub use folder::private_folder;
+pub use lock_file::{Locked, try_lock};
 pub use name::{failed_test_name, unique_name};
 pub use port::ReservedPort;
-pub use render::{render, render_known};
+pub use render::{render, render_facts, render_known};
 pub use temp::TempFile;
 pub use whole_file::WholeFile;

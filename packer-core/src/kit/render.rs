@@ -3,6 +3,7 @@
 use crate::config::GoTemplate;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::facts::Facts;
 use crate::language::go_template::{Data, Interpolation};
 
 /// Renders `{{ … }}` in a text with the facts of the machine and `variables`, which win over facts of the same name;
@@ -54,6 +55,21 @@ pub fn render_known(cx: &Context, text: &str, variables: &[(&str, &str)]) -> Res
         return Ok(text.to_owned());
     }
     let data = Data::map(variables.iter().map(|(name, value)| (*name, Data::from(*value))));
+    known(cx, data, text)
+}
+
+/// The same with the facts as variables, which may be more than texts: `{{.SourceTags.Name}}`.
+///
+/// # Errors
+/// What is wrong with the template; a name that is none of the facts.
+pub fn render_facts(cx: &Context, text: &str, facts: &Facts) -> Result<String> {
+    if !text.contains("{{") {
+        return Ok(text.to_owned());
+    }
+    known(cx, Data::map(facts.iter().map(|(name, value)| (name.as_str(), Data::from(value)))), text)
+}
+
+fn known(cx: &Context, data: Data, text: &str) -> Result<String> {
     let templates = Interpolation { fields_are_known: true, ..with_data(cx, data) };
     templates.render(text).map_err(|e| Error::user(e.to_string()))
 }

@@ -70,10 +70,30 @@
 //!   is always open, and a PC has a device more (`vmgenid`), by which it knows to draw its random numbers anew.
 //! - A `test` block ([extensions](crate::template::extensions)) boots the image once more, on disks that are thrown away.
 //!
+//! # Amazon
+//!
+//! - What a failing build has made is taken away, all of it: an image that failed while it was waited for, with its snapshots, and
+//!   the copies in other regions where one of them fails. Packer leaves these behind.
+//! - Where the answer to a call was lost, what it made is found again (a key pair, a group, an image, a snapshot) and the build
+//!   goes on.
+//! - What cannot be removed is tried again and named, and `packer recover` removes it later.
+//! - A call that is throttled is made again for a quarter of an hour, unless `max_retries` is set. Credentials that expire in the
+//!   middle of a build are fetched anew where there are others.
+//! - Keys of `vault_aws_engine` that were fetched when the template was checked serve the build too.
+//! - An instance's host key is checked by what cloud-init prints on its console ([how](super::amazon#who-the-instance-is)).
+//! - Waits begin with short pauses, and builds of one run share looks, credentials and clients.
+//! - `decode_authorization_messages` decodes.
+//! - Without `session-manager-plugin` a build that needs it fails at once, and a session is ended with the build.
+//! - `capacity_reservation_id` and `capacity_reservation_group_arn` work; Packer crashes at them.
+//! - `amazon-chroot` finds its volume under the name that the kernel has for it (NVMe); `nvme_device_path` is not needed.
+//! - `AWS_ENDPOINT_URL` serves `amazon-chroot` and `amazon-instance` too.
+//! - An import that fails leaves the image that the builder made, and nothing in the account.
+//!
 //! # Secrets
 //!
 //! - Passwords of the connection are masked in all output, also where the machine itself prints them.
-//! - What `vault`, `consul_key` and `aws_secretsmanager` answer is sensitive.
+//! - What `vault`, `consul_key` and `aws_secretsmanager` answer is sensitive; so is what the data sources
+//!   `amazon-secretsmanager` and, of parameters that are a `SecureString`, `amazon-parameterstore` read.
 //!
 //! # The language
 //!

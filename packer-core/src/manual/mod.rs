@@ -8,6 +8,7 @@
 //! - [`builder`]: a builder from nothing, whole, with the suite that proves it.
 //! - [`virtual_machines`]: what builders of virtual machines need beside that: connecting, programs, ports, waiting,
 //!   long work, errors.
+//! - [`amazon`]: Amazon's EC2: accounts, waiting, what is in the ledger, calls of one's own.
 //! - [`provisioner`]: a provisioner from nothing; post-processors and data sources after it.
 //! - [`machines`]: how a provisioner talks to a machine.
 //! - [`communicator`]: a way into a machine of one's own.
@@ -17,6 +18,7 @@
 //!
 //! Programs to copy from are in the folder `examples` of the repository, one idea each.
 
+pub mod amazon;
 pub mod builder;
 pub mod cache_and_recovery;
 pub mod coming_from_packer;

@@ -6,11 +6,12 @@ use std::process::Stdio;
 
 use async_trait::async_trait;
 use tokio::fs;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::communicator::{Command, Communicator, ExitStatus, Globs, Source};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::kit::process::{feed, pump};
 
 /// Enters a folder as if it were a machine. Commands run there under `/bin/sh`, unless said otherwise; relative paths start there, absolute
 /// ones are this computer's own.
@@ -110,37 +111,6 @@ impl Communicator for LocalMachine {
     async fn download_dir(&self, _: &Context, source: &str, to: &Path, exclude: &Globs) -> Result<()> {
         copy_folder(&self.path(source), to, source.ends_with('/'), exclude).await
     }
-}
-
-/// Moves all of an output to where it is wanted, or drops it.
-async fn pump(
-    from: Option<impl AsyncRead + Unpin>,
-    to: Option<&mut (dyn AsyncWrite + Send + Unpin)>,
-) -> io::Result<()> {
-    let Some(mut from) = from else { return Ok(()) };
-    match to {
-        Some(to) => {
-            tokio::io::copy(&mut from, to).await?;
-            to.flush().await
-        }
-        None => tokio::io::copy(&mut from, &mut tokio::io::sink()).await.map(drop),
-    }
-}
-
-/// Gives a command its input, and then waits for ever: its end is seen elsewhere.
-async fn feed(
-    from: Option<&mut (dyn AsyncRead + Send + Unpin)>,
-    to: Option<tokio::process::ChildStdin>,
-) -> std::convert::Infallible {
-    if let (Some(from), Some(mut to)) = (from, to) {
-        let mut piece = vec![0; 64 * 1024];
-        while let Ok(read @ 1..) = from.read(&mut piece).await {
-            if to.write_all(&piece[..read]).await.is_err() {
-                break;
-            }
-        }
-    }
-    std::future::pending().await
 }
 
 fn status_of(status: std::process::ExitStatus) -> ExitStatus {

@@ -33,6 +33,21 @@ pub struct KeyPair {
 }
 
 impl KeyPair {
+    /// A pair that somebody else has made, such as a cloud, of its private key as text. It is registered as a secret.
+    ///
+    /// # Errors
+    /// A text that is no private key.
+    pub fn of_private(cx: &Context, name: impl Into<String>, private: impl Into<Secret>) -> Result<Self> {
+        let (name, private) = (name.into(), private.into());
+        cx.secrets().add(private.reveal());
+        let wrong = |e: String| Error::provider(format!("the private key of {name} cannot be read: {e}"));
+        let key = decode_secret_key(private.reveal(), None).map_err(|e| wrong(e.to_string()))?;
+        let public = key.public_key().to_openssh().map_err(|e| wrong(e.to_string()))?;
+        // Without the comment that the file may have.
+        let public = public.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        Ok(Self { name, private, public })
+    }
+
     /// The line for `~/.ssh/authorized_keys`, by whose end
     /// [`clear_authorized_keys`](CommunicatorConfig::clear_authorized_keys) finds it again.
     pub fn authorized_line(&self) -> String {

@@ -256,6 +256,9 @@ impl Row {
             EventKind::HostKeyUnchecked { host, port, key } => {
                 self.log(event, Level::Info, &format!("The host key of {host}:{port} is not checked: {key}"));
             }
+            EventKind::Waiting { what, state, .. } => {
+                self.log(event, Level::Info, &format!("Waiting for {what}: {state}"));
+            }
             EventKind::Served { method, path, status, bytes, peer } => {
                 let text = format!("{peer} was answered: {method} {path}: {status}, {bytes} bytes");
                 self.log(event, Level::Info, &text);

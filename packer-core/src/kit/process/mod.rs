@@ -32,6 +32,8 @@ mod tests;
 
 pub(crate) use family::end;
 pub use program::{Captured, Process, Program};
+#[cfg(feature = "testing")]
+pub(crate) use program::{feed, pump};
 
 /// The variable by which a program that this library started, and whatever that started, is known. Its value names a resource.
 pub const MARK: &str = "PACKER_PROCESS_MARK";

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::task::JoinSet;
 
 use super::family::Family;
-use crate::communicator::{ExitStatus, LineWriter};
+use crate::communicator::{Command, ExitStatus, LineWriter};
 use crate::context::{Context, Host, PrepareContext};
 use crate::error::{Error, Result};
 use crate::event::Level;
@@ -184,7 +184,7 @@ impl Program {
         stdin: Stdio,
         output: fn() -> Stdio,
     ) -> Result<Process> {
-        let mut command = Command::new(&self.name);
+        let mut command = tokio::process::Command::new(&self.name);
         command.args(&self.arguments).envs(&host.env);
         if let Some(cx) = cx {
             command.env("PACKER_RUN_UUID", cx.run_id());
@@ -363,6 +363,42 @@ impl Process {
         Err(Error::provider(ended(&Path::new(&self.name).display().to_string(), status)))
     }
 
+    /// Gives a program that was [started piped](Program::start_piped) the streams of a command, whose text means nothing here; returns
+    /// when it has ended and its output is closed. What it has started and left running is let go then. Dropping the future kills it
+    /// with all it started.
+    ///
+    /// ```
+    /// # #[cfg(all(unix, feature = "testing"))]
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use packer_core::{Command, kit::process::Program};
+    /// # let bench = packer_core::testing::Bench::new();
+    /// # let cx = bench.context();
+    /// let (mut input, mut output) = (&b"in the pipe"[..], Vec::new());
+    /// let streams = Command::new("").stdin(&mut input).stdout(&mut output);
+    /// let status = Program::new("cat").start_piped(cx)?.exchange(streams).await?;
+    /// assert!(status.success() && output == b"in the pipe");
+    /// # Ok::<(), packer_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Where the streams break, or the system does not say how it ended.
+    pub async fn exchange(mut self, command: Command<'_>) -> Result<ExitStatus> {
+        let (stdin, stdout, stderr) = (self.stdin(), self.stdout(), self.stderr());
+        let output = async {
+            let both = tokio::try_join!(pump(stdout, command.stdout), pump(stderr, command.stderr));
+            both.map_err(|e| Error::io("read", &self.name, e))?;
+            self.child.wait().await.map_err(|e| Error::io("wait", &self.name, e))
+        };
+        // A command need not read its input: once it has ended, what is left of that is dropped.
+        let status = tokio::select! {
+            status = output => status?,
+            never = feed(command.stdin, stdin) => match never {},
+        };
+        self.family.let_go();
+        Ok(exit_status(status))
+    }
+
     async fn exit(&mut self) -> Result<ExitStatus> {
         let status = self.child.wait().await.map_err(|e| Error::io("wait", &self.name, e))?;
         Ok(exit_status(status))
@@ -412,6 +448,37 @@ async fn show(cx: &Context, stream: Option<impl AsyncRead + Unpin>, level: Level
     let copied = tokio::io::copy(&mut stream, &mut lines).await;
     lines.shutdown().await?;
     copied.map(drop)
+}
+
+/// Moves all of an output to where it is wanted, or drops it.
+pub(crate) async fn pump(
+    from: Option<impl AsyncRead + Unpin>,
+    to: Option<&mut (dyn AsyncWrite + Send + Unpin)>,
+) -> std::io::Result<()> {
+    let Some(mut from) = from else { return Ok(()) };
+    match to {
+        Some(to) => {
+            tokio::io::copy(&mut from, to).await?;
+            to.flush().await
+        }
+        None => tokio::io::copy(&mut from, &mut tokio::io::sink()).await.map(drop),
+    }
+}
+
+/// Gives a command its input, and then waits for ever: its end is seen elsewhere.
+pub(crate) async fn feed(
+    from: Option<&mut (dyn AsyncRead + Send + Unpin)>,
+    to: Option<ChildStdin>,
+) -> std::convert::Infallible {
+    if let (Some(from), Some(mut to)) = (from, to) {
+        let mut piece = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = from.read(&mut piece).await {
+            if to.write_all(&piece[..read]).await.is_err() {
+                break;
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 fn exit_status(status: std::process::ExitStatus) -> ExitStatus {

@@ -73,6 +73,12 @@ fn uuid_v5(args: &[Value]) -> FunctionResult {
     Ok(Value::from(uuid::Builder::from_sha1_bytes(first).into_uuid().to_string()))
 }
 
+/// A text that was encrypted for an RSA key.
+#[cfg(feature = "aws-ec2")]
+pub(crate) fn decrypted_with_rsa(data: &str, key: &str) -> Result<String, String> {
+    secret::rsa_decrypt(data, key)
+}
+
 #[cfg(feature = "functions-crypto")]
 mod secret {
     use base64::Engine;

@@ -34,6 +34,8 @@ use std::sync::{Arc, LazyLock};
 
 pub use capabilities::{Capabilities, FileKind, Files, NoFiles, RealFiles};
 pub use files::read_text;
+#[cfg(feature = "aws-ec2")]
+pub(crate) use hash::decrypted_with_rsa;
 pub use services::{NoServices, Services};
 
 use super::syntax::is_identifier;

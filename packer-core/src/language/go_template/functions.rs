@@ -79,6 +79,7 @@ impl Interpolation {
             started: build.started.unwrap_or(run_started),
             template_path: (!build.template_path.is_empty()).then(|| PathBuf::from(&build.template_path)),
             user_variables: legacy.then(|| Arc::new(build.user_variables.clone())),
+            clean_resource_name: build.clean_resource_name,
             ..Self::default()
         }
     }

@@ -141,6 +141,7 @@ impl Planner<'_> {
             started: Some(self.known.interpolation.started),
             user_variables: self.known.variables().clone(),
             sensitive_variables: document.sensitive.iter().map(|text| text.text.to_string()).collect(),
+            clean_resource_name: self.registry.name_cleaner(kind),
             ..BuildInfo::default()
         };
         let mut interpolation = self.known.interpolation.clone();
@@ -194,7 +195,8 @@ impl Planner<'_> {
             found.push(not_there("builder", &builder.kind, self.registry.builders()));
             return None;
         };
-        decode(kind, &builder.config, None, interpolation, &builder.place, found)
+        let interpolation = knowing_names(self.registry, &builder.kind.text, interpolation);
+        decode(kind, &builder.config, None, &interpolation, &builder.place, found)
     }
 
     /// The steps of a sequence that are wanted: one that `-except` names ends it.
@@ -269,7 +271,8 @@ impl Steps<'_> {
             found.push(not_there("post-processor", &step.kind, self.registry.post_processors()));
             return None;
         };
-        let post_processor = decode(known, &step.config, None, &self.interpolation, &step.place, found)?;
+        let interpolation = knowing_names(self.registry, kind, &self.interpolation);
+        let post_processor = decode(known, &step.config, None, &interpolation, &step.place, found)?;
         let late = Late::ready(post_processor).placed(places(&step.config, None));
         let made = PostProcessStep::with_post_processor(kind, late);
         let mut made = made.named(&*step.name.text);
@@ -286,6 +289,11 @@ fn places(object: &Object, over: Option<&Object>) -> Places {
         let path: Vec<Part<'_>> = parts(path).collect();
         objects.iter().find_map(|object| object.place_of(&path))
     })
+}
+
+/// With the function that cleans names, where components of this type have one.
+fn knowing_names(registry: &Registry, kind: &str, interpolation: &Interpolation) -> Interpolation {
+    Interpolation { clean_resource_name: registry.name_cleaner(kind), ..interpolation.clone() }
 }
 
 /// Makes a component of its object, with another one laid over it.

@@ -104,7 +104,9 @@ impl Body<'_> {
             _ => None,
         };
         match value {
-            Value::Array(items) if items.is_empty() => {}
+            Value::Array(items) if items.is_empty() && !differs_from_none(field) => {}
+            // Neither true nor false, as in JSON.
+            Value::String(text) if text.is_empty() && differs_from_none(field) && is_flag(field) => {}
             Value::Object(overrides)
                 if name == "override" && self.place == Place::Provisioner && overrides.is_empty() => {}
             // Of a provisioner alone, and always an object of objects.
@@ -218,6 +220,15 @@ impl Body<'_> {
         };
         format!("\"{inside}\"")
     }
+}
+
+/// Whether an argument that is empty is another thing than one that is not given.
+fn differs_from_none(field: Option<&Field>) -> bool {
+    is_attribute(field) && field.is_some_and(|field| field.optional)
+}
+
+fn is_flag(field: Option<&Field>) -> bool {
+    matches!(field.map(|field| &field.kind), Some(FieldKind::Attribute(Kind::Plain(Type::Bool))))
 }
 
 fn is_attribute(field: Option<&Field>) -> bool {
